@@ -1,0 +1,197 @@
+//! A build from beginning to end.
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use engine_api::manifest::{BoundTo, Capabilities, MANIFEST_VERSION, Manifest};
+use serde_json::json;
+
+use crate::catalogue;
+use crate::engines::Engines;
+use crate::error::{Error, io};
+use crate::existing;
+use crate::fetch::{Cache, Fetched};
+use crate::gguf;
+use crate::place::{self, Building, Way};
+use crate::plan::{self, Plan, Wishes};
+use crate::preflight;
+use crate::publish;
+use crate::report::{Report, Step};
+use crate::smoke::{self, SmokeError};
+
+/// What the user asked for.
+#[derive(Debug)]
+pub struct Order {
+    pub model: Choice,
+    pub wishes: Wishes,
+    pub state_dir: PathBuf,
+    pub cache_dir: PathBuf,
+    /// The worker for the smoke run; else the one beside this program.
+    pub worker: Option<PathBuf>,
+    /// Only say what would be done.
+    pub dry_run: bool,
+}
+
+/// Which model.
+#[derive(Debug)]
+pub enum Choice {
+    Catalogue(String),
+    File(PathBuf),
+}
+
+/// Builds the engine that `order` asks for, unless it is already there.
+///
+/// # Errors
+/// See [`Error`]. What was there before is then still there.
+pub fn run(order: &Order, report: &Report) -> Result<(), Error> {
+    report.begin(Step::Plan, "reading what there is");
+    let plan = plan(order)?;
+    let engines = Engines::of(&order.state_dir);
+    let dir = engines.engine(&plan.id);
+    if let Some(manifest) = existing::same(&engines, &plan, report)? {
+        let facts = json!({"engine": plan.id.as_str(), "dir": dir, "built": false});
+        report.result(&format!("{} is already built: {}", manifest.id, dir.display()), facts);
+        return Ok(());
+    }
+    report.end(&plan.summary());
+    if order.dry_run {
+        let facts = json!({"engine": plan.id.as_str(), "dir": dir, "built": false});
+        report.result(&format!("{} would be built in {}", plan.id, dir.display()), facts);
+        return Ok(());
+    }
+    build(&plan, order, &engines, report)
+}
+
+fn plan(order: &Order) -> Result<Plan, Error> {
+    match &order.model {
+        Choice::Catalogue(name) => plan::from_catalogue(&catalogue::find(name)?, &order.wishes),
+        Choice::File(path) => {
+            let path = path.canonicalize().map_err(io("read", path))?;
+            let facts = read(&path)?;
+            let bytes = path.metadata().map_err(io("look at", &path))?.len();
+            plan::from_file(path, bytes, &facts, &order.wishes)
+        }
+    }
+}
+
+fn build(plan: &Plan, order: &Order, engines: &Engines, report: &Report) -> Result<(), Error> {
+    report.begin(Step::Preflight, "checking disk, memory and the worker");
+    let cache = Cache::at(&order.cache_dir);
+    let cleared = preflight::clear(plan, engines, &cache, order.worker.as_deref())?;
+    publish::recover(engines)?;
+    report.end(&cleared.finding);
+
+    report.begin(Step::Fetch, "looking into the cache");
+    let fetched = cache.fetch(plan, report)?;
+    check_header(plan, &fetched.path)?;
+    report.end(fetched.outcome);
+
+    report.begin(Step::Build, "placing the weights");
+    let building = Building::new(engines, &plan.id)?;
+    let (weights, way) = place::weights(&fetched, plan.weights.bytes, &building, report)?;
+    report.end(match way {
+        Way::Linked => "weights linked, they take no more disk",
+        Way::Copied => "weights copied",
+    });
+
+    report.begin(Step::Verify, "loading the engine in a worker");
+    let mut manifest = manifest(plan, fetched);
+    manifest.files.push(weights);
+    prove(plan, &cleared.worker, building.path(), &mut manifest, report)?;
+
+    report.begin(Step::Publish, "writing to the disk");
+    publish::publish(engines, &plan.id, building, &manifest)?;
+    let dir = engines.engine(&plan.id);
+    report.end(&dir.display().to_string());
+    let facts = json!({
+        "engine": plan.id.as_str(), "dir": dir, "built": true, "smoke": manifest.smoke
+    });
+    report.result(&format!("{} is built: {}", plan.id, dir.display()), facts);
+    Ok(())
+}
+
+/// The catalogue was right about the model, down to what decides its memory.
+fn check_header(plan: &Plan, path: &Path) -> Result<(), Error> {
+    let facts = read(path)?;
+    let same = facts.architecture == plan.model.architecture
+        && facts.parameters == plan.model.parameters
+        && facts.quantisation == plan.model.quantisation
+        && facts.kv_bytes_per_token == plan.weights.kv_bytes_per_token;
+    if same {
+        return Ok(());
+    }
+    let what = format!(
+        "it is {} {} with {} parameters and {:?} bytes of KV cache a token",
+        facts.architecture, facts.quantisation, facts.parameters, facts.kv_bytes_per_token
+    );
+    Err(Error::OtherModel { path: path.into(), what })
+}
+
+fn read(path: &Path) -> Result<gguf::Facts, Error> {
+    gguf::read(path).map_err(|source| Error::Model { path: path.into(), source })
+}
+
+/// The manifest before anything has been measured.
+fn manifest(plan: &Plan, fetched: Fetched) -> Manifest {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Manifest {
+        manifest_version: MANIFEST_VERSION,
+        id: plan.id.to_string(),
+        built_at: now.as_secs(),
+        model: plan.model.clone(),
+        backend: plan.backend.clone(),
+        // A GGUF runs wherever llama.cpp does.
+        bound_to: BoundTo::default(),
+        serving: plan.serving.clone(),
+        capabilities: Capabilities::default(),
+        files: Vec::new(),
+        commands: fetched.commands,
+        smoke: None,
+    }
+}
+
+/// Runs the engine once and completes its manifest with what was seen.
+fn prove(
+    plan: &Plan,
+    worker: &Path,
+    dir: &Path,
+    manifest: &mut Manifest,
+    report: &Report,
+) -> Result<(), Error> {
+    publish::write_manifest(dir, manifest)?;
+    let failed = |source| Error::Smoke { model: plan.model.name.clone(), source };
+    let dir = dir.canonicalize().map_err(io("find", dir))?;
+    let expected = plan.promised.as_ref().map(|promise| promise.smoke_answer.as_slice());
+    let serving = &plan.serving;
+    let outcome =
+        smoke::run(worker, &dir, serving, expected.unwrap_or_default(), report).map_err(failed)?;
+    if let Some(promise) = &plan.promised {
+        let broken = broken(promise.capabilities, outcome.capabilities);
+        if let Some(what) = broken {
+            let reason = outcome.no_chat;
+            return Err(failed(SmokeError::BrokenPromise { what, reason }));
+        }
+    } else if let Some(reason) = &outcome.no_chat {
+        report.note(&format!("no chat: {reason}"));
+    }
+    let smoke = &outcome.smoke;
+    report.end(&format!(
+        "loaded in {:.1} s on {}, prefill {:.0} and decode {:.0} tokens/s",
+        std::time::Duration::from_millis(smoke.load_ms).as_secs_f64(),
+        outcome.device,
+        smoke.prefill_tokens_per_s,
+        smoke.decode_tokens_per_s
+    ));
+    manifest.capabilities = outcome.capabilities;
+    manifest.smoke = Some(outcome.smoke);
+    Ok(())
+}
+
+/// A capability that was promised and is not there.
+fn broken(promised: Capabilities, seen: Capabilities) -> Option<&'static str> {
+    let missing = |promised: bool, seen: bool| promised && !seen;
+    if missing(promised.chat, seen.chat) {
+        return Some("chat");
+    }
+    missing(promised.fim, seen.fim).then_some("filling in the middle")
+}

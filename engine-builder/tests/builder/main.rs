@@ -1,0 +1,11 @@
+//! Runs the real `engine-builder` and looks at it from outside.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "what is missing here ends the test, which is right")]
+
+mod place;
+#[path = "../../src/gguf/sample.rs"]
+mod sample;
+
+mod bad_input;
+mod real_worker;

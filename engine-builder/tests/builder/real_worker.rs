@@ -1,0 +1,98 @@
+//! With the real worker and the default model's weights, both found where
+//! `scripts/test` leaves them.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use engine_api::manifest::Manifest;
+
+use crate::place::{Ended, Place};
+use crate::sample::Sample;
+
+/// The weights of the engine in `target/test-state`.
+fn weights() -> PathBuf {
+    let binaries = Path::new(env!("CARGO_BIN_EXE_engine-builder")).parent().unwrap();
+    let engines = binaries.parent().unwrap().join("test-state/engines");
+    let weights = engines.join("smollm2-135m-instruct/weights.gguf");
+    assert!(weights.is_file(), "{weights:?} is not there; run `scripts/test build engine` first");
+    weights
+}
+
+/// Builds `weights` as the engine `mine`, small enough for any machine.
+fn build(place: &Place, weights: &Path, context: &str, users: &str) -> Ended {
+    let weights = weights.to_str().unwrap();
+    let size = ["--context", context, "--users", users];
+    place.run(&[&["build", "--gguf", weights, "--name", "mine"][..], &size].concat())
+}
+
+#[track_caller]
+fn succeeded(ended: &Ended) -> String {
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    ended.stdout.clone()
+}
+
+#[test]
+fn a_model_file_becomes_an_engine_that_is_built_once_and_replaced_when_asked() {
+    let place = Place::new();
+    assert!(succeeded(&build(&place, &weights(), "512", "1")).starts_with("mine is built: "));
+
+    let manifest = Manifest::read(&place.engine("mine")).unwrap();
+    assert_eq!(manifest.model.architecture, "llama");
+    assert_eq!((manifest.serving.context, manifest.serving.max_sequences), (512, 1));
+    assert!(manifest.capabilities.chat);
+    let smoke = manifest.smoke.unwrap();
+    assert!(smoke.decode_tokens_per_s > 0.0 && smoke.prefill_tokens_per_s > 0.0);
+    assert_eq!(fs::read_link(place.engine("default")).unwrap(), Path::new("mine"));
+
+    assert!(succeeded(&build(&place, &weights(), "512", "1")).starts_with("mine is already built"));
+    let sound = succeeded(&place.run(&["verify", "mine"]));
+    assert!(sound.starts_with("mine is sound: 1 of 1 files"), "{sound}");
+
+    let rebuilt = succeeded(&build(&place, &weights(), "768", "1"));
+    assert!(rebuilt.starts_with("mine is built: "), "{rebuilt}");
+    assert_eq!(Manifest::read(&place.engine("mine")).unwrap().serving.context, 768);
+    let listed = succeeded(&place.run(&["list"]));
+    assert!(listed.contains("engine  mine "), "{listed}");
+}
+
+#[test]
+fn greedy_answers_of_two_builds_are_the_same() {
+    let (one, two) = (Place::new(), Place::new());
+    let answer = |place: &Place, users: &str| {
+        succeeded(&build(place, &weights(), "512", users));
+        Manifest::read(&place.engine("mine")).unwrap().smoke.unwrap().answer_sha256
+    };
+    assert_eq!(answer(&one, "1"), answer(&two, "3"));
+}
+
+#[test]
+fn weights_that_changed_since_the_build_do_not_verify() {
+    let place = Place::new();
+    // A private copy: the engine's file may be a link to the one it came from.
+    let copy = place.path("copy.gguf");
+    fs::copy(weights(), &copy).unwrap();
+    succeeded(&build(&place, &copy, "512", "1"));
+    let placed = place.engine("mine").join("weights.gguf");
+    assert_eq!(placed.metadata().unwrap().ino(), copy.metadata().unwrap().ino());
+    let file = OpenOptions::new().write(true).open(&placed).unwrap();
+    file.write_all_at(&[0x5a; 7], 50_000_000).unwrap();
+    place.run(&["verify", "mine"]).failed(6, &["engine mine is damaged: weights.gguf has the"]);
+}
+
+#[test]
+fn an_architecture_that_the_worker_does_not_know_is_refused_in_its_words() {
+    let place = Place::new();
+    let file = place.file("odd.gguf", &Sample::of("no-such-architecture").bytes());
+    let ended = place.run(&["build", "--gguf", file.to_str().unwrap()]);
+    ended.failed(7, &["the worker cannot load this model: ", "no-such-architecture"]);
+    assert!(!place.engine("sample-model").exists());
+}
+
+#[test]
+fn a_model_without_its_tensors_is_refused() {
+    let place = Place::new();
+    let file = place.file("hollow.gguf", &Sample::of("llama").bytes());
+    let ended = place.run(&["build", "--gguf", file.to_str().unwrap()]);
+    ended.failed(7, &["the worker cannot load this model: "]);
+}

@@ -1,0 +1,74 @@
+//! Finding sensors in `/sys/class/hwmon`.
+//!
+//! Each chip is a directory with a `name` and files such as `temp1_input`,
+//! `temp1_label` and `temp1_crit`: a kind, a channel number and an attribute.
+
+use std::path::PathBuf;
+
+use crate::Root;
+use crate::root::{list, read};
+
+/// One chip's directory.
+#[derive(Debug)]
+pub(crate) struct Chip {
+    /// The driver's name for it, for example `coretemp` or `ina3221`.
+    pub(crate) name: String,
+    directory: PathBuf,
+    files: Vec<String>,
+}
+
+/// One measured thing of a chip.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Channel {
+    pub(crate) number: u32,
+    pub(crate) label: Option<String>,
+}
+
+/// All chips, by name and then by directory, so that their order stays the
+/// same as long as the same chips are there.
+pub(crate) fn chips(root: &Root) -> Vec<Chip> {
+    let class = root.path("sys/class/hwmon");
+    let mut chips: Vec<Chip> = list(&class)
+        .into_iter()
+        .filter_map(|entry| {
+            let directory = class.join(entry);
+            let name = read(&directory.join("name")).ok().filter(|name| !name.is_empty())?;
+            Some(Chip { name, files: list(&directory), directory })
+        })
+        .collect();
+    chips.sort_by(|a, b| (&a.name, &a.directory).cmp(&(&b.name, &b.directory)));
+    chips
+}
+
+impl Chip {
+    /// The channels that have a file `<kind><number><suffix>`, in the order of
+    /// their numbers.
+    pub(crate) fn channels(&self, kind: &str, suffix: &str) -> Vec<Channel> {
+        let mut numbers: Vec<u32> =
+            self.files.iter().filter_map(|file| channel_number(file, kind, suffix)).collect();
+        numbers.sort_unstable();
+        numbers
+            .into_iter()
+            .map(|number| Channel {
+                number,
+                label: read(&self.directory.join(format!("{kind}{number}_label")))
+                    .ok()
+                    .filter(|label| !label.is_empty()),
+            })
+            .collect()
+    }
+
+    /// Whether the chip has this file.
+    pub(crate) fn has(&self, file: &str) -> bool {
+        self.files.iter().any(|name| name == file)
+    }
+
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.directory.join(file)
+    }
+}
+
+/// `temp12_input` is channel 12 of the kind `temp` with the suffix `_input`.
+fn channel_number(file: &str, kind: &str, suffix: &str) -> Option<u32> {
+    file.strip_prefix(kind)?.strip_suffix(suffix)?.parse().ok()
+}

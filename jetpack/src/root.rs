@@ -1,0 +1,106 @@
+//! Where the machine's files begin: `/`, or a captured tree.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::Absent;
+
+/// Most bytes read from one file. The longest file that matters, a process's
+/// `status`, has about 2 KiB; `/proc/stat` only matters up to its first line.
+const MAX_FILE: u64 = 16 * 1024;
+
+/// The directory below which all system files are looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root(PathBuf);
+
+impl Root {
+    /// A tree at `path`, which need not exist: then everything is absent.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Whether this is the machine we run on. Drivers can only be asked here;
+    /// a captured tree has none.
+    #[must_use]
+    pub fn is_this_machine(&self) -> bool {
+        self.0 == Path::new("/")
+    }
+
+    /// The file at `path`, which is relative to the root.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.0.join(path)
+    }
+
+    /// Whether there is a file at `path`, which is relative to the root.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.path(path).exists()
+    }
+
+    /// The text of the file at `path`, which is relative to the root.
+    pub(crate) fn read(&self, path: &str) -> Result<String, Absent> {
+        read(&self.path(path))
+    }
+}
+
+impl Default for Root {
+    /// The machine we run on.
+    fn default() -> Self {
+        Self::new("/")
+    }
+}
+
+/// The text of a small system file, without the white space and the NUL at its
+/// end. Bytes that are not UTF-8 are replaced.
+pub(crate) fn read(path: &Path) -> Result<String, Absent> {
+    let mut bytes = Vec::with_capacity(256);
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes))
+        .map_err(|error| Absent::from_io(&error))?;
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text.trim_end_matches(['\0', '\n', ' ', '\t']).to_owned())
+}
+
+/// A whole number from a small system file.
+pub(crate) fn read_number<T: std::str::FromStr>(path: &Path) -> Result<T, Absent> {
+    read(path)?.trim().parse().map_err(|_| Absent::Garbled)
+}
+
+/// Names in a directory, in no particular order; none if it cannot be listed.
+pub(crate) fn list(directory: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    entries
+        .flatten()
+        .map(|entry| entry.file_name())
+        .filter_map(|n| OsString::into_string(n).ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree;
+
+    #[test]
+    fn a_long_or_odd_file_is_read_up_to_the_bound() {
+        let tree = tree::of(&[("long", ""), ("odd", "")]);
+        tree.write("long", vec![b'x'; 1 << 20]);
+        tree.write("odd", [0xff, b'a', 0, b'\n']);
+        let length = tree.root().read("long").map(|text| text.len() as u64);
+        assert_eq!(length, Ok(MAX_FILE));
+        assert_eq!(tree.root().read("odd"), Ok("\u{fffd}a".to_owned()));
+    }
+
+    #[test]
+    fn only_the_real_root_is_this_machine() {
+        assert!(Root::default().is_this_machine());
+        assert!(!Root::new("/captured/board").is_this_machine());
+    }
+}

@@ -1,0 +1,13 @@
+//! What engine-builder, the supervisor and engine-worker agree on.
+//!
+//! - [`manifest`]: what an engine directory holds and what it is bound to, at rest.
+//! - [`protocol`]: the messages between a supervisor and one worker.
+//! - [`frame`]: how those messages stand on a byte stream, bounded.
+//!
+//! This package opens no socket and starts no process.
+
+#![forbid(unsafe_code)]
+
+pub mod frame;
+pub mod manifest;
+pub mod protocol;

@@ -1,0 +1,277 @@
+//! The engine manifest: what `engine.toml` in an engine directory says.
+//!
+//! engine-builder writes it last, so a directory without one is not an engine.
+//! The supervisor and the worker read it; nobody edits it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the manifest's format.
+pub const MANIFEST_VERSION: u32 = 1;
+
+/// Name of the manifest inside an engine directory.
+pub const FILE_NAME: &str = "engine.toml";
+
+/// Everything known about one built engine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub manifest_version: u32,
+    /// The engine's name; also its directory's name, and the model name clients use.
+    pub id: String,
+    /// Seconds since 1970 when the build was published.
+    pub built_at: u64,
+    pub model: Model,
+    pub backend: Backend,
+    pub bound_to: BoundTo,
+    pub serving: Serving,
+    pub capabilities: Capabilities,
+    /// What the backend needs to start, below the engine directory.
+    #[serde(default)]
+    pub files: Vec<Artefact>,
+    /// Every command that took part in the build, as an argv list.
+    #[serde(default)]
+    pub commands: Vec<Vec<String>>,
+    /// What the smoke run measured. Always there in a published engine.
+    pub smoke: Option<Smoke>,
+}
+
+/// Where the weights come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// The catalogue's name, or the GGUF's own.
+    pub name: String,
+    pub architecture: String,
+    /// SPDX identifier, or `unknown`.
+    pub licence: String,
+    pub quantisation: String,
+    pub parameters: u64,
+    /// Other names that clients may use for it.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+}
+
+/// Which backend runs the engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backend {
+    pub kind: BackendKind,
+    /// The backend's own version.
+    pub version: String,
+    /// Only with `kind = "echo"`: how the test engine behaves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub echo: Option<Echo>,
+}
+
+/// The backends this version knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackendKind {
+    LlamaCpp,
+    /// Deterministic tokens at a set pace, for tests; it computes nothing.
+    Echo,
+}
+
+/// The echo backend's pace. Faults are asked for in the prompt itself; see
+/// the backend's own page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Echo {
+    /// Time that a load takes.
+    pub load_ms: u64,
+    /// Time of one decode step, however many sequences share it.
+    pub step_us: u64,
+    /// Time for one prompt token.
+    pub prefill_token_us: u64,
+}
+
+/// What the engine was built on and runs on only. Absent: not bound to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BoundTo {
+    /// For example `x86_64` or `aarch64`; a GGUF is bound to neither.
+    pub cpu: Option<String>,
+    /// Device-tree compatible of the board, for example `nvidia,p3767-0005`.
+    pub board: Option<String>,
+    pub l4t: Option<String>,
+    pub cuda: Option<String>,
+    pub tensorrt: Option<String>,
+    /// CUDA compute capability without its dot, for example 87.
+    pub sm: Option<u32>,
+}
+
+/// How the engine is to be run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Serving {
+    /// Tokens in one request's window.
+    pub context: u32,
+    /// Requests decoded at once.
+    pub max_sequences: u16,
+    /// Finished sequences kept as reusable prefixes beside the running ones.
+    pub cached_sequences: u16,
+    /// What the whole KV cache takes, in bytes.
+    pub kv_bytes: u64,
+}
+
+/// What clients can ask of the engine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capabilities {
+    pub chat: bool,
+    /// Fill in the middle.
+    pub fim: bool,
+    pub tools: bool,
+    pub embedding: bool,
+}
+
+/// One file of the engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Artefact {
+    /// Relative to the engine directory.
+    pub path: PathBuf,
+    pub bytes: u64,
+    /// Lower-case hexadecimal.
+    pub sha256: String,
+    pub role: ArtefactRole,
+}
+
+/// What an artefact is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ArtefactRole {
+    Weights,
+    Tokenizer,
+    ChatTemplate,
+    Other,
+}
+
+/// What the smoke run measured right after the build.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Smoke {
+    pub load_ms: u64,
+    pub prefill_tokens_per_s: f64,
+    pub decode_tokens_per_s: f64,
+    /// SHA-256 of the answer's token ids to the known prompt, greedy.
+    pub answer_sha256: String,
+}
+
+/// Why a manifest could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error("read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("parse {}", path.display())]
+    Parse { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("{} has manifest version {found}, this program knows {MANIFEST_VERSION}", path.display())]
+    Version { path: PathBuf, found: u32 },
+    #[error("{} names the file {}, which is outside its directory", path.display(), file.display())]
+    Outside { path: PathBuf, file: PathBuf },
+}
+
+impl Manifest {
+    /// Reads the manifest of the engine in `dir`.
+    ///
+    /// # Errors
+    /// See [`ManifestError`].
+    pub fn read(dir: &Path) -> Result<Self, ManifestError> {
+        let path = dir.join(FILE_NAME);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(source) => return Err(ManifestError::Read { path, source }),
+        };
+        Self::parse(&text, path)
+    }
+
+    fn parse(text: &str, path: PathBuf) -> Result<Self, ManifestError> {
+        let manifest: Self = match toml::from_str(text) {
+            Ok(manifest) => manifest,
+            Err(source) => return Err(ManifestError::Parse { path, source: Box::new(source) }),
+        };
+        if manifest.manifest_version != MANIFEST_VERSION {
+            return Err(ManifestError::Version { path, found: manifest.manifest_version });
+        }
+        if let Some(artefact) = manifest.files.iter().find(|artefact| !is_inside(&artefact.path)) {
+            return Err(ManifestError::Outside { path, file: artefact.path.clone() });
+        }
+        Ok(manifest)
+    }
+
+    /// The weights' path below `dir`, if the engine has weights.
+    #[must_use]
+    pub fn weights(&self, dir: &Path) -> Option<PathBuf> {
+        let weights = self.files.iter().find(|artefact| artefact.role == ArtefactRole::Weights)?;
+        Some(dir.join(&weights.path))
+    }
+}
+
+/// Whether a relative path stays below the directory it is relative to.
+fn is_inside(path: &Path) -> bool {
+    use std::path::Component;
+    path.components().all(|component| matches!(component, Component::Normal(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn echo() -> Manifest {
+        Manifest {
+            manifest_version: MANIFEST_VERSION,
+            id: "echo".into(),
+            built_at: 0,
+            model: Model {
+                name: "echo".into(),
+                architecture: "echo".into(),
+                licence: "Apache-2.0".into(),
+                quantisation: "none".into(),
+                parameters: 0,
+                aliases: Vec::new(),
+            },
+            backend: Backend { kind: BackendKind::Echo, version: "1".into(), echo: None },
+            bound_to: BoundTo::default(),
+            serving: Serving { context: 4096, max_sequences: 8, cached_sequences: 0, kv_bytes: 0 },
+            capabilities: Capabilities { chat: true, ..Capabilities::default() },
+            files: Vec::new(),
+            commands: Vec::new(),
+            smoke: None,
+        }
+    }
+
+    fn parse(text: &str) -> Result<Manifest, ManifestError> {
+        Manifest::parse(text, PathBuf::from("engine.toml"))
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let manifest = echo();
+        assert_eq!(parse(&toml::to_string(&manifest).unwrap()).unwrap(), manifest);
+    }
+
+    #[test]
+    fn a_manifest_of_another_version_is_refused() {
+        let manifest = Manifest { manifest_version: MANIFEST_VERSION + 1, ..echo() };
+        let text = toml::to_string(&manifest).unwrap();
+        assert!(matches!(parse(&text), Err(ManifestError::Version { found: 2, .. })));
+    }
+
+    #[test]
+    fn a_file_outside_the_directory_is_refused() {
+        for path in ["../weights.gguf", "/etc/passwd", "a/../../b"] {
+            let artefact = Artefact {
+                path: path.into(),
+                bytes: 1,
+                sha256: "00".into(),
+                role: ArtefactRole::Weights,
+            };
+            let manifest = Manifest { files: vec![artefact], ..echo() };
+            let text = toml::to_string(&manifest).unwrap();
+            assert!(matches!(parse(&text), Err(ManifestError::Outside { .. })), "{path}");
+        }
+    }
+}

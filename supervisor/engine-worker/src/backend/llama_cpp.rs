@@ -1,0 +1,270 @@
+//! llama.cpp, through the crate `llama-cpp-2`: the runtime that every board has.
+//!
+//! Each slot has a KV buffer of its own (`kv_unified` off), so a sequence is
+//! compared with its own past only, and copying one moves just its own tokens.
+//! Flash attention is on where it can be: without it, decoding was measured to
+//! be 15 to 20 % slower on a CPU.
+
+mod vocabulary;
+
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail, ensure};
+use engine_api::manifest::Manifest;
+use engine_api::protocol::{DeviceMemory, ModelFacts, TokenId};
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::context::session::{LlamaStateSeqFlags, SeqState};
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::token::LlamaToken;
+
+use self::vocabulary::ModelVocabulary;
+use super::{Backend, Chunk, Description, Loaded, NextToken, Slot, StepError};
+use crate::{diagnostics, openmp};
+
+/// Most tokens computed in one call.
+const MOST_TOKENS: u32 = 512;
+
+/// llama.cpp's `LLAMA_FLASH_ATTN_TYPE_AUTO`.
+const FLASH_ATTENTION_AUTO: i32 = -1;
+
+/// Sequences that llama.cpp can keep apart.
+const MOST_SLOTS: usize = 256;
+
+/// Loads the engine's GGUF and makes room for all its sequences.
+///
+/// # Errors
+/// One line that names the file and what is wrong with it, in llama.cpp's words.
+pub fn load(
+    manifest: &Manifest,
+    dir: &Path,
+    threads: u16,
+    mut progress: impl FnMut(f32) + 'static,
+) -> anyhow::Result<Loaded> {
+    ensure_instruction_sets()?;
+    let weights = manifest.weights(dir).context("find the weights in the manifest")?;
+    ensure!(weights.is_file(), "{} is not there", weights.display());
+
+    // One model for one process, so both live as long as it does.
+    let runtime: &'static LlamaBackend = Box::leak(Box::new(LlamaBackend::init()?));
+    let params = LlamaModelParams::default()
+        .with_n_gpu_layers(if cfg!(feature = "cuda") { u32::MAX >> 1 } else { 0 })
+        .with_progress_callback(move |fraction| {
+            progress(fraction);
+            true
+        });
+    let model = LlamaModel::load_from_file(runtime, &weights, &params)
+        .map_err(|_| anyhow::anyhow!("{}: {}", weights.display(), in_its_own_words()))?;
+    let model: &'static LlamaModel = Box::leak(Box::new(model));
+    ensure!(
+        !model.is_recurrent() && !model.is_hybrid(),
+        "{}: recurrent models are not supported: their state has no reusable prefix",
+        weights.display()
+    );
+
+    let serving = &manifest.serving;
+    let slots = usize::from(serving.max_sequences) + usize::from(serving.cached_sequences);
+    ensure!((1..=MOST_SLOTS).contains(&slots), "{slots} slots, but 1 to {MOST_SLOTS} can be");
+    let runner = Runner::new(runtime, model, slots, serving.context, threads)?;
+    let facts = ModelFacts {
+        name: model.meta_val_str("general.name").unwrap_or_default(),
+        architecture: model.meta_val_str("general.architecture").unwrap_or_default(),
+        parameters: model.n_params(),
+        weights_bytes: model.size(),
+        quantisation: manifest.model.quantisation.clone(),
+        trained_context: model.n_ctx_train(),
+    };
+    let description = Description {
+        backend: "llama_cpp",
+        device: device(threads),
+        model: facts,
+        slots,
+        context: serving.context,
+        kv_bytes: serving.kv_bytes,
+        threads,
+    };
+    let backend = LlamaCpp { runner, description };
+    Ok((Box::new(backend), Arc::new(ModelVocabulary::new(model))))
+}
+
+/// llama.cpp's kernels were compiled for these; without them the process would
+/// die of an illegal instruction.
+fn ensure_instruction_sets() -> anyhow::Result<()> {
+    #[cfg(target_arch = "x86_64")]
+    for (name, there) in [
+        ("AVX2", is_x86_feature_detected!("avx2")),
+        ("FMA", is_x86_feature_detected!("fma")),
+        ("F16C", is_x86_feature_detected!("f16c")),
+        ("BMI2", is_x86_feature_detected!("bmi2")),
+    ] {
+        if !there {
+            bail!(
+                "this processor lacks {name}; build with GGML_AVX2=OFF and its kin in \
+                 .cargo/config.toml for older processors"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn in_its_own_words() -> String {
+    diagnostics::last_error().unwrap_or_else(|| "llama.cpp gave no reason".into())
+}
+
+fn device(threads: u16) -> String {
+    let what = if cfg!(feature = "cuda") { "CUDA GPU and CPU" } else { "CPU" };
+    let plural = if threads == 1 { "thread" } else { "threads" };
+    format!("{what} {}, {threads} {plural}", std::env::consts::ARCH)
+}
+
+struct LlamaCpp {
+    runner: Runner,
+    description: Description,
+}
+
+/// A context and the batch that feeds it.
+struct Runner {
+    context: LlamaContext<'static>,
+    batch: LlamaBatch<'static>,
+    /// Index in the last batch of each row of logits.
+    rows: Vec<i32>,
+}
+
+impl Runner {
+    fn new(
+        runtime: &LlamaBackend,
+        model: &'static LlamaModel,
+        slots: usize,
+        context: u32,
+        threads: u16,
+    ) -> anyhow::Result<Self> {
+        let sequences = u32::try_from(slots)?;
+        let cells = NonZeroU32::new(context.next_multiple_of(256) * sequences);
+        let params = LlamaContextParams::default()
+            .with_n_ctx(cells)
+            .with_n_seq_max(sequences)
+            .with_n_batch(MOST_TOKENS)
+            .with_n_ubatch(MOST_TOKENS)
+            .with_kv_unified(false)
+            .with_flash_attention_policy(FLASH_ATTENTION_AUTO)
+            .with_n_threads(i32::from(threads))
+            .with_n_threads_batch(i32::from(threads))
+            .with_no_perf(true);
+        let context = model.new_context(runtime, params).map_err(|_| {
+            anyhow::anyhow!("make room for {slots} sequences: {}", in_its_own_words())
+        })?;
+        Ok(Self { context, batch: LlamaBatch::new(MOST_TOKENS as usize, 1), rows: Vec::new() })
+    }
+
+    fn run(&mut self, doing: &'static str) -> Result<(), StepError> {
+        self.context
+            .decode(&mut self.batch)
+            .map_err(|error| StepError { doing, cause: error.to_string() })
+    }
+
+    fn save(&self, slot: Slot) -> Result<SeqState, StepError> {
+        self.context
+            .state_seq_get(sequence(slot), LlamaStateSeqFlags::empty())
+            .map_err(|error| StepError { doing: "copy a sequence", cause: error.to_string() })
+    }
+
+    fn restore(&mut self, state: &SeqState, slot: Slot) -> Result<(), StepError> {
+        self.context
+            .state_seq_set(state, sequence(slot))
+            .map_err(|error| StepError { doing: "restore a sequence", cause: error.to_string() })
+    }
+
+    fn forget(&mut self, slot: Slot, from: u32) {
+        self.context
+            .kv_cache_seq_rm(sequence(slot), Some(from), None)
+            .expect("an attention cache forgets any end of a sequence");
+    }
+}
+
+impl Backend for LlamaCpp {
+    fn description(&self) -> Description {
+        self.description.clone()
+    }
+
+    fn decode(&mut self, batch: &[NextToken]) -> Result<(), StepError> {
+        let runner = &mut self.runner;
+        runner.batch.clear();
+        runner.rows.clear();
+        for (row, entry) in (0..).zip(batch) {
+            let place = [sequence(entry.slot)];
+            runner
+                .batch
+                .add(native(entry.token), position(entry.position), &place, true)
+                .expect("there are fewer slots than places in the batch");
+            runner.rows.push(row);
+        }
+        runner.run("decode")
+    }
+
+    fn logits(&self, row: usize) -> &[f32] {
+        self.runner.context.get_logits_ith(self.runner.rows[row])
+    }
+
+    fn prefill(&mut self, chunks: &[Chunk<'_>]) -> Result<(), StepError> {
+        let runner = &mut self.runner;
+        runner.batch.clear();
+        runner.rows.clear();
+        for chunk in chunks {
+            let last = chunk.tokens.len() - 1;
+            for (index, (at, &token)) in (chunk.from..).zip(chunk.tokens).enumerate() {
+                let logits = chunk.logits && index == last;
+                runner
+                    .batch
+                    .add(native(token), position(at), &[sequence(chunk.slot)], logits)
+                    .expect("chunks are together no longer than the batch");
+            }
+            if chunk.logits {
+                runner.rows.push(runner.batch.n_tokens() - 1);
+            }
+        }
+        runner.run("compute a prompt")
+    }
+
+    fn truncate(&mut self, slot: Slot, length: u32) {
+        self.runner.forget(slot, length);
+    }
+
+    fn copy(&mut self, from: Slot, to: Slot) -> Result<(), StepError> {
+        let state = self.runner.save(from)?;
+        self.runner.forget(to, 0);
+        self.runner.restore(&state, to)
+    }
+
+    fn swap(&mut self, a: Slot, b: Slot) -> Result<(), StepError> {
+        let (state_a, state_b) = (self.runner.save(a)?, self.runner.save(b)?);
+        self.runner.forget(a, 0);
+        self.runner.forget(b, 0);
+        self.runner.restore(&state_a, b)?;
+        self.runner.restore(&state_b, a)
+    }
+
+    fn share_cores(&mut self, alone: bool) {
+        openmp::compute_alone(alone);
+    }
+
+    fn device_memory(&self) -> Option<DeviceMemory> {
+        None
+    }
+}
+
+fn sequence(slot: Slot) -> i32 {
+    i32::try_from(slot).expect("there are at most 256 slots")
+}
+
+fn position(position: u32) -> i32 {
+    i32::try_from(position).expect("a window is shorter than 2^31 tokens")
+}
+
+fn native(token: TokenId) -> LlamaToken {
+    LlamaToken(i32::try_from(token.0).expect("token ids were checked against the vocabulary"))
+}

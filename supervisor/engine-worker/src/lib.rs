@@ -1,0 +1,31 @@
+//! The engine worker: one loaded model, served over a socket.
+//!
+//! Reading order: [`session`] (a worker's life), [`batch`] (what a step is),
+//! [`sequence`], [`slots`], [`backend`]. [`prompt`] turns text into tokens,
+//! [`sampling`] chooses them, [`text`] turns them back.
+
+pub mod session;
+
+pub mod batch;
+
+pub mod sequence;
+
+pub mod slots;
+
+pub mod sampling;
+
+pub mod text;
+
+pub mod prompt;
+
+pub mod cores;
+
+pub mod openmp;
+
+pub mod link;
+
+pub mod pulse;
+
+pub mod diagnostics;
+
+pub mod backend;

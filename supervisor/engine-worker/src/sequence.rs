@@ -1,0 +1,224 @@
+//! One request on its way through the batch: its tokens, its text, its times.
+
+use std::time::{Duration, Instant};
+
+use engine_api::protocol::{
+    FinishReason, FromWorker, Generate, Logprob, Priority, RequestId, Timings, Token, TokenId,
+    TokenLogprobs, Usage,
+};
+
+use crate::backend::Vocabulary;
+use crate::sampling;
+use crate::text::{Progress, TextStream};
+
+/// One request.
+#[derive(Debug)]
+pub struct Sequence {
+    request: Generate,
+    /// Prompt, then what an earlier life generated: what prefill must compute.
+    context: Vec<TokenId>,
+    prompt_tokens: usize,
+    /// Tokens generated, those of an earlier life included.
+    generated: usize,
+    text: TextStream,
+    /// Chosen but not computed yet; `None` during prefill.
+    next: Option<TokenId>,
+    /// Step in which it was last decoded.
+    turn: u64,
+    cached: usize,
+    arrived: Instant,
+    started: Option<Instant>,
+    decoding_since: Option<Instant>,
+}
+
+/// What became of a sequence by its newest token.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Advance {
+    Goes,
+    Ends(FinishReason),
+    /// There was nothing to choose from.
+    Broken,
+}
+
+impl Sequence {
+    /// Takes up a request, at its beginning or where an earlier life left it.
+    pub fn new(mut request: Generate, vocabulary: &dyn Vocabulary, now: Instant) -> Self {
+        let mut text = TextStream::new(std::mem::take(&mut request.stops));
+        let mut bytes = Vec::new();
+        for &token in &request.generated {
+            bytes.clear();
+            vocabulary.append_bytes(token, &mut bytes);
+            text.push(&bytes);
+        }
+        let mut context = std::mem::take(&mut request.prompt);
+        let prompt_tokens = context.len();
+        context.extend_from_slice(&request.generated);
+        Self {
+            context,
+            prompt_tokens,
+            generated: request.generated.len(),
+            text,
+            next: None,
+            turn: 0,
+            cached: 0,
+            arrived: now,
+            started: None,
+            decoding_since: None,
+            request,
+        }
+    }
+
+    #[must_use]
+    pub fn id(&self) -> RequestId {
+        self.request.id
+    }
+
+    #[must_use]
+    pub fn priority(&self) -> Priority {
+        self.request.priority
+    }
+
+    #[must_use]
+    pub fn arrived(&self) -> Instant {
+        self.arrived
+    }
+
+    #[must_use]
+    pub fn reuses_prefix(&self) -> bool {
+        self.request.reuse_prefix
+    }
+
+    /// What prefill must compute.
+    #[must_use]
+    pub fn context(&self) -> &[TokenId] {
+        &self.context
+    }
+
+    /// The token to decode next; `None` during prefill.
+    #[must_use]
+    pub fn next(&self) -> Option<TokenId> {
+        self.next
+    }
+
+    /// Sorts sequences by who is to be decoded first.
+    #[must_use]
+    pub fn turn(&self) -> (std::cmp::Reverse<Priority>, u64) {
+        (std::cmp::Reverse(self.request.priority), self.turn)
+    }
+
+    pub fn take_turn(&mut self, step: u64) {
+        self.turn = step;
+    }
+
+    /// Notes that it has a slot with `reused` of its tokens in it.
+    pub fn start(&mut self, reused: usize, now: Instant) -> FromWorker {
+        self.cached = reused.min(self.prompt_tokens);
+        self.started = Some(now);
+        FromWorker::Started {
+            id: self.id(),
+            prompt_tokens: count(self.prompt_tokens),
+            cached_tokens: count(self.cached),
+        }
+    }
+
+    /// Notes that its whole prompt is computed.
+    pub fn prefilled(&mut self, now: Instant) {
+        self.decoding_since = Some(now);
+    }
+
+    /// Chooses the token after `history` and says what is to be said of it.
+    pub fn advance(
+        &mut self,
+        logits: &[f32],
+        history: &[TokenId],
+        vocabulary: &dyn Vocabulary,
+        context: u32,
+        out: &mut Vec<FromWorker>,
+    ) -> Advance {
+        let sampling = &self.request.sampling;
+        let Some(chosen) = sampling::choose(logits, history, vocabulary.ends(), sampling) else {
+            return Advance::Broken;
+        };
+        if vocabulary.ends().contains(&chosen) && !sampling.ignore_eos {
+            self.flush(out);
+            return Advance::Ends(FinishReason::Stop { matched: None });
+        }
+        let logprobs =
+            sampling.logprobs.map(|top| Box::new(token_logprobs(logits, chosen, top, vocabulary)));
+        let mut bytes = Vec::new();
+        vocabulary.append_bytes(chosen, &mut bytes);
+        self.generated += 1;
+        let (text, stop) = match self.text.push(&bytes) {
+            Progress::Text(text) => (text, None),
+            Progress::Stopped { text, stop } => (text, Some(stop)),
+        };
+        let tokens = vec![Token { id: chosen, logprobs }];
+        out.push(FromWorker::Tokens { id: self.id(), tokens, text });
+
+        if let Some(stop) = stop {
+            return Advance::Ends(FinishReason::Stop { matched: Some(stop) });
+        }
+        let full = history.len() + 1 >= context as usize;
+        if full || self.generated >= self.request.max_tokens as usize {
+            self.flush(out);
+            return Advance::Ends(FinishReason::Length);
+        }
+        self.next = Some(chosen);
+        Advance::Goes
+    }
+
+    /// The last message of a request that ended well.
+    #[must_use]
+    pub fn done(&self, reason: FinishReason) -> FromWorker {
+        let usage = Usage {
+            prompt_tokens: count(self.prompt_tokens),
+            cached_tokens: count(self.cached),
+            completion_tokens: count(self.generated),
+        };
+        FromWorker::Done { id: self.id(), reason, usage, timings: self.timings(Instant::now()) }
+    }
+
+    fn timings(&self, now: Instant) -> Timings {
+        let started = self.started.unwrap_or(now);
+        let decoding = self.decoding_since.unwrap_or(now);
+        Timings {
+            queued_us: micros(started.duration_since(self.arrived)),
+            prefill_us: micros(decoding.duration_since(started)),
+            decode_us: micros(now.duration_since(decoding)),
+        }
+    }
+
+    /// Sends text that was held back and now stays as it is.
+    fn flush(&mut self, out: &mut Vec<FromWorker>) {
+        let text = self.text.finish();
+        if !text.is_empty() {
+            out.push(FromWorker::Tokens { id: self.id(), tokens: Vec::new(), text });
+        }
+    }
+}
+
+fn token_logprobs(
+    logits: &[f32],
+    chosen: TokenId,
+    top: u8,
+    vocabulary: &dyn Vocabulary,
+) -> TokenLogprobs {
+    let (of_chosen, top) = sampling::logprobs(logits, chosen, usize::from(top));
+    let named = |id, logprob| {
+        let mut bytes = Vec::new();
+        vocabulary.append_bytes(id, &mut bytes);
+        Logprob { id, logprob, bytes }
+    };
+    TokenLogprobs {
+        chosen: named(chosen, of_chosen),
+        top: top.into_iter().map(|(id, logprob)| named(id, logprob)).collect(),
+    }
+}
+
+fn count(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,207 @@
+//! The HTTP side: what editors, scripts and browsers talk to.
+//!
+//! ```text
+//! server ─► access ─► route ─► openai | ollama ─► wire (body → Job) ─► job ─► Handle
+//!                        │                                              │
+//!                        └► pages, status, metrics        stream | collect ─► wire (→ bytes)
+//! ```
+//!
+//! [`route`] is the table of everything that is served. A route reads its body
+//! into a [`job::Job`], whatever the dialect; the answer is written by the
+//! dialect's [`stream::Frames`]. Nothing here owns state that outlives a
+//! request, and nothing here writes prompts or answers to the journal.
+
+mod server;
+
+mod access;
+mod body;
+mod cors;
+mod identity;
+mod paths;
+
+mod metrics;
+mod ollama;
+mod openai;
+mod pages;
+mod status;
+
+mod collect;
+mod deliver;
+mod error;
+mod facts;
+mod job;
+mod reply;
+mod sse;
+mod stream;
+mod tally;
+mod wire;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response};
+use tokio::net::TcpListener;
+use tracing::{Instrument, Span, debug, info_span};
+
+use crate::request::Client;
+use crate::supervisor::Handle;
+use body::Budget;
+use error::Problem;
+use reply::Reply;
+
+/// The bounds of the HTTP side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Connections at once; further ones get a short 503.
+    pub max_connections: usize,
+    /// Longest body of one request.
+    pub max_body_bytes: usize,
+    /// Longest sum of all bodies that are being read or worked on.
+    pub max_bodies_bytes: usize,
+    /// From a request's first byte to the end of its head.
+    pub header_timeout: Duration,
+    /// From the end of the head to the end of the body.
+    pub body_timeout: Duration,
+    /// From an answer to the next request on the same connection.
+    pub idle_timeout: Duration,
+    /// How long a client may take nothing of its answer before it counts as gone.
+    pub stall_timeout: Duration,
+    /// How long running answers may take to end when we do.
+    pub drain_timeout: Duration,
+    /// Names of this server beside its addresses and local names.
+    pub hosts: Vec<String>,
+    /// Origins of web pages that may use this server, as `https://name`.
+    pub origins: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_connections: 16_384,
+            max_body_bytes: 8 * 1024 * 1024,
+            max_bodies_bytes: 64 * 1024 * 1024,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
+            stall_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(30),
+            hosts: Vec::new(),
+            origins: Vec::new(),
+        }
+    }
+}
+
+/// Serves until `shutdown` resolves, then until running answers have ended.
+pub async fn serve(
+    listener: TcpListener,
+    handle: Handle,
+    settings: Settings,
+    shutdown: impl Future<Output = ()>,
+) {
+    let settings = Arc::new(settings);
+    let budget = Budget::new(settings.max_bodies_bytes);
+    let shared = Arc::new(Shared { handle, settings: Arc::clone(&settings), budget });
+    let service = move |peer, request| answer(Arc::clone(&shared), peer, request);
+    server::run(listener, settings, service, shutdown).await;
+}
+
+/// What all requests share.
+struct Shared {
+    handle: Handle,
+    settings: Arc<Settings>,
+    budget: Budget,
+}
+
+/// Who asks, and what the answer needs.
+struct Caller {
+    handle: Handle,
+    client: Client,
+    span: Span,
+}
+
+/// One request, from its head to its response.
+async fn answer(
+    shared: Arc<Shared>,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Response<Reply> {
+    let client = identity::client(request.headers(), peer.ip());
+    let path = paths::plain(request.uri().path()).into_owned();
+    let span =
+        info_span!("request", %client, method = %request.method(), path = paths::shown(&path));
+    let arrived = Instant::now();
+    let dialect = paths::dialect(&path);
+    let admitted = access::check(request.headers(), request.uri(), &shared.settings);
+    let answered = async {
+        let origin = admitted?;
+        let caller = Caller { handle: shared.handle.clone(), client, span: Span::current() };
+        let mut response = match route(&shared, caller, &path, request).await {
+            Ok(response) => response,
+            Err(problem) => reply::problem(&problem, dialect),
+        };
+        if let Some(origin) = origin.filter(|_| paths::is_public(&path)) {
+            cors::allow(&mut response, origin);
+        }
+        let (status, ms) = (response.status().as_u16(), arrived.elapsed().as_millis());
+        debug!(status, ms, "answered");
+        Ok(response)
+    };
+    let answered: Result<_, Problem> = answered.instrument(span).await;
+    answered.unwrap_or_else(|problem| reply::problem(&problem, dialect))
+}
+
+/// Everything that is served.
+async fn route(
+    shared: &Shared,
+    caller: Caller,
+    path: &str,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Problem> {
+    let snapshot = || shared.handle.snapshot();
+    let (head, incoming) = request.into_parts();
+    let read = |incoming| body::read(&head.headers, incoming, &shared.settings, &shared.budget);
+    // A HEAD is a GET whose body hyper leaves out.
+    let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
+    match (method.as_str(), path) {
+        ("GET", "/") => Ok(pages::front(&head.headers)),
+        ("GET", "/assets/page.css") => Ok(pages::style()),
+        ("GET", "/assets/page.js") => Ok(pages::script()),
+
+        ("POST", "/v1/chat/completions" | "/chat/completions") => {
+            openai::generate(openai::Kind::Chat, caller, read(incoming).await?).await
+        }
+        ("POST", "/v1/completions" | "/completions") => {
+            openai::generate(openai::Kind::Completion, caller, read(incoming).await?).await
+        }
+        ("GET", "/v1/models" | "/models") => Ok(openai::models(&snapshot())),
+        ("GET", path) if path.starts_with(paths::MODEL) => {
+            openai::one_model(&snapshot(), &path[paths::MODEL.len()..])
+        }
+
+        ("GET", "/api/version") => Ok(ollama::version()),
+        ("GET", "/api/tags") => Ok(ollama::tags(&snapshot())),
+        ("GET", "/api/ps") => Ok(ollama::processes(&snapshot())),
+        ("POST", "/api/show") => ollama::show(&snapshot(), &read(incoming).await?.bytes),
+        ("POST", "/api/chat") => {
+            ollama::generate(ollama::Kind::Chat, caller, read(incoming).await?).await
+        }
+        ("POST", "/api/generate") => {
+            ollama::generate(ollama::Kind::Generate, caller, read(incoming).await?).await
+        }
+
+        ("GET", "/health" | "/v1/health") => Ok(status::health(&snapshot())),
+        ("GET", "/ready") => Ok(status::ready(&snapshot())),
+        ("GET", "/props") => status::props(&snapshot()),
+        ("GET", "/metrics") => Ok(metrics::metrics(&snapshot())),
+        ("GET", "/api/status") => Ok(status::status(&snapshot())),
+        ("GET", "/api/history") => Ok(status::history(&shared.handle.history())),
+
+        ("OPTIONS", _) => Ok(cors::preflight(&head.headers)),
+        (_, path) => Ok(paths::not_served(path)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

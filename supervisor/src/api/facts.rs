@@ -1,0 +1,106 @@
+//! What a request must know of the engine to be read: its names and sizes.
+
+use crate::api::error::Problem;
+use crate::snapshot::Snapshot;
+use hyper::StatusCode;
+
+/// Taken from the snapshot when the request arrives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// The serving model's name; `None` if there is no engine at all.
+    pub(crate) model: Option<String>,
+    pub(crate) aliases: Vec<String>,
+    /// The window in tokens, once the engine is loaded.
+    pub(crate) context: Option<u32>,
+    pub(crate) vocabulary: Option<u32>,
+    /// Whether the model has a chat template; assumed until it is loaded.
+    pub(crate) chat: bool,
+}
+
+impl Facts {
+    pub(crate) fn of(snapshot: &Snapshot) -> Self {
+        let engine = &snapshot.engine;
+        let ready = engine.ready.as_deref();
+        Self {
+            model: engine.model.clone(),
+            aliases: engine.aliases.clone(),
+            context: ready.map(|ready| ready.context),
+            vocabulary: ready.map(|ready| ready.vocabulary),
+            chat: ready.is_none_or(|ready| ready.chat),
+        }
+    }
+
+    /// The name that answers carry when the client named none.
+    pub(crate) fn serving(&self) -> &str {
+        self.model.as_deref().unwrap_or("default")
+    }
+
+    /// Whether `asked` means the model that serves. Without an engine every
+    /// name does: the refusal that follows says why there is none.
+    ///
+    /// # Errors
+    /// It is another model; the problem names those that exist.
+    pub(crate) fn resolve(&self, asked: Option<&str>) -> Result<(), Problem> {
+        let asked = asked.unwrap_or_default();
+        let Some(model) = &self.model else { return Ok(()) };
+        if matches!(asked, "" | "default") || self.names().any(|name| same(name, asked)) {
+            return Ok(());
+        }
+        let asked: String = asked.chars().take(MAX_ECHO).collect();
+        let aliases: String = self.aliases.iter().map(|alias| format!(", `{alias}`")).collect();
+        Err(Problem {
+            code: Some("model_not_found"),
+            param: Some("model".to_owned()),
+            ..Problem::new(
+                StatusCode::NOT_FOUND,
+                "invalid_request_error",
+                format!("model '{asked}' not found; this server has `{model}`{aliases}"),
+            )
+        })
+    }
+
+    /// Every name of the model, its own first.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.model.iter().chain(&self.aliases).map(String::as_str)
+    }
+}
+
+/// Characters of a client's own words that are said back to it.
+const MAX_ECHO: usize = 100;
+
+/// A bare name and the same with `:latest` are one model.
+fn same(one: &str, other: &str) -> bool {
+    let bare = |name: &str| name.strip_suffix(":latest").unwrap_or(name).to_owned();
+    bare(one) == bare(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Facts {
+        let aliases = vec!["qwen2.5-coder:7b".to_owned()];
+        Facts { model: Some("coder".to_owned()), aliases, ..Facts::default() }
+    }
+
+    #[test]
+    fn names_that_mean_the_serving_model() {
+        for asked in ["", "default", "coder", "coder:latest", "qwen2.5-coder:7b"] {
+            assert_eq!(facts().resolve(Some(asked)), Ok(()), "{asked}");
+        }
+        assert_eq!(facts().resolve(None), Ok(()));
+        assert_eq!(Facts::default().resolve(Some("anything")), Ok(()));
+    }
+
+    #[test]
+    fn another_name_is_refused_with_those_that_exist() {
+        for asked in ["coder:7b", "qwen2.5-coder", "gpt-4"] {
+            let problem = facts().resolve(Some(asked)).unwrap_err();
+            assert_eq!(problem.status, StatusCode::NOT_FOUND);
+            assert_eq!(
+                problem.message,
+                format!("model '{asked}' not found; this server has `coder`, `qwen2.5-coder:7b`")
+            );
+        }
+    }
+}

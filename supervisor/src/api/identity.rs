@@ -1,0 +1,104 @@
+//! Whose request this is: an API key's digest, or the peer's address.
+//!
+//! Keys only tell clients apart here; they open nothing.
+
+use std::net::IpAddr;
+
+use hyper::HeaderMap;
+use hyper::header::AUTHORIZATION;
+use sha2::{Digest, Sha256};
+
+use crate::request::{Client, KeyDigest};
+
+/// What editors send when nobody entered a key. A whole team would share one
+/// turn if these counted as keys.
+const PLACEHOLDERS: [&str; 13] = [
+    "undefined",
+    "null",
+    "none",
+    "ollama",
+    "empty",
+    "dummy",
+    "no-key",
+    "no-key-required",
+    "sk-no-key-required",
+    "not-needed",
+    "lm-studio",
+    "api-key",
+    "sk-xxx",
+];
+
+/// The client behind a request from `peer`.
+pub(crate) fn client(headers: &HeaderMap, peer: IpAddr) -> Client {
+    match key(headers) {
+        Some(key) => Client::Key(digest(key)),
+        None => Client::Address(peer.to_canonical()),
+    }
+}
+
+fn key(headers: &HeaderMap) -> Option<&str> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let bearer = text(AUTHORIZATION.as_str()).and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token)
+    });
+    [bearer, text("x-api-key"), text("api-key")]
+        .into_iter()
+        .flatten()
+        .map(str::trim)
+        .find(|key| !key.is_empty() && !PLACEHOLDERS.iter().any(|p| key.eq_ignore_ascii_case(p)))
+}
+
+fn digest(key: &str) -> KeyDigest {
+    let digest = Sha256::digest(key.as_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    KeyDigest(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn of(headers: &[(&str, &str)]) -> Client {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| {
+                let name: HeaderName = name.parse().unwrap();
+                (name, HeaderValue::from_str(value).unwrap())
+            })
+            .collect();
+        client(&headers, "::ffff:10.0.0.7".parse().unwrap())
+    }
+
+    fn address() -> Client {
+        Client::Address("10.0.0.7".parse().unwrap())
+    }
+
+    #[test]
+    fn the_same_key_is_the_same_client_in_every_header() {
+        let key = Client::Key(KeyDigest([0x0b, 0x05, 0xa1, 0x5e, 0x39, 0xa2, 0x6e, 0xbc]));
+        let bearer = of(&[("authorization", "Bearer alice")]);
+        assert!(matches!(bearer, Client::Key(_)));
+        assert_ne!(bearer, key, "the digest is of the key, not a constant");
+        assert_eq!(of(&[("authorization", "bearer  alice")]), bearer);
+        assert_eq!(of(&[("x-api-key", "alice")]), bearer);
+        assert_eq!(of(&[("api-key", "alice")]), bearer);
+        assert_ne!(of(&[("api-key", "bob")]), bearer);
+    }
+
+    #[test]
+    fn no_key_and_placeholder_keys_count_by_address() {
+        for headers in [
+            &[][..],
+            &[("authorization", "Bearer undefined")],
+            &[("authorization", "Bearer ")],
+            &[("authorization", "Basic YTpi")],
+            &[("x-api-key", "OLLAMA")],
+        ] {
+            assert_eq!(of(headers), address(), "{headers:?}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! OpenAI's answers that are sent in one piece.
+
+use super::Kind;
+use super::frames::said_again;
+use crate::api::collect::Whole;
+use crate::api::tally::Tally;
+use crate::api::wire::logprobs;
+use crate::api::wire::openai_reply::{
+    ChatChoice, ChatMessage, Document, Stamp, TextChoice, finish_reason,
+};
+
+/// The JSON of a whole answer.
+pub(super) fn document(
+    kind: Kind,
+    stamp: &Stamp,
+    answers: &[Whole],
+    tally: &Tally,
+    with_logprobs: bool,
+    echo: &[String],
+) -> Vec<u8> {
+    let written = match kind {
+        Kind::Chat => {
+            let choices = (0..).zip(answers).map(|(index, answer)| ChatChoice {
+                index,
+                message: ChatMessage { role: "assistant", content: &answer.text },
+                logprobs: with_logprobs.then(|| logprobs::Chat::new(&answer.tokens)),
+                finish_reason: finish_reason(&answer.end.reason),
+            });
+            let document = Document::new(stamp, "chat.completion", choices.collect::<Vec<_>>());
+            serde_json::to_vec(&document.with_usage(tally).with_timings(tally))
+        }
+        Kind::Completion => {
+            let texts: Vec<String> = (0..)
+                .zip(answers)
+                .map(|(index, answer)| {
+                    let echo = said_again(echo, index, answers.len()).unwrap_or_default();
+                    [echo, &answer.text].concat()
+                })
+                .collect();
+            let choices =
+                (0..).zip(answers).zip(&texts).map(|((index, answer), text)| TextChoice {
+                    index,
+                    text,
+                    logprobs: with_logprobs
+                        .then(|| logprobs::Completion::new(&answer.tokens, &mut 0)),
+                    finish_reason: Some(finish_reason(&answer.end.reason)),
+                });
+            let document = Document::new(stamp, "text_completion", choices.collect::<Vec<_>>());
+            serde_json::to_vec(&document.with_usage(tally).with_timings(tally))
+        }
+    };
+    written.expect("strings and numbers always have a JSON form")
+}

@@ -1,0 +1,158 @@
+//! What a path says before anything is routed: how it is spelled, whose dialect
+//! it belongs to, and what was probably meant if nothing is there.
+
+use std::borrow::Cow;
+
+use hyper::header::{ALLOW, HeaderValue};
+use hyper::{Response, StatusCode};
+
+use crate::api::error::{Dialect, Problem};
+use crate::api::reply::{self, Reply};
+
+/// Before a model's name.
+pub(crate) const MODEL: &str = "/v1/models/";
+
+/// What is served, for those who ask for something else. [`super::route`] serves it.
+pub(crate) const SERVED: [(&str, &str); 21] = [
+    ("GET", "/"),
+    ("GET", "/assets/page.css"),
+    ("GET", "/assets/page.js"),
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/chat/completions"),
+    ("POST", "/v1/completions"),
+    ("POST", "/completions"),
+    ("GET", "/v1/models"),
+    ("GET", "/models"),
+    ("GET", "/api/version"),
+    ("GET", "/api/tags"),
+    ("GET", "/api/ps"),
+    ("POST", "/api/show"),
+    ("POST", "/api/chat"),
+    ("POST", "/api/generate"),
+    ("GET", "/health"),
+    ("GET", "/ready"),
+    ("GET", "/props"),
+    ("GET", "/metrics"),
+    ("GET", "/api/status"),
+    ("GET", "/api/history"),
+];
+
+/// Paths that only our own page reads.
+const PRIVATE: [&str; 3] = ["/api/status", "/api/history", "/metrics"];
+
+/// The path as it is routed: base URLs with a slash at their end lead to `//`,
+/// and some clients put one at the end of everything.
+pub(crate) fn plain(path: &str) -> Cow<'_, str> {
+    let mut path = Cow::Borrowed(path);
+    while path.contains("//") {
+        path = Cow::Owned(path.replace("//", "/"));
+    }
+    match path.len() {
+        0 | 1 => path,
+        _ => match path.strip_suffix('/') {
+            Some(shorter) => Cow::Owned(shorter.to_owned()),
+            None => path,
+        },
+    }
+}
+
+/// The path as it is said back and written to the journal.
+pub(crate) fn shown(path: &str) -> &str {
+    const MAX_CHARS: usize = 200;
+    path.char_indices().nth(MAX_CHARS).map_or(path, |(end, _)| &path[..end])
+}
+
+/// Whose shape the errors on this path have.
+pub(crate) fn dialect(path: &str) -> Dialect {
+    if path.starts_with("/api/") && !PRIVATE.contains(&path) {
+        Dialect::Ollama
+    } else {
+        Dialect::OpenAi
+    }
+}
+
+/// Whether web pages of other, allowed origins may read the answers.
+pub(crate) fn is_public(path: &str) -> bool {
+    !PRIVATE.contains(&path)
+}
+
+/// 405 for a known path with another method, else 404 with the nearest one.
+pub(crate) fn not_served(path: &str) -> Response<Reply> {
+    let shown = shown(path);
+    if let Some((method, _)) = SERVED.iter().find(|(_, served)| *served == path) {
+        let message = format!("use {method} for {shown}");
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        let problem = Problem::new(status, "invalid_request_error", message);
+        let mut response = reply::problem(&problem, dialect(path));
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow(method)));
+        return response;
+    }
+    let message = match nearest(path) {
+        Some((method, near)) => {
+            format!("nothing is served at {shown}; did you mean {method} {near}?")
+        }
+        None => format!("nothing is served at {shown}; see GET /api/status and the README"),
+    };
+    let problem = Problem {
+        code: Some("unknown_route"),
+        ..Problem::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
+    };
+    reply::problem(&problem, dialect(path))
+}
+
+fn allow(method: &str) -> &'static str {
+    if method == "GET" { "GET, HEAD, OPTIONS" } else { "POST, OPTIONS" }
+}
+
+/// Longest path for which a nearest one is looked for.
+const MAX_COMPARED: usize = 100;
+
+/// How alike two paths must be, from 0 to 1, for one to be meant by the other.
+const ALIKE: f64 = 0.6;
+
+fn nearest(path: &str) -> Option<(&'static str, &'static str)> {
+    if path.len() > MAX_COMPARED {
+        return None;
+    }
+    let scored = SERVED.iter().map(|(method, served)| {
+        (strsim::normalized_damerau_levenshtein(path, served), (*method, *served))
+    });
+    let best = scored.max_by(|(one, _), (other, _)| one.total_cmp(other));
+    best.filter(|(score, _)| *score >= ALIKE).map(|(_, route)| route)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slashes_too_many() {
+        for (path, expected) in [
+            ("/", "/"),
+            ("//", "/"),
+            ("/v1//chat/completions", "/v1/chat/completions"),
+            ("/v1/models/", "/v1/models"),
+            ("", ""),
+        ] {
+            assert_eq!(plain(path), expected);
+        }
+    }
+
+    #[test]
+    fn errors_under_api_are_in_ollamas_shape_but_not_ours() {
+        assert_eq!(dialect("/api/chat"), Dialect::Ollama);
+        assert_eq!(dialect("/api/unknown"), Dialect::Ollama);
+        assert_eq!(dialect("/api/status"), Dialect::OpenAi);
+        assert_eq!(dialect("/v1/models"), Dialect::OpenAi);
+    }
+
+    #[test]
+    fn the_nearest_route_is_named() {
+        assert_eq!(nearest("/v1/chat/completion"), Some(("POST", "/v1/chat/completions")));
+        assert_eq!(nearest("/api/generat"), Some(("POST", "/api/generate")));
+        assert_eq!(nearest("/v1/model"), Some(("GET", "/v1/models")));
+        assert_eq!(nearest("/wp-login.php?x=aaaaaaaaaaaaaaaa"), None);
+        assert_eq!(not_served("/nothing").status(), StatusCode::NOT_FOUND);
+        assert_eq!(not_served("/api/chat").status(), StatusCode::METHOD_NOT_ALLOWED);
+    }
+}

@@ -1,0 +1,72 @@
+//! How the server is: for probes, for the status page and for monitoring.
+
+use std::time::Duration;
+
+use hyper::{Response, StatusCode};
+
+use crate::api::error::Problem;
+use crate::api::reply::{Reply, json, with_status};
+use crate::api::wire::llama_server::{Healthy, Props, Unhealthy};
+use crate::snapshot::{EngineState, HistoryPoint, Snapshot};
+
+/// `GET /health`, as llama-server answers it.
+pub(crate) fn health(snapshot: &Snapshot) -> Response<Reply> {
+    match why_not(&snapshot.engine.state) {
+        None => json(&Healthy::OK),
+        Some(reason) => with_status(json(&Unhealthy::new(reason)), StatusCode::SERVICE_UNAVAILABLE),
+    }
+}
+
+/// `GET /ready`: 200 only when a chat engine can answer.
+pub(crate) fn ready(snapshot: &Snapshot) -> Response<Reply> {
+    let engine = &snapshot.engine;
+    let chats = engine.ready.as_ref().is_some_and(|ready| ready.chat);
+    let reason = why_not(&engine.state)
+        .or_else(|| (!chats).then(|| "the model has no chat template".to_owned()));
+    match reason {
+        None => json(&Healthy::OK),
+        Some(reason) => with_status(json(&Unhealthy::new(reason)), StatusCode::SERVICE_UNAVAILABLE),
+    }
+}
+
+/// Why the engine cannot answer; `None` if it can.
+fn why_not(state: &EngineState) -> Option<String> {
+    match state {
+        EngineState::Ready => None,
+        // The words that llama-server's clients wait on.
+        EngineState::Starting | EngineState::Loading { .. } => Some("Loading model".to_owned()),
+        EngineState::Restarting { reason, .. } => {
+            Some(format!("Loading model again after a failure: {reason}"))
+        }
+        EngineState::Absent { reason } | EngineState::Failed { reason } => Some(reason.clone()),
+        EngineState::Draining => Some("shutting down".to_owned()),
+    }
+}
+
+/// `GET /props`, as llama-server's clients read it.
+///
+/// # Errors
+/// Nothing is loaded yet.
+pub(crate) fn props(snapshot: &Snapshot) -> Result<Response<Reply>, Problem> {
+    let engine = &snapshot.engine;
+    match (&engine.model, &engine.ready) {
+        (Some(model), Some(ready)) => Ok(json(&Props::new(model, ready))),
+        _ => Err(Problem::unavailable("Loading model", Duration::from_secs(1))),
+    }
+}
+
+/// `GET /api/status`: the whole [`Snapshot`], whose types are its schema.
+///
+/// In short: `schema`, `version`, `at`, `uptime_s`; `engine` with its `state`,
+/// what it said when it was `ready`, and its last `heartbeat`; the `limits` in
+/// force; the `queue`; `totals` since the start; `rates` of the last seconds;
+/// the `machine`'s last sample; `incidents`, newest first; and `problems` of
+/// the appliance itself. `null` is unknown.
+pub(crate) fn status(snapshot: &Snapshot) -> Response<Reply> {
+    json(snapshot)
+}
+
+/// `GET /api/history`: points of the recent past, oldest first.
+pub(crate) fn history(points: &[HistoryPoint]) -> Response<Reply> {
+    json(&points)
+}

@@ -1,0 +1,57 @@
+//! What the answers of one job used together.
+
+use engine_api::protocol::{Timings, Usage};
+
+/// Summed as the answers end. A prompt counts once, however many answers it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Answers to each prompt.
+    choices: usize,
+    pub(crate) usage: Usage,
+    /// Of the only answer; several answers share their time in no way that
+    /// could be added up.
+    pub(crate) timings: Option<(Usage, Timings)>,
+    ended: usize,
+}
+
+impl Tally {
+    pub(crate) fn new(choices: usize) -> Self {
+        Self { choices, usage: Usage::default(), timings: None, ended: 0 }
+    }
+
+    /// Counts the answer with this index.
+    pub(crate) fn add(&mut self, index: usize, usage: Usage, timings: Timings) {
+        if index.is_multiple_of(self.choices) {
+            self.usage.prompt_tokens += usage.prompt_tokens;
+            self.usage.cached_tokens += usage.cached_tokens;
+        }
+        self.usage.completion_tokens += usage.completion_tokens;
+        self.ended += 1;
+        self.timings = (self.ended == 1).then_some((usage, timings));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_counts_once() {
+        let mut tally = Tally::new(2);
+        for index in [1, 0, 3, 2] {
+            let usage = Usage { prompt_tokens: 10, cached_tokens: index, completion_tokens: 5 };
+            tally.add(index as usize, usage, Timings::default());
+        }
+        let usage = Usage { prompt_tokens: 20, cached_tokens: 2, completion_tokens: 20 };
+        assert_eq!(tally.usage, usage);
+        assert_eq!(tally.timings, None);
+    }
+
+    #[test]
+    fn one_answer_has_timings() {
+        let mut tally = Tally::new(1);
+        let timings = Timings { queued_us: 1, prefill_us: 2, decode_us: 3 };
+        tally.add(0, Usage::default(), timings);
+        assert_eq!(tally.timings, Some((Usage::default(), timings)));
+    }
+}

@@ -1,0 +1,25 @@
+//! The documents that travel over HTTP, and nothing that acts on them.
+//!
+//! Requests tolerate unknown fields, because every client sends some; a known
+//! field of the wrong type is refused by name. Replies are serialised straight
+//! into the bytes that are sent.
+
+pub(crate) mod bounded;
+pub(crate) mod given;
+pub(crate) mod json;
+pub(crate) mod number;
+pub(crate) mod object;
+
+pub(crate) mod content;
+pub(crate) mod knobs;
+pub(crate) mod logit_bias;
+pub(crate) mod logprobs;
+pub(crate) mod stops;
+
+pub(crate) mod openai_reply;
+pub(crate) mod openai_request;
+
+pub(crate) mod ollama_reply;
+pub(crate) mod ollama_request;
+
+pub(crate) mod llama_server;

@@ -1,0 +1,184 @@
+//! What the OpenAI routes answer with, whole or in chunks.
+
+use engine_api::protocol::{FinishReason, Token, Usage};
+use serde::Serialize;
+
+use super::llama_server::TimingsReply;
+use super::logprobs;
+use super::number::random;
+use crate::api::tally::Tally;
+
+/// What every document of one answer repeats.
+#[derive(Debug, Clone)]
+pub(crate) struct Stamp {
+    id: String,
+    /// Seconds since 1970.
+    created: u64,
+    model: String,
+}
+
+impl Stamp {
+    /// A fresh id, beginning with `prefix`.
+    pub(crate) fn new(prefix: &str, created: u64, model: &str) -> Self {
+        let id = format!("{prefix}-{:016x}{:016x}", random(), random());
+        Self { id, created, model: model.to_owned() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn fixed() -> Self {
+        Self { id: "id-1".to_owned(), created: 1_700_000_000, model: "m".to_owned() }
+    }
+}
+
+/// A whole answer or one chunk of a stream; `C` is its list of choices.
+#[derive(Debug, Serialize)]
+pub(crate) struct Document<'a, C> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    choices: C,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<UsageReply>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timings: Option<TimingsReply>,
+}
+
+impl<'a, C> Document<'a, C> {
+    pub(crate) fn new(stamp: &'a Stamp, object: &'static str, choices: C) -> Self {
+        Self {
+            id: &stamp.id,
+            object,
+            created: stamp.created,
+            model: &stamp.model,
+            choices,
+            usage: None,
+            timings: None,
+        }
+    }
+
+    pub(crate) fn with_usage(self, tally: &Tally) -> Self {
+        Self { usage: Some(tally.usage.into()), ..self }
+    }
+
+    pub(crate) fn with_timings(self, tally: &Tally) -> Self {
+        let timings = tally.timings.map(|(usage, timings)| TimingsReply::new(usage, timings));
+        Self { timings, ..self }
+    }
+}
+
+/// One choice of a chat chunk.
+#[derive(Debug, Serialize)]
+pub(crate) struct ChatDelta<'a> {
+    pub(crate) index: usize,
+    pub(crate) delta: Delta<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) logprobs: Option<logprobs::Chat<'a>>,
+    pub(crate) finish_reason: Option<&'static str>,
+}
+
+/// What a chunk adds to a chat message.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Delta<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) content: Option<&'a str>,
+}
+
+/// One choice of a whole chat answer.
+#[derive(Debug, Serialize)]
+pub(crate) struct ChatChoice<'a> {
+    pub(crate) index: usize,
+    pub(crate) message: ChatMessage<'a>,
+    pub(crate) logprobs: Option<logprobs::Chat<'a>>,
+    pub(crate) finish_reason: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct ChatMessage<'a> {
+    pub(crate) role: &'static str,
+    pub(crate) content: &'a str,
+}
+
+/// One choice of a plain completion, whole or of a chunk.
+#[derive(Debug, Serialize)]
+pub(crate) struct TextChoice<'a> {
+    pub(crate) index: usize,
+    pub(crate) text: &'a str,
+    pub(crate) logprobs: Option<logprobs::Completion<'a>>,
+    pub(crate) finish_reason: Option<&'static str>,
+}
+
+impl<'a> ChatDelta<'a> {
+    pub(crate) fn text(index: usize, text: &'a str, tokens: Option<&'a [Token]>) -> Self {
+        let delta = Delta { content: Some(text), ..Delta::default() };
+        let logprobs = tokens.map(logprobs::Chat::new);
+        Self { index, delta, logprobs, finish_reason: None }
+    }
+}
+
+/// OpenAI's word for the end of an answer.
+pub(crate) fn finish_reason(reason: &FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Stop { .. } => "stop",
+        // A cancelled answer is never written as finished; see the stream.
+        FinishReason::Length | FinishReason::Cancelled => "length",
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct UsageReply {
+    prompt_tokens: u32,
+    completion_tokens: u32,
+    total_tokens: u32,
+    prompt_tokens_details: PromptTokensDetails,
+}
+
+#[derive(Debug, Serialize)]
+struct PromptTokensDetails {
+    cached_tokens: u32,
+}
+
+impl From<Usage> for UsageReply {
+    fn from(usage: Usage) -> Self {
+        let Usage { prompt_tokens, cached_tokens, completion_tokens } = usage;
+        Self {
+            prompt_tokens,
+            completion_tokens,
+            total_tokens: prompt_tokens + completion_tokens,
+            prompt_tokens_details: PromptTokensDetails { cached_tokens },
+        }
+    }
+}
+
+/// `GET /v1/models`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Models<'a> {
+    pub(crate) object: &'static str,
+    pub(crate) data: Vec<Model<'a>>,
+}
+
+/// One name of the serving model.
+#[derive(Debug, Serialize)]
+pub(crate) struct Model<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) object: &'static str,
+    pub(crate) created: u64,
+    pub(crate) owned_by: &'static str,
+    /// The window in tokens, as vLLM says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_model_len: Option<u32>,
+    /// The same and more, as llama-server says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) meta: Option<ModelMeta>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct ModelMeta {
+    pub(crate) n_ctx: u32,
+    pub(crate) n_ctx_train: u32,
+    pub(crate) n_vocab: u32,
+    pub(crate) n_params: u64,
+    pub(crate) size: u64,
+}

@@ -1,0 +1,320 @@
+//! Bodies of `/v1/chat/completions` and `/v1/completions`.
+
+use std::fmt;
+
+use engine_api::protocol::{Priority, Prompt, TokenId};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde_json::value::RawValue;
+
+use super::bounded::items;
+use super::content::Messages;
+use super::json::parse;
+use super::knobs::{Knobs, MAX_CHOICES, top_logprobs};
+use super::number::Integer;
+use super::object::Object;
+use crate::api::error::Problem;
+use crate::api::facts::Facts;
+use crate::api::job::Job;
+
+/// What a body on an OpenAI route asks for.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    pub(crate) job: Job,
+    pub(crate) stream: bool,
+    pub(crate) include_usage: bool,
+    /// Said again before each answer to the prompt with the same index.
+    pub(crate) echo: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ChatBody {
+    model: Option<String>,
+    messages: Messages,
+    tools: Option<Box<RawValue>>,
+    #[serde(default)]
+    tool_choice: ToolChoice,
+    logprobs: Option<bool>,
+    top_logprobs: Option<Integer>,
+}
+
+#[derive(Debug, Deserialize)]
+struct CompletionBody {
+    model: Option<String>,
+    prompt: PromptField,
+    suffix: Option<String>,
+    echo: Option<bool>,
+    logprobs: Option<Integer>,
+    best_of: Option<Integer>,
+}
+
+/// Reads the body of `/v1/chat/completions`.
+///
+/// # Errors
+/// The problem says which field is wrong and why.
+pub(crate) fn chat(body: &[u8], facts: &Facts) -> Result<Ask, Problem> {
+    let chat: ChatBody = parse(body)?;
+    let knobs: Knobs = parse(body)?;
+    facts.resolve(chat.model.as_deref())?;
+    knobs.check_format()?;
+    let messages = chat.messages.checked()?;
+    if messages.is_empty() {
+        return Err(Problem::field("messages", "is empty; send at least one message"));
+    }
+    let tools_json = tools(chat.tools.as_deref(), chat.tool_choice)?;
+    let logprobs = match (chat.logprobs, chat.top_logprobs) {
+        (Some(true), count) => Some(top_logprobs("top_logprobs", count.unwrap_or(Integer(0)))?),
+        _ => None,
+    };
+    let prompt = Prompt::Chat { messages, tools_json };
+    ask(&knobs, facts, vec![prompt], logprobs, Priority::Interactive)
+}
+
+/// Reads the body of `/v1/completions`.
+///
+/// # Errors
+/// The problem says which field is wrong and why.
+pub(crate) fn completion(body: &[u8], facts: &Facts) -> Result<Ask, Problem> {
+    let body_fields: CompletionBody = parse(body)?;
+    let knobs: Knobs = parse(body)?;
+    facts.resolve(body_fields.model.as_deref())?;
+    knobs.check_format()?;
+    let CompletionBody { prompt: PromptField(prompts), suffix, echo, logprobs, best_of, .. } =
+        body_fields;
+    if prompts.is_empty() {
+        return Err(Problem::field("prompt", "is empty"));
+    }
+    let choices = knobs.choices()?;
+    if prompts.len().saturating_mul(choices) > MAX_CHOICES {
+        let why = format_args!("asks for more than {MAX_CHOICES} answers at once").to_string();
+        return Err(Problem::field("prompt", why));
+    }
+    if best_of.is_some_and(|Integer(best_of)| usize::try_from(best_of) != Ok(choices)) {
+        return Err(Problem::field("best_of", "must equal `n`: answers are not ranked here"));
+    }
+    let logprobs = logprobs.map(|count| top_logprobs("logprobs", count)).transpose()?;
+    let echo = match echo {
+        Some(true) => echoes(&prompts, logprobs.is_some())?,
+        _ => Vec::new(),
+    };
+    let suffix = suffix.filter(|suffix| !suffix.is_empty());
+    let priority = if suffix.is_some() { Priority::Completion } else { Priority::Interactive };
+    let prompts: Result<_, _> =
+        prompts.into_iter().map(|prompt| prompt.into_prompt(suffix.as_deref())).collect();
+    Ok(Ask { echo, ..ask(&knobs, facts, prompts?, logprobs, priority)? })
+}
+
+fn ask(
+    knobs: &Knobs,
+    facts: &Facts,
+    prompts: Vec<Prompt>,
+    logprobs: Option<u8>,
+    priority: Priority,
+) -> Result<Ask, Problem> {
+    let job = Job {
+        prompts,
+        choices: knobs.choices()?,
+        max_tokens: knobs.max_tokens()?,
+        sampling: knobs.sampling(facts, logprobs)?,
+        stops: knobs.stops()?,
+        priority,
+        reuse_prefix: knobs.reuse_prefix(),
+    };
+    let (stream, include_usage) = (knobs.streams(), knobs.include_usage());
+    Ok(Ask { job, stream, include_usage, echo: Vec::new() })
+}
+
+/// The tool definitions' own text, for the template; `None` if no tool may be called.
+pub(super) fn tools(
+    tools: Option<&RawValue>,
+    choice: ToolChoice,
+) -> Result<Option<String>, Problem> {
+    #[derive(Deserialize)]
+    struct Tool {
+        #[serde(rename = "function")]
+        _function: Object<Function>,
+    }
+    #[derive(Deserialize)]
+    struct Function {
+        #[serde(rename = "name")]
+        _name: String,
+    }
+
+    let Some(raw) = tools else { return Ok(None) };
+    let list: Option<Vec<Object<Tool>>> = serde_json::from_str(raw.get()).map_err(|_| {
+        Problem::field("tools", "must be a list of objects with `function.name` in each")
+    })?;
+    match (list.is_none_or(|list| list.is_empty()), choice) {
+        (true, _) | (false, ToolChoice::Never) => Ok(None),
+        (false, ToolChoice::Auto) => Ok(Some(raw.get().to_owned())),
+        (false, ToolChoice::Forced) => {
+            let why = "can be `auto` or `none`; this server cannot force a tool call yet";
+            Err(Problem::field("tool_choice", why))
+        }
+    }
+}
+
+/// `tool_choice`, as far as it can be honoured.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) enum ToolChoice {
+    #[default]
+    Auto,
+    Never,
+    /// `required`, or one tool by name.
+    Forced,
+}
+
+impl<'de> Deserialize<'de> for ToolChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Seen;
+
+        impl<'de> Visitor<'de> for Seen {
+            type Value = ToolChoice;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`auto`, `none` or `required`")
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<ToolChoice, E> {
+                Ok(ToolChoice::Auto)
+            }
+
+            fn visit_str<E: Error>(self, choice: &str) -> Result<ToolChoice, E> {
+                match choice {
+                    "auto" => Ok(ToolChoice::Auto),
+                    "none" => Ok(ToolChoice::Never),
+                    "required" => Ok(ToolChoice::Forced),
+                    _ => Err(E::invalid_value(Unexpected::Str(choice), &self)),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ToolChoice, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(ToolChoice::Forced)
+            }
+        }
+
+        deserializer.deserialize_any(Seen)
+    }
+}
+
+/// What `echo` says again: the prompts' own text.
+fn echoes(prompts: &[OnePrompt], with_logprobs: bool) -> Result<Vec<String>, Problem> {
+    if with_logprobs {
+        let why = "cannot be combined with `logprobs`: the prompt's tokens are not scored";
+        return Err(Problem::field("echo", why));
+    }
+    let texts = prompts.iter().map(|prompt| match prompt {
+        OnePrompt::Text(text) => Ok(text.clone()),
+        OnePrompt::Tokens(_) => Err(Problem::field("echo", "needs a prompt of text, not of ids")),
+    });
+    texts.collect()
+}
+
+/// `prompt`: one text, several, one list of token ids, or several.
+#[derive(Debug)]
+struct PromptField(Vec<OnePrompt>);
+
+#[derive(Debug)]
+enum OnePrompt {
+    Text(String),
+    Tokens(Vec<TokenId>),
+}
+
+impl OnePrompt {
+    fn into_prompt(self, suffix: Option<&str>) -> Result<Prompt, Problem> {
+        match (self, suffix) {
+            // Clients send their model's control tokens as text here.
+            (Self::Text(text), None) => Ok(Prompt::Text { text, special: true }),
+            (Self::Text(prefix), Some(suffix)) => {
+                Ok(Prompt::Infill { prefix, suffix: suffix.to_owned() })
+            }
+            (Self::Tokens(ids), None) => Ok(Prompt::Tokens(ids)),
+            (Self::Tokens(_), Some(_)) => {
+                Err(Problem::field("suffix", "needs a prompt of text, not of token ids"))
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for PromptField {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PromptVisitor)
+    }
+}
+
+const PROMPT_FORMS: &str = "a string, a list of strings, or a list of token ids";
+
+struct PromptVisitor;
+
+impl<'de> Visitor<'de> for PromptVisitor {
+    type Value = PromptField;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(PROMPT_FORMS)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<PromptField, E> {
+        Ok(PromptField(vec![OnePrompt::Text(text.to_owned())]))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<PromptField, A::Error> {
+        let mut prompts = Vec::new();
+        let mut ids = Vec::new();
+        while let Some(item) = list.next_element()? {
+            match item {
+                Item::Id(id) => ids.push(id),
+                Item::Prompt(_) if prompts.len() == MAX_CHOICES => {
+                    let why = format_args!("asks for more than {MAX_CHOICES} answers at once");
+                    return Err(A::Error::custom(why));
+                }
+                Item::Prompt(prompt) => prompts.push(prompt),
+            }
+        }
+        match (prompts.is_empty(), ids.is_empty()) {
+            (_, true) => Ok(PromptField(prompts)),
+            (true, false) => Ok(PromptField(vec![OnePrompt::Tokens(ids)])),
+            (false, false) => Err(A::Error::custom("a list mixes texts and token ids")),
+        }
+    }
+}
+
+/// One item of a list in `prompt`.
+enum Item {
+    Id(TokenId),
+    Prompt(OnePrompt),
+}
+
+impl<'de> Deserialize<'de> for Item {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Seen;
+
+        impl<'de> Visitor<'de> for Seen {
+            type Value = Item;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a token id")
+            }
+
+            fn visit_u64<E: Error>(self, id: u64) -> Result<Item, E> {
+                let id = u32::try_from(id).map_err(|_| E::custom("a token id is too large"))?;
+                Ok(Item::Id(TokenId(id)))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Item, E> {
+                Ok(Item::Prompt(OnePrompt::Text(text.to_owned())))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Item, A::Error> {
+                let ids = items(list, usize::MAX)?;
+                Ok(Item::Prompt(OnePrompt::Tokens(ids)))
+            }
+        }
+
+        deserializer.deserialize_any(Seen)
+    }
+}
+
+#[cfg(test)]
+#[path = "openai_request_tests.rs"]
+mod tests;

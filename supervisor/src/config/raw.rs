@@ -1,0 +1,121 @@
+//! The configuration as it is written: every key, its type on paper and its
+//! default. Nothing outside `config` sees these types.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Raw {
+    pub(super) state_dir: PathBuf,
+    pub(super) root: PathBuf,
+    pub(super) server: Server,
+    pub(super) engine: Engine,
+    pub(super) admission: Admission,
+    pub(super) telemetry: Telemetry,
+    pub(super) store: Store,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Server {
+    pub(super) listen: String,
+    pub(super) max_connections: u64,
+    pub(super) max_body_bytes: u64,
+    pub(super) max_bodies_bytes: u64,
+    pub(super) header_timeout_s: u64,
+    pub(super) body_timeout_s: u64,
+    pub(super) idle_timeout_s: u64,
+    pub(super) stall_timeout_s: u64,
+    pub(super) drain_timeout_s: u64,
+    pub(super) hosts: Vec<String>,
+    pub(super) origins: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Engine {
+    pub(super) model: Option<String>,
+    pub(super) worker: Option<PathBuf>,
+    pub(super) threads: Option<u64>,
+    pub(super) max_batch_tokens: u64,
+    pub(super) load_timeout_s: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Admission {
+    pub(super) queue: u64,
+    pub(super) wait_s: u64,
+    pub(super) prepare_wait_s: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Telemetry {
+    pub(super) period_ms: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Store {
+    pub(super) requests: u64,
+    pub(super) incidents: u64,
+}
+
+impl Default for Raw {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/stoker".into(),
+            root: "/".into(),
+            server: Server::default(),
+            engine: Engine::default(),
+            admission: Admission::default(),
+            telemetry: Telemetry::default(),
+            store: Store::default(),
+        }
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:11434".into(),
+            max_connections: 16_384,
+            max_body_bytes: 8 * 1024 * 1024,
+            max_bodies_bytes: 64 * 1024 * 1024,
+            header_timeout_s: 10,
+            body_timeout_s: 30,
+            idle_timeout_s: 75,
+            stall_timeout_s: 30,
+            drain_timeout_s: 30,
+            hosts: Vec::new(),
+            origins: Vec::new(),
+        }
+    }
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self { model: None, worker: None, threads: None, max_batch_tokens: 64, load_timeout_s: 600 }
+    }
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self { queue: 64, wait_s: 600, prepare_wait_s: 60 }
+    }
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { period_ms: 2000 }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { requests: 100_000, incidents: 1000 }
+    }
+}

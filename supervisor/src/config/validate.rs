@@ -1,0 +1,155 @@
+//! From the configuration as written to [`Settings`]: ranges, names and
+//! addresses. The only place that checks a value.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use engine_api::frame::MAX_BODY;
+
+use super::raw::{self, Raw};
+use super::{Admission, Engine, EngineId, Server, Settings, StateDir, Store, Telemetry};
+
+/// A value that no type on paper could refuse.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Invalid {
+    pub(super) key: &'static str,
+    pub(super) problem: String,
+}
+
+/// Longest body that is sure to fit a frame as a prompt.
+const MAX_BODY_BYTES: u64 = MAX_BODY as u64 - 64 * 1024;
+/// Longest time that any of the timeouts may be, in seconds: a day.
+const DAY_S: u64 = 86_400;
+const GIB: u64 = 1024 * 1024 * 1024;
+
+pub(super) fn validate(raw: Raw) -> Result<Settings, Invalid> {
+    Ok(Settings {
+        state_dir: StateDir::new(absolute("state_dir", raw.state_dir)?),
+        root: absolute("root", raw.root)?,
+        server: server(raw.server)?,
+        engine: engine(raw.engine)?,
+        admission: Admission {
+            queue: count("admission.queue", raw.admission.queue, 0, 4096)?,
+            wait: seconds("admission.wait_s", raw.admission.wait_s)?,
+            prepare_wait: seconds("admission.prepare_wait_s", raw.admission.prepare_wait_s)?,
+        },
+        telemetry: Telemetry {
+            period: Duration::from_millis(whole(
+                "telemetry.period_ms",
+                raw.telemetry.period_ms,
+                100,
+                60_000,
+            )?),
+        },
+        store: Store {
+            requests: whole("store.requests", raw.store.requests, 0, 10_000_000)?,
+            incidents: whole("store.incidents", raw.store.incidents, 20, 1_000_000)?,
+        },
+    })
+}
+
+fn server(raw: raw::Server) -> Result<Server, Invalid> {
+    let max_body_bytes = count("server.max_body_bytes", raw.max_body_bytes, 1024, MAX_BODY_BYTES)?;
+    let least = max_body_bytes as u64;
+    Ok(Server {
+        listen: address("server.listen", &raw.listen)?,
+        max_connections: count("server.max_connections", raw.max_connections, 1, 1_000_000)?,
+        max_body_bytes,
+        max_bodies_bytes: count("server.max_bodies_bytes", raw.max_bodies_bytes, least, GIB)?,
+        header_timeout: seconds("server.header_timeout_s", raw.header_timeout_s)?,
+        body_timeout: seconds("server.body_timeout_s", raw.body_timeout_s)?,
+        idle_timeout: seconds("server.idle_timeout_s", raw.idle_timeout_s)?,
+        stall_timeout: seconds("server.stall_timeout_s", raw.stall_timeout_s)?,
+        drain_timeout: seconds("server.drain_timeout_s", raw.drain_timeout_s)?,
+        hosts: raw.hosts,
+        origins: origins("server.origins", raw.origins)?,
+    })
+}
+
+fn engine(raw: raw::Engine) -> Result<Engine, Invalid> {
+    let threads = raw.threads.map(|threads| small("engine.threads", threads, 1, 1024));
+    Ok(Engine {
+        model: raw.model.map(|name| engine_id("engine.model", &name)).transpose()?,
+        worker: worker(raw.worker)?,
+        threads: threads.transpose()?,
+        max_batch_tokens: small("engine.max_batch_tokens", raw.max_batch_tokens, 1, u16::MAX)?,
+        load_timeout: seconds("engine.load_timeout_s", raw.load_timeout_s)?,
+    })
+}
+
+fn whole(key: &'static str, value: u64, least: u64, most: u64) -> Result<u64, Invalid> {
+    if (least..=most).contains(&value) {
+        return Ok(value);
+    }
+    let problem = format!("expected a whole number from {least} to {most}, found {value}");
+    Err(Invalid { key, problem })
+}
+
+fn count(key: &'static str, value: u64, least: u64, most: u64) -> Result<usize, Invalid> {
+    let value = whole(key, value, least, most)?;
+    Ok(usize::try_from(value).expect("every bound fits a usize"))
+}
+
+fn small(key: &'static str, value: u64, least: u16, most: u16) -> Result<u16, Invalid> {
+    let value = whole(key, value, least.into(), most.into())?;
+    Ok(u16::try_from(value).expect("the bound is a u16"))
+}
+
+fn seconds(key: &'static str, value: u64) -> Result<Duration, Invalid> {
+    whole(key, value, 1, DAY_S).map(Duration::from_secs)
+}
+
+fn address(key: &'static str, text: &str) -> Result<SocketAddr, Invalid> {
+    text.parse().map_err(|_| Invalid {
+        key,
+        problem: format!(
+            "expected an address and a port such as 127.0.0.1:11434, found \"{text}\""
+        ),
+    })
+}
+
+/// `https://name` or `http://name:port`.
+fn origins(key: &'static str, origins: Vec<String>) -> Result<Vec<String>, Invalid> {
+    let good = |origin: &str| {
+        let name = origin.split_once("://").map(|(_, name)| name);
+        name.is_some_and(|name| !name.is_empty() && !name.contains('/'))
+    };
+    match origins.iter().find(|origin| !good(origin)) {
+        None => Ok(origins),
+        Some(bad) => {
+            let problem = format!("expected origins such as https://chat.example, found \"{bad}\"");
+            Err(Invalid { key, problem })
+        }
+    }
+}
+
+fn engine_id(key: &'static str, name: &str) -> Result<EngineId, Invalid> {
+    EngineId::new(name).ok_or_else(|| Invalid {
+        key,
+        problem: format!(
+            "expected an engine's name (letters, digits, \".\", \"_\" and \"-\"), found \"{name}\""
+        ),
+    })
+}
+
+/// Relative paths mean the directory that the program was started in.
+fn absolute(key: &'static str, path: PathBuf) -> Result<PathBuf, Invalid> {
+    std::path::absolute(&path)
+        .map_err(|_| Invalid { key, problem: "expected a path, found nothing".to_owned() })
+}
+
+/// `engine-worker` beside our own executable, unless told otherwise.
+fn worker(given: Option<PathBuf>) -> Result<PathBuf, Invalid> {
+    if let Some(path) = given {
+        return absolute("engine.worker", path);
+    }
+    let beside = std::env::current_exe().ok().and_then(|own| {
+        let own = own.canonicalize().unwrap_or(own);
+        Some(own.parent()?.join("engine-worker"))
+    });
+    beside.ok_or_else(|| Invalid {
+        key: "engine.worker",
+        problem: "cannot tell where this program lies; give the worker's path".to_owned(),
+    })
+}

@@ -1,0 +1,135 @@
+//! `stoker status`: one request to a running server, shown to a person.
+
+mod table;
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// How long the server may take for each step of its answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest answer that is read, in bytes.
+const MAX_ANSWER: u64 = 4 * 1024 * 1024;
+
+/// How the status is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+/// Why there is no status to show.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    #[error("{0} is not an address such as http://127.0.0.1:11434")]
+    Url(String),
+    #[error("no server answers at {host}; start one with `stoker serve`")]
+    Connect { host: String, source: io::Error },
+    #[error("read the answer of {host}")]
+    Read { host: String, source: io::Error },
+    #[error("{host} does not answer like a stoker: {problem}")]
+    Answer { host: String, problem: String },
+    #[error("print the status")]
+    Print(#[source] io::Error),
+}
+
+/// Asks the server at `url` for its status and prints it to `out`.
+///
+/// # Errors
+/// See [`StatusError`].
+pub fn status(url: &str, format: Format, out: &mut impl Write) -> Result<(), StatusError> {
+    let host = host_of(url).ok_or_else(|| StatusError::Url(url.to_owned()))?;
+    let body = get(&host, "/api/status")?;
+    match format {
+        Format::Json => writeln!(out, "{}", body.trim_end()),
+        Format::Text => {
+            let status: Value = serde_json::from_str(&body)
+                .map_err(|error| StatusError::Answer { host, problem: error.to_string() })?;
+            write!(out, "{}", table::Table(&status))
+        }
+    }
+    .map_err(StatusError::Print)
+}
+
+/// `host:port` of a URL without a path; the port may be left out.
+fn host_of(url: &str) -> Option<String> {
+    let host = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
+    if host.is_empty() || host.contains(['/', '@', ' ']) {
+        return None;
+    }
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    Some(if has_port { host.to_owned() } else { format!("{host}:11434") })
+}
+
+fn get(host: &str, path: &str) -> Result<String, StatusError> {
+    let connected = || {
+        let addresses = host.to_socket_addrs()?;
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in addresses {
+            match TcpStream::connect_timeout(&address, TIMEOUT) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    };
+    let stream =
+        connected().map_err(|source| StatusError::Connect { host: host.to_owned(), source })?;
+    let answer = ask(&stream, host, path)
+        .map_err(|source| StatusError::Read { host: host.to_owned(), source })?;
+    answer.map_err(|problem| StatusError::Answer { host: host.to_owned(), problem })
+}
+
+/// HTTP/1.0, so that the answer is neither chunked nor kept open.
+fn ask(mut stream: &TcpStream, host: &str, path: &str) -> io::Result<Result<String, String>> {
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut reader = BufReader::new(stream.take(MAX_ANSWER));
+    let mut first = String::new();
+    reader.read_line(&mut first)?;
+    let mut line = String::new();
+    while reader.read_line(&mut line)? > 0 && !line.trim_end().is_empty() {
+        line.clear();
+    }
+    let mut body = String::new();
+    reader.read_to_string(&mut body)?;
+    Ok(match first.split_whitespace().nth(1) {
+        Some("200") => Ok(body),
+        _ => Err(first.trim_end().to_owned()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_taken_with_and_without_their_parts() {
+        for (url, host) in [
+            ("http://127.0.0.1:11434", Some("127.0.0.1:11434")),
+            ("http://127.0.0.1:11434/", Some("127.0.0.1:11434")),
+            ("jetson.local", Some("jetson.local:11434")),
+            ("http://[::1]:80", Some("[::1]:80")),
+            ("", None),
+            ("http://a/b", None),
+            ("https://a", None),
+        ] {
+            assert_eq!(host_of(url).as_deref(), host, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_is_named() {
+        let error = status("http://127.0.0.1:1", Format::Text, &mut Vec::new()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "no server answers at 127.0.0.1:1; start one with `stoker serve`"
+        );
+    }
+}

@@ -1,0 +1,103 @@
+//! Which engine directory is served.
+//!
+//! The configured engine; else the one that the link `engines/default` names;
+//! else the only one there is. A directory without a manifest is not an
+//! engine: its build is not finished.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use engine_api::manifest::{self, Manifest, ManifestError};
+
+use crate::config::{EngineId, StateDir};
+
+/// An engine that can be loaded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Located {
+    pub dir: PathBuf,
+    pub manifest: Manifest,
+}
+
+/// Why there is nothing to load.
+#[derive(Debug, thiserror::Error)]
+pub enum LocateError {
+    #[error("there is no engine in {}; build one with `engine-builder build MODEL`", .0.display())]
+    None(PathBuf),
+    #[error("there is no engine \"{id}\" in {}{}; build it with `engine-builder build {id}`", engines.display(), there_are(found))]
+    Unknown { id: EngineId, engines: PathBuf, found: Vec<String> },
+    #[error(
+        "there are several engines in {}{}; set engine.model, or link `default` to one of them",
+        engines.display(), there_are(found)
+    )]
+    Several { engines: PathBuf, found: Vec<String> },
+    #[error("list {}", path.display())]
+    List { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error("{} belongs to the engine \"{id}\"; a directory bears its engine's name", path.display())]
+    Foreign { path: PathBuf, id: String },
+}
+
+impl LocateError {
+    /// Whether building an engine is all that is missing.
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::None(_) | Self::Unknown { .. } | Self::Several { .. })
+    }
+}
+
+/// Finds the engine to serve.
+///
+/// # Errors
+/// See [`LocateError`].
+pub fn locate(state_dir: &StateDir, wanted: Option<&EngineId>) -> Result<Located, LocateError> {
+    let engines = state_dir.engines();
+    let dir = choose(&engines, wanted)?;
+    let manifest = Manifest::read(&dir)?;
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    if manifest.id != name {
+        return Err(LocateError::Foreign { path: dir, id: manifest.id });
+    }
+    Ok(Located { dir, manifest })
+}
+
+fn choose(engines: &Path, wanted: Option<&EngineId>) -> Result<PathBuf, LocateError> {
+    let found = names(engines)?;
+    if let Some(id) = wanted {
+        return match found.iter().any(|name| name == id.as_str()) {
+            true => Ok(engines.join(id.as_str())),
+            false => Err(LocateError::Unknown { id: id.clone(), engines: engines.into(), found }),
+        };
+    }
+    if let Ok(target) = engines.join("default").canonicalize() {
+        return Ok(target);
+    }
+    match &found[..] {
+        [] => Err(LocateError::None(engines.into())),
+        [only] => Ok(engines.join(only)),
+        _ => Err(LocateError::Several { engines: engines.into(), found }),
+    }
+}
+
+/// Names of the directories with a manifest, the link `default` left out.
+fn names(engines: &Path) -> Result<Vec<String>, LocateError> {
+    let entries = match std::fs::read_dir(engines) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(LocateError::List { path: engines.into(), source }),
+    };
+    let is_engine = |path: &Path| !path.is_symlink() && path.join(manifest::FILE_NAME).exists();
+    let paths = entries.flatten().map(|entry| entry.path()).filter(|path| is_engine(path));
+    let mut names: Vec<_> =
+        paths.filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect();
+    names.retain(|name| !name.starts_with('.'));
+    names.sort();
+    Ok(names)
+}
+
+fn there_are(found: &[String]) -> String {
+    match found {
+        [] => String::new(),
+        found => format!(" (there are: {})", found.join(", ")),
+    }
+}

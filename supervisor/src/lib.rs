@@ -1,0 +1,20 @@
+#![doc = include_str!("../ARCHITECTURE.md")]
+#![forbid(unsafe_code)]
+
+pub mod request;
+pub mod snapshot;
+
+pub mod api;
+
+pub mod supervisor;
+
+pub mod admission;
+pub mod engines;
+pub mod store;
+pub mod telemetry;
+
+pub mod config;
+pub mod console;
+pub mod journal;
+pub mod listener;
+pub mod systemd;

@@ -1,0 +1,183 @@
+//! `stoker`: runs an engine under watchdog control and serves it.
+//!
+//! Arguments → configuration → journal → listener → supervisor and HTTP →
+//! signals → drain → exit.
+
+#![forbid(unsafe_code)]
+
+use std::io::{self, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use supervisor::config::{self, Flags, Settings};
+use supervisor::console::{self, Format};
+use supervisor::supervisor::{Handle, Haste};
+use supervisor::{api, journal, listener, systemd};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+/// How long the last bytes of answers may take to leave after the engine ended.
+const LAST_BYTES: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "stoker",
+    version,
+    about = "Runs an LLM engine under watchdog control and serves it over HTTP"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the engine and serve it until SIGTERM.
+    Serve(Serve),
+    /// Show what a running server is doing.
+    Status(Status),
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// Read this file in place of those in /usr/lib/stoker and /etc/stoker.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where engines and the database live.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Address and port to serve on.
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<String>,
+    /// Read the machine's files below this directory.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Status {
+    /// For people, or as the server sends it.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// The server to ask.
+    #[arg(long, default_value = "http://127.0.0.1:11434", env = "STOKER_URL")]
+    url: String,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Serve(arguments) => serve(arguments),
+        Command::Status(Status { format, url }) => {
+            console::status(&url, format, &mut io::stdout().lock()).context("ask for the status")
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing can be done about a stderr that is closed.
+            let _ = writeln!(io::stderr(), "stoker: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(arguments: Serve) -> anyhow::Result<()> {
+    let Serve { config, state_dir, listen, root } = arguments;
+    let flags = Flags { config, state_dir, root, listen };
+    let settings = config::load(&flags, std::env::vars())?;
+    journal::start()?;
+    raise_file_limit();
+    make_state_dir(settings.state_dir.path())?;
+    let listener = listener::open(settings.server.listen)?;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?
+        .block_on(run(settings, listener))
+}
+
+async fn run(settings: Settings, listener: TcpListener) -> anyhow::Result<()> {
+    let address = listener.local_addr().context("ask for our own address")?;
+    let listener = tokio::net::TcpListener::from_std(listener).context("watch the listener")?;
+    let (supervisor, handle, threads) =
+        supervisor::supervisor::start(settings.clone()).context("start the threads")?;
+    tokio::spawn(systemd::follow(handle.clone(), threads.telemetry.clone(), threads.store.clone()));
+    let interrupted = tokio::spawn(heed_signals(handle.clone())?);
+    let (engine_ended, shutdown) = oneshot::channel::<()>();
+    let shutdown = async { drop(shutdown.await) };
+    let mut http = tokio::spawn(api::serve(listener, handle, bounds(settings.server), shutdown));
+    systemd::ready();
+    tracing::info!(%address, state_dir = %settings.state_dir.path().display(), "serving");
+
+    tokio::select! {
+        () = supervisor.run() => {}
+        ended = &mut http => bail!("the HTTP side ended by itself: {ended:?}"),
+    }
+    drop(engine_ended);
+    http.await.context("end the HTTP side")?;
+    threads.store_thread.close();
+    if interrupted.is_finished() {
+        bail!("ended at once by a second signal");
+    }
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// The bounds of the HTTP side, which ends after the engine: what it still has
+/// to send is short.
+fn bounds(server: config::Server) -> api::Settings {
+    api::Settings {
+        max_connections: server.max_connections,
+        max_body_bytes: server.max_body_bytes,
+        max_bodies_bytes: server.max_bodies_bytes,
+        header_timeout: server.header_timeout,
+        body_timeout: server.body_timeout,
+        idle_timeout: server.idle_timeout,
+        stall_timeout: server.stall_timeout,
+        drain_timeout: LAST_BYTES,
+        hosts: server.hosts,
+        origins: server.origins,
+    }
+}
+
+/// The first signal drains, the second ends at once. The future resolves after
+/// the second.
+fn heed_signals(handle: Handle) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    Ok(async move {
+        for haste in [Haste::Drain, Haste::Now] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            systemd::stopping();
+            handle.shut_down(haste).await;
+        }
+    })
+}
+
+/// Each connection and each worker takes descriptors, and the usual soft limit
+/// of 1024 is for programs that use `select`.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it was");
+    }
+}
+
+fn make_state_dir(path: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(path).with_context(|| {
+        format!(
+            "the state directory {} cannot be made; choose another with --state-dir or state_dir, \
+             or create it for this user",
+            path.display()
+        )
+    })
+}

@@ -1,0 +1,152 @@
+//! What the HTTP side and the engine side say to each other about one request.
+//!
+//! ```text
+//!  api ── Handle::prepare(prompt) ──► Prepared{tokens} | Refusal
+//!  api ── Handle::submit(Request) ──► Answer          | Refusal
+//!  api ◄── Answer::next() ─────────── Queued … Started … Text … Done | Failed
+//! ```
+//!
+//! Tokens travel from the engine's connection straight into [`Answer`]; the
+//! main loop sees only that a request began and ended. Dropping an [`Answer`]
+//! cancels its request in the engine.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use engine_api::protocol::{
+    FinishReason, Priority, PromptProblem, RequestId, Sampling, Timings, Token, TokenId, Usage,
+};
+
+/// Whose turn it is: an API key if the client sent one, else its address.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Client {
+    /// A digest of the key, never the key.
+    Key(KeyDigest),
+    Address(IpAddr),
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Key(KeyDigest(digest)) => {
+                f.write_str("key ")?;
+                digest.iter().take(4).try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+    }
+}
+
+/// First eight bytes of the SHA-256 of an API key: enough to tell keys apart,
+/// useless for anything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyDigest(pub [u8; 8]);
+
+/// A prompt that the engine has turned into tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    pub tokens: Vec<TokenId>,
+    /// The window, prompt and answer together, in tokens.
+    pub context: u32,
+}
+
+/// One answer to be generated. A client's `n > 1` is several of these.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    pub client: Client,
+    /// The route, for the request's row: `/v1/chat/completions`.
+    pub endpoint: &'static str,
+    pub prompt: Vec<TokenId>,
+    /// Already bounded to what the window leaves.
+    pub max_tokens: u32,
+    pub sampling: Sampling,
+    pub stops: Vec<String>,
+    pub priority: Priority,
+    pub reuse_prefix: bool,
+}
+
+/// What happens to an answer, in this order: `Queued` any number of times,
+/// `Started`, `Text` any number of times, then one `Done` or `Failed`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Requests that go first.
+    Queued {
+        ahead: usize,
+    },
+    Started {
+        prompt_tokens: u32,
+        cached_tokens: u32,
+    },
+    /// New tokens and the text they complete; either may be empty.
+    Text {
+        text: String,
+        tokens: Vec<Token>,
+    },
+    Done {
+        reason: FinishReason,
+        usage: Usage,
+        timings: Timings,
+    },
+    Failed(Failure),
+}
+
+/// Why an answer that had been accepted ended without being finished.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// For the client: what happened and what to do.
+    pub message: String,
+    /// The incident's row, if there is one.
+    pub incident: Option<i64>,
+}
+
+/// Why a request was not accepted. Each names what the client can do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("{queued} requests are waiting already; try again in {} s", retry_after.as_secs())]
+    QueueFull { queued: usize, retry_after: Duration },
+    #[error(transparent)]
+    Prompt(#[from] PromptProblem),
+    /// No engine answers and none will soon.
+    #[error("no engine can answer now: {reason}")]
+    Unavailable { reason: String, retry_after: Duration },
+    #[error("shutting down; try again in a few seconds")]
+    Draining,
+}
+
+/// A request that was accepted.
+#[derive(Debug)]
+pub struct Answer {
+    pub id: RequestId,
+    events: tokio::sync::mpsc::Receiver<Event>,
+    /// Dropped with the answer; the engine side sees it and cancels.
+    _cancel: tokio::sync::oneshot::Sender<()>,
+}
+
+impl Answer {
+    /// An answer and the engine side's ends of it: where events go in, and what
+    /// resolves when the client is gone. `capacity` is the most events that the
+    /// request can cause, so that a slow client never holds up the others.
+    #[must_use]
+    pub fn channel(
+        id: RequestId,
+        capacity: usize,
+    ) -> (Self, tokio::sync::mpsc::Sender<Event>, tokio::sync::oneshot::Receiver<()>) {
+        let (sender, events) = tokio::sync::mpsc::channel(capacity);
+        let (_cancel, cancelled) = tokio::sync::oneshot::channel();
+        (Self { id, events, _cancel }, sender, cancelled)
+    }
+
+    /// The next event; `None` after `Done` or `Failed`, or if the engine side
+    /// vanished, which only happens while the process ends.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// [`Answer::next`] for a body that is polled by the HTTP server.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.events.poll_recv(cx)
+    }
+}

@@ -1,0 +1,158 @@
+//! What is true now, as one document: `/api/status`, the status page and
+//! `/metrics` are drawn from it.
+//!
+//! The main loop publishes a new snapshot when something changed; nobody
+//! decides anything from one. `null` means unknown, never zero. Times are in
+//! the unit of the field's name.
+
+use engine_api::protocol::{Heartbeat, Limits, Ready};
+use serde::Serialize;
+
+/// Version of this document; it grows when a field changes its meaning.
+pub const SCHEMA: u32 = 1;
+
+/// The whole document.
+#[derive(Debug, Clone, Serialize)]
+pub struct Snapshot {
+    pub schema: u32,
+    pub version: &'static str,
+    /// Seconds since 1970 when this was true.
+    pub at: u64,
+    pub uptime_s: u64,
+    pub engine: Engine,
+    pub limits: Limits,
+    pub queue: Queue,
+    pub totals: Totals,
+    pub rates: Rates,
+    /// `null` until the first sample.
+    pub machine: Option<jetpack::Sample>,
+    /// The supervisor's own resident memory, in bytes.
+    pub supervisor_resident_bytes: Option<u64>,
+    /// Newest first, at most [`MAX_INCIDENTS`].
+    pub incidents: Vec<Incident>,
+    /// What is wrong with the appliance itself, for example a full disk.
+    pub problems: Vec<Problem>,
+}
+
+/// How many incidents a snapshot carries.
+pub const MAX_INCIDENTS: usize = 20;
+
+/// The chat engine and what it is doing.
+#[derive(Debug, Clone, Serialize)]
+pub struct Engine {
+    /// Name that clients use.
+    pub model: Option<String>,
+    pub aliases: Vec<String>,
+    pub state: EngineState,
+    pub pid: Option<u32>,
+    /// Resident memory of the worker, in bytes.
+    pub resident_bytes: Option<u64>,
+    /// What it said when it became ready.
+    pub ready: Option<Box<Ready>>,
+    pub heartbeat: Option<Box<Heartbeat>>,
+    /// Age of `heartbeat` in milliseconds.
+    pub heartbeat_age_ms: Option<u64>,
+    /// Times that it was started again after it had died.
+    pub restarts: u64,
+}
+
+/// Where the engine is in its life.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "name", rename_all = "snake_case")]
+pub enum EngineState {
+    /// No engine directory yet.
+    Absent {
+        reason: String,
+    },
+    Starting,
+    Loading {
+        fraction: f32,
+    },
+    Ready,
+    /// It died and will be started again.
+    Restarting {
+        attempt: u32,
+        in_ms: u64,
+        reason: String,
+    },
+    /// It died too often, or cannot be loaded; somebody must act.
+    Failed {
+        reason: String,
+    },
+    Draining,
+}
+
+/// Who waits for a turn.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Queue {
+    pub capacity: usize,
+    pub waiting: usize,
+    pub running: usize,
+    /// Each client's label (an address, or `key …` with a short digest), waiting and running.
+    pub clients: Vec<QueueClient>,
+}
+
+/// One client's share of the queue.
+#[derive(Debug, Clone, Serialize)]
+pub struct QueueClient {
+    pub client: String,
+    pub waiting: usize,
+    pub running: usize,
+}
+
+/// Counted since the supervisor started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    pub requests: u64,
+    pub answered: u64,
+    pub failed: u64,
+    pub cancelled: u64,
+    pub refused: u64,
+    pub prompt_tokens: u64,
+    pub cached_tokens: u64,
+    pub completion_tokens: u64,
+}
+
+/// Averages over the last ten seconds; `null` when nothing was running.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Rates {
+    pub prefill_tokens_per_s: Option<f64>,
+    pub decode_tokens_per_s: Option<f64>,
+}
+
+/// Something that went wrong and what was done about it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Incident {
+    pub id: i64,
+    /// Seconds since 1970.
+    pub at: u64,
+    /// A constant such as `engine_died`.
+    pub kind: String,
+    pub problem: String,
+    pub done: String,
+    pub advice: String,
+}
+
+/// A lasting condition of the appliance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// A constant such as `state_dir_full`.
+    pub kind: &'static str,
+    pub problem: String,
+    pub advice: String,
+}
+
+/// One point of the recent past, for sparklines. `null` is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct HistoryPoint {
+    /// Seconds since 1970.
+    pub at: u64,
+    pub hottest_celsius: Option<f64>,
+    pub power_watts: Option<f64>,
+    pub memory_used_bytes: Option<u64>,
+    pub decode_tokens_per_s: Option<f64>,
+    pub prefill_tokens_per_s: Option<f64>,
+    pub running: usize,
+    pub waiting: usize,
+    pub kv_tokens: Option<u64>,
+}

@@ -1,0 +1,287 @@
+//! THE main loop: one task, events in, actions out.
+//!
+//! ```text
+//!  Handle ── Submit, ClientGone, ShutDown ──┐              ┌─► Connection (Generate, Cancel)
+//!  engines ─ Spawned … Ready … Ended ───────┤              ├─► launch, Order
+//!  telemetry ─ Reading ─────────────────────┼─► one turn ──┼─► watch: Snapshot, Access
+//!  store ── Report ─────────────────────────┤              ├─► store: rows
+//!  time ─── restart, drain, waited too long ┘              └─► Answer: Queued, Failed
+//! ```
+//!
+//! There is one task because the lifecycle has one writer: whoever else wants
+//! something sends an input and gets a snapshot. A turn never waits. Tokens
+//! do not pass here.
+
+mod ending;
+mod engine;
+mod handle;
+mod history;
+mod ledger;
+mod lifecycle;
+mod rates;
+mod requests;
+mod start;
+mod view;
+mod words;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use engine_api::protocol::RequestId;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use handle::{Handle, Haste};
+pub use start::{Threads, start};
+
+use crate::config::Settings;
+use crate::engines::locate::Located;
+use crate::engines::restart::Deaths;
+use crate::engines::{LifeId, WorkerEvent};
+use crate::request::{Answer, Refusal, Request};
+use crate::snapshot::Snapshot;
+use crate::store::{Report, RequestRow};
+use crate::telemetry::{Reading, Telemetry};
+use handle::Access;
+use ledger::Ledger;
+use lifecycle::Lifecycle;
+use requests::Requests;
+use view::View;
+
+/// How long the loop waits for the database before it begins without it.
+const STORE_OPENS: Duration = Duration::from_secs(3);
+/// Least time between two snapshots that are not urgent.
+const PUBLISH_PERIOD: Duration = Duration::from_millis(100);
+
+/// What the main loop hears.
+#[derive(Debug)]
+pub(crate) enum Input {
+    Submit { request: Box<Request>, reply: oneshot::Sender<Result<Answer, Refusal>> },
+    ClientGone(RequestId),
+    Reading(Box<Reading>),
+    ShutDown(Haste),
+    Ping,
+}
+
+enum Turn {
+    Input(Input),
+    Worker(LifeId, WorkerEvent),
+    Store(Report),
+    Time,
+}
+
+/// The loop's state.
+#[derive(Debug)]
+pub struct Supervisor {
+    settings: Settings,
+    inputs: mpsc::Receiver<Input>,
+    input_sender: mpsc::Sender<Input>,
+    events: mpsc::Receiver<(LifeId, WorkerEvent)>,
+    event_sender: mpsc::Sender<(LifeId, WorkerEvent)>,
+    reports: mpsc::Receiver<Report>,
+    telemetry: Telemetry,
+    lifecycle: Lifecycle,
+    /// The engine that runs, or that ran last.
+    located: Option<Located>,
+    /// Workers started so far.
+    lives: u64,
+    deaths: Deaths,
+    /// Set by the first signal.
+    draining: Option<Draining>,
+    requests: Requests,
+    ledger: Ledger,
+    access: watch::Sender<Access>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    published: Instant,
+    /// What the last snapshot does not show yet.
+    changed: Change,
+    ids: Arc<AtomicU64>,
+    beats: Arc<AtomicU64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Draining {
+    until: Instant,
+    /// The worker was told to end.
+    ordered: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Change {
+    None,
+    /// Worth a snapshot within [`PUBLISH_PERIOD`].
+    Small,
+    /// Worth one now.
+    Urgent,
+}
+
+impl Supervisor {
+    /// Runs until it was told to shut down and has.
+    pub async fn run(mut self) {
+        // The engine loads meanwhile; incidents want to know which ids are taken.
+        if let Ok(Some(report)) = tokio::time::timeout(STORE_OPENS, self.reports.recv()).await {
+            self.ledger.store_says(report);
+        }
+        loop {
+            self.settle(now());
+            if matches!(self.lifecycle, Lifecycle::Ended) {
+                break;
+            }
+            let turn = self.next_turn().await;
+            self.beats.fetch_add(1, Ordering::Relaxed);
+            match turn {
+                Turn::Input(input) => self.hear(input, now()),
+                Turn::Worker(life, event) => self.worker_says(life, event, now()),
+                Turn::Store(report) => {
+                    self.ledger.store_says(report);
+                    self.change(Change::Urgent);
+                }
+                Turn::Time => {}
+            }
+        }
+    }
+
+    async fn next_turn(&mut self) -> Turn {
+        let at = self.next_time();
+        let time = async {
+            match at {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some((life, event)) = self.events.recv() => Turn::Worker(life, event),
+            Some(input) = self.inputs.recv() => Turn::Input(input),
+            Some(report) = self.reports.recv() => Turn::Store(report),
+            () = time => Turn::Time,
+        }
+    }
+
+    /// When something is due although nothing happens.
+    fn next_time(&self) -> Option<Instant> {
+        let restart = match self.lifecycle {
+            Lifecycle::Waiting { until, .. } => Some(until),
+            _ => None,
+        };
+        let publish = (self.changed > Change::None).then(|| self.published + PUBLISH_PERIOD);
+        let overdue = self.requests.next_overdue(self.settings.admission.wait);
+        let ignored = self.next_ignored();
+        let drained =
+            self.draining.filter(|draining| !draining.ordered).map(|draining| draining.until);
+        [restart, publish, overdue, ignored, drained].into_iter().flatten().min()
+    }
+
+    /// Does all that follows from the state and the time, after each turn.
+    fn settle(&mut self, now: Instant) {
+        self.drain_on(now);
+        if let Lifecycle::Waiting { until, .. } = self.lifecycle
+            && until <= now
+        {
+            self.start_engine(now);
+        }
+        let bound = self.settings.admission.wait;
+        let overdue = self.requests.fail_overdue(bound, &words::waited_too_long(), now);
+        self.ended(overdue);
+        if let Some(connection) = self.lifecycle.connection()
+            && self.requests.dispatch(connection, now).is_err()
+        {
+            self.give_up_on_worker(words::NOT_READING);
+        }
+        if self.next_ignored().is_some_and(|at| at <= now) {
+            self.give_up_on_worker(words::NOT_CANCELLING);
+        }
+        self.requests.tell_places();
+        self.publish(now);
+    }
+
+    fn hear(&mut self, input: Input, now: Instant) {
+        match input {
+            Input::Submit { request, reply } => {
+                let answer = self.submit(*request, now);
+                // If the client is gone, so is the answer, and that cancels it.
+                let _ = reply.send(answer);
+                self.change(Change::Small);
+            }
+            Input::ClientGone(id) => {
+                match self.requests.client_gone(id, self.lifecycle.connection(), now) {
+                    Ok(row) => self.ended(row),
+                    Err(_) => self.give_up_on_worker(words::NOT_READING),
+                }
+            }
+            Input::Reading(reading) => {
+                self.ledger.reading(*reading, &self.requests.queue(), now);
+                self.look_for_engine(now);
+                self.change(Change::Urgent);
+            }
+            Input::ShutDown(haste) => self.shut_down(haste, now),
+            Input::Ping => {}
+        }
+    }
+
+    fn submit(&mut self, request: Request, now: Instant) -> Result<Answer, Refusal> {
+        self.ledger.totals.requests += 1;
+        let accepted = if self.draining.is_some() {
+            Err(Refusal::Draining)
+        } else if let Some(reason) = self.lifecycle.hopeless() {
+            Err(Refusal::Unavailable {
+                reason: reason.to_owned(),
+                retry_after: Duration::from_secs(60),
+            })
+        } else {
+            let id = RequestId(self.ids.fetch_add(1, Ordering::Relaxed));
+            self.requests.accept(id, request, now, &self.input_sender)
+        };
+        if accepted.is_err() {
+            self.ledger.totals.refused += 1;
+        }
+        accepted
+    }
+
+    fn ended(&mut self, rows: impl IntoIterator<Item = RequestRow>) {
+        let model = self.located.as_ref().map(|located| located.manifest.id.clone());
+        for mut row in rows {
+            row.model = model.clone().unwrap_or_default();
+            self.ledger.ended(row);
+            self.change(Change::Small);
+        }
+    }
+
+    fn lifecycle_changed(&mut self) {
+        let access = match self.draining {
+            Some(_) => Access::Draining,
+            None => self.lifecycle.access(),
+        };
+        self.access.send_replace(access);
+        self.change(Change::Urgent);
+    }
+
+    fn change(&mut self, change: Change) {
+        self.changed = self.changed.max(change);
+    }
+
+    fn publish(&mut self, now: Instant) {
+        let due = match self.changed {
+            Change::None => false,
+            Change::Small => now.saturating_duration_since(self.published) >= PUBLISH_PERIOD,
+            Change::Urgent => true,
+        };
+        if due {
+            self.changed = Change::None;
+            self.published = now;
+            let located = self.located.as_ref();
+            let view = View {
+                lifecycle: &self.lifecycle,
+                located,
+                limits: engine::limits(&self.settings, located),
+                queue: self.requests.queue(),
+                draining: self.draining.is_some(),
+            };
+            self.snapshots.send_replace(Arc::new(self.ledger.snapshot(view, now)));
+        }
+    }
+}
+
+/// The clock of the loop, which is tokio's, so that a test can stop it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

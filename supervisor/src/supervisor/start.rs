@@ -1,0 +1,110 @@
+//! Puts the main loop and the threads beside it together.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use tokio::sync::{mpsc, watch};
+
+use super::engine::limits;
+use super::handle::Handle;
+use super::history::History;
+use super::ledger::Ledger;
+use super::lifecycle::Lifecycle;
+use super::requests::Requests;
+use super::view::View;
+use super::{Change, Input, Supervisor, now};
+use crate::config::Settings;
+use crate::engines::restart::Deaths;
+use crate::store::{self, Bounds, Store, StoreThread};
+use crate::telemetry::{self, Telemetry};
+
+/// Inputs that may wait for the loop; whoever sends more waits.
+const INPUTS: usize = 1024;
+/// Reports of the store that may wait; it seldom has any.
+const REPORTS: usize = 16;
+
+/// The threads beside the loop.
+#[derive(Debug)]
+pub struct Threads {
+    pub telemetry: Telemetry,
+    pub store: Store,
+    pub store_thread: StoreThread,
+}
+
+/// Starts the threads and the engine, and makes the loop, which runs in
+/// [`Supervisor::run`]. Belongs inside a tokio runtime.
+///
+/// # Errors
+/// There are no more threads.
+pub fn start(settings: Settings) -> std::io::Result<(Supervisor, Handle, Threads)> {
+    let (input_sender, inputs) = mpsc::channel(INPUTS);
+    let (event_sender, events) = mpsc::channel(INPUTS);
+    let (report_sender, reports) = mpsc::channel(REPORTS);
+
+    let bounds = Bounds { requests: settings.store.requests, incidents: settings.store.incidents };
+    let (store, store_thread) =
+        store::start(settings.state_dir.database(), bounds, move |report| {
+            // If the loop has ended, nobody needs to know.
+            let _ = report_sender.blocking_send(report);
+        })?;
+    let telemetry = start_telemetry(&settings, input_sender.clone())?;
+
+    let now = now();
+    let history = Arc::new(History::new(settings.telemetry.period));
+    let lifecycle = Lifecycle::Absent { reason: String::new() };
+    let requests = Requests::new(settings.admission.queue);
+    let ledger = Ledger::new(store.clone(), Arc::clone(&history), now);
+    let view = View {
+        lifecycle: &lifecycle,
+        located: None,
+        limits: limits(&settings, None),
+        queue: requests.queue(),
+        draining: false,
+    };
+    let (snapshots, snapshot_reader) = watch::channel(Arc::new(ledger.snapshot(view, now)));
+    let (access, access_reader) = watch::channel(lifecycle.access());
+    let handle = Handle {
+        inputs: input_sender.clone(),
+        access: access_reader,
+        snapshots: snapshot_reader,
+        history,
+        ids: Arc::new(AtomicU64::new(1)),
+        beats: Arc::default(),
+        prepare_wait: settings.admission.prepare_wait,
+    };
+    let mut supervisor = Supervisor {
+        settings,
+        inputs,
+        input_sender,
+        events,
+        event_sender,
+        reports,
+        telemetry: telemetry.clone(),
+        lifecycle,
+        located: None,
+        lives: 0,
+        deaths: Deaths::default(),
+        draining: None,
+        requests,
+        ledger,
+        access,
+        snapshots,
+        published: now,
+        changed: Change::Urgent,
+        ids: Arc::clone(&handle.ids),
+        beats: Arc::clone(&handle.beats),
+    };
+    // The first thing that anybody sees is already true.
+    supervisor.start_engine(now);
+    supervisor.publish(now);
+    Ok((supervisor, handle, Threads { telemetry, store, store_thread }))
+}
+
+fn start_telemetry(settings: &Settings, inputs: mpsc::Sender<Input>) -> std::io::Result<Telemetry> {
+    let root = jetpack::Root::new(&settings.root);
+    telemetry::start(root, settings.telemetry.period, move |reading| {
+        // A loop that is behind gets the next reading instead.
+        let sent = inputs.try_send(Input::Reading(Box::new(reading)));
+        !matches!(sent, Err(mpsc::error::TrySendError::Closed(_)))
+    })
+}

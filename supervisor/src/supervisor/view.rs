@@ -1,0 +1,62 @@
+//! The snapshot, drawn from the present state and the ledger.
+
+use std::time::Instant;
+
+use engine_api::protocol::Limits;
+
+use super::ledger::{Ledger, unix_s};
+use super::lifecycle::Lifecycle;
+use crate::engines::locate::Located;
+use crate::snapshot::{Engine, EngineState, Queue, SCHEMA, Snapshot};
+
+/// The present state.
+#[derive(Debug)]
+pub(super) struct View<'a> {
+    pub(super) lifecycle: &'a Lifecycle,
+    pub(super) located: Option<&'a Located>,
+    pub(super) limits: Limits,
+    pub(super) queue: Queue,
+    pub(super) draining: bool,
+}
+
+impl Ledger {
+    pub(super) fn snapshot(&self, view: View<'_>, now: Instant) -> Snapshot {
+        let reading = self.reading.as_ref();
+        Snapshot {
+            schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION"),
+            at: unix_s(),
+            uptime_s: now.saturating_duration_since(self.started).as_secs(),
+            engine: self.engine(&view, now),
+            limits: view.limits,
+            queue: view.queue,
+            totals: self.totals,
+            rates: self.meter.rates(now),
+            machine: reading.map(|reading| reading.machine.clone()),
+            supervisor_resident_bytes: reading
+                .and_then(|reading| reading.supervisor_resident_bytes),
+            incidents: self.incidents(),
+            problems: self.problems.clone(),
+        }
+    }
+
+    fn engine(&self, view: &View<'_>, now: Instant) -> Engine {
+        let manifest = view.located.map(|located| &located.manifest);
+        let heartbeat = self.heartbeat.as_ref();
+        let age = |at: Instant| now.saturating_duration_since(at).as_millis();
+        Engine {
+            model: manifest.map(|manifest| manifest.id.clone()),
+            aliases: manifest.map_or_else(Vec::new, |manifest| manifest.model.aliases.clone()),
+            state: match view.draining {
+                true => EngineState::Draining,
+                false => view.lifecycle.state(now),
+            },
+            pid: view.lifecycle.pid(),
+            resident_bytes: self.reading.as_ref().and_then(|reading| reading.worker_resident_bytes),
+            ready: view.lifecycle.ready().cloned().map(Box::new),
+            heartbeat: heartbeat.map(|(beat, _)| beat.clone()),
+            heartbeat_age_ms: heartbeat.and_then(|(_, at)| u64::try_from(age(*at)).ok()),
+            restarts: self.restarts,
+        }
+    }
+}

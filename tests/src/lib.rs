@@ -1,0 +1,18 @@
+//! What the tests share: an appliance to start, clients to talk to it, and
+//! patience.
+//!
+//! A test uses what a customer could use: HTTP, signals, files, systemd's
+//! socket and a browser. Each one has an appliance of its own, with its own
+//! state directory and a port that the kernel chose, so that all of them can
+//! run at once.
+
+#![forbid(unsafe_code)]
+
+pub mod answer;
+pub mod appliance;
+pub mod browser;
+pub mod client;
+pub mod engine;
+pub mod notify;
+pub mod patience;
+pub mod process;

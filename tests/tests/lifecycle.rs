@@ -1,0 +1,193 @@
+//! An engine that dies, and what its clients and the operator see of it.
+
+#![allow(clippy::unwrap_used, reason = "a test ends at the first thing that is not there")]
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use tests::answer::{Answer, Event};
+use tests::appliance::Appliance;
+use tests::engine::Engine;
+use tests::patience::until;
+use tests::process;
+
+const CHAT: &str = "/v1/chat/completions";
+
+fn chat(content: &str) -> Value {
+    json!({"messages": [{"role": "user", "content": content}], "stream": true})
+}
+
+/// Enough text for ten seconds at 20 ms a token.
+fn long() -> String {
+    "x".repeat(500)
+}
+
+/// The stream ends with an error that is framed, and not as a finished one.
+fn assert_ends_with_an_error(answer: Answer) -> String {
+    let stream = answer.transcript();
+    assert!(!stream.0.contains(&Event::Done) && !stream.0.contains(&Event::Cut), "{stream:?}");
+    let error = stream.error().unwrap_or_else(|| panic!("no error in {stream:?}"));
+    assert!(matches!(stream.0.last(), Some(Event::Data(last)) if last.get("error").is_some()));
+    assert_eq!(stream.finish_reason(0), None);
+    error["message"].as_str().unwrap().to_owned()
+}
+
+fn assert_answers(appliance: &Appliance) {
+    let stream = appliance.stream(CHAT, &chat("hello")).transcript();
+    assert_eq!((stream.text(0).as_str(), stream.is_done()), ("hello", true));
+}
+
+#[test]
+fn a_killed_engine_ends_the_stream_with_an_error_and_the_next_request_is_answered() {
+    let appliance = Appliance::start(&Engine::echo_with_steps_of(20));
+    let worker = appliance.worker();
+    let mut answer = appliance.stream(CHAT, &chat(&long()));
+    let _ = answer.wait_for_text();
+    process::signal(worker, Signal::SIGKILL);
+    let message = assert_ends_with_an_error(answer);
+    assert!(message.contains("send the request again"), "{message}");
+
+    assert_answers(&appliance);
+    assert_ne!(appliance.worker(), worker);
+    let status = appliance.status_when("both are counted", |status| {
+        status["totals"]["failed"] == 1 && status["totals"]["answered"] == 1
+    });
+    assert_eq!(status["engine"]["restarts"], 1);
+    let incident = &status["incidents"][0];
+    assert_eq!(incident["kind"], "engine_died");
+    for part in ["problem", "done", "advice"] {
+        assert!(!incident[part].as_str().unwrap().is_empty(), "{part}: {incident}");
+    }
+}
+
+#[test]
+fn an_engine_that_exits_or_talks_nonsense_is_replaced() {
+    for fault in ["!exit@3", "!garbage@3"] {
+        let appliance = Appliance::start(&Engine::echo_with_steps_of(5));
+        let answer = appliance.stream(CHAT, &chat(&format!("please {fault} now")));
+        let _ = assert_ends_with_an_error(answer);
+        assert_answers(&appliance);
+        let status = appliance.status();
+        assert_eq!(status["engine"]["restarts"], 1, "{fault}");
+        assert_eq!(status["incidents"][0]["kind"], "engine_died", "{fault}");
+    }
+}
+
+#[test]
+fn a_request_without_a_stream_gets_a_503_when_the_engine_dies() {
+    let appliance = Appliance::start(&Engine::echo_with_steps_of(5));
+    let messages = json!([{"role": "user", "content": "please !exit@3 now"}]);
+    let reply = appliance.post(CHAT, &json!({"messages": messages}));
+    assert!(reply.headers.number("retry-after").is_some());
+    assert_eq!(reply.refusal(503)["code"], "engine_failed");
+}
+
+#[test]
+fn an_ollama_stream_ends_with_an_error_line_when_the_engine_dies() {
+    let appliance = Appliance::start(&Engine::echo_with_steps_of(5));
+    let lines = appliance.stream("/api/chat", &chat("please !exit@3 now")).documents();
+    assert!(lines.last().unwrap()["error"].is_string(), "{lines:?}");
+    assert!(lines.iter().all(|line| line["done"] != true), "{lines:?}");
+}
+
+#[test]
+fn a_failing_request_ends_alone() {
+    let appliance = Appliance::start(&Engine::echo_with_steps_of(5));
+    let other = appliance.stream(CHAT, &chat(&"y".repeat(200)));
+    let _ = assert_ends_with_an_error(appliance.stream(CHAT, &chat("please !logits@3 now")));
+    let other = other.transcript();
+    assert_eq!((other.text(0), other.is_done()), ("y".repeat(200), true));
+    assert_eq!(appliance.status()["engine"]["restarts"], 0);
+}
+
+#[test]
+fn an_engine_that_keeps_dying_is_started_again_later_and_later() {
+    let appliance = Appliance::start(&Engine::echo_with_steps_of(1));
+    for deaths in 1..=3 {
+        let _ = assert_ends_with_an_error(appliance.stream(CHAT, &chat("!exit@1")));
+        appliance.status_when("the engine runs again", |status| {
+            status["engine"]["restarts"] == deaths && status["engine"]["state"]["name"] == "ready"
+        });
+    }
+    let incidents = appliance.status()["incidents"].clone();
+    let done: Vec<_> = (0..3).map(|at| incidents[at]["done"].as_str().unwrap()).collect();
+    assert!(
+        done[2].contains("at once") && done[1].contains("1 s") && done[0].contains("2 s"),
+        "{done:?}"
+    );
+}
+
+#[test]
+fn a_client_that_goes_away_frees_its_place_in_the_engine() {
+    let appliance = Appliance::start(&Engine::echo_with_steps_of(20).with_places(1));
+    let mut answer = appliance.stream(CHAT, &chat(&long()));
+    let _ = answer.wait_for_text();
+    appliance.status_when("one runs", |status| status["queue"]["running"] == 1);
+    drop(answer);
+    let status = appliance
+        .status_when("the request is cancelled", |status| status["totals"]["cancelled"] == 1);
+    assert_eq!(status["queue"]["running"], 0);
+    // The only place is free: this is answered at once, not after ten seconds.
+    assert_answers(&appliance);
+    appliance.status_when("the engine says so, too", |status| {
+        status["engine"]["heartbeat"]["decoding"] == 0
+    });
+    assert_eq!(appliance.status()["totals"]["failed"], 0);
+}
+
+#[test]
+fn a_client_that_goes_away_while_it_waits_leaves_the_queue() {
+    let appliance = Appliance::start(&Engine::echo_with_steps_of(20).with_places(1));
+    let mut running = appliance.stream(CHAT, &chat(&long()));
+    let _ = running.wait_for_text();
+    let waiting = appliance.stream(CHAT, &chat("hello"));
+    appliance.status_when("one waits", |status| status["queue"]["waiting"] == 1);
+    drop(waiting);
+    appliance.status_when("none waits", |status| status["queue"]["waiting"] == 0);
+    assert_eq!(appliance.status()["queue"]["running"], 1);
+}
+
+#[test]
+fn an_engine_ends_by_itself_when_its_supervisor_is_killed() {
+    let mut appliance = Appliance::start(&Engine::echo_with_steps_of(20));
+    let worker = appliance.worker();
+    let mut answer = appliance.stream(CHAT, &chat(&long()));
+    let _ = answer.wait_for_text();
+    appliance.signal(Signal::SIGKILL);
+    let _ = appliance.wait_for_exit();
+    until("the engine is gone", || (!process::is_alive(worker)).then_some(()));
+}
+
+#[test]
+fn rows_of_finished_requests_survive_a_kill() {
+    let appliance = Appliance::start(&Engine::echo());
+    for _ in 0..3 {
+        assert_answers(&appliance);
+    }
+    let rows = |appliance: &Appliance| {
+        let database = rusqlite::Connection::open(appliance.state_dir().join("stoker.db")).ok()?;
+        let query =
+            "SELECT count(*) FROM requests WHERE outcome = 'answered' AND completion_tokens > 4";
+        database.query_row(query, [], |row| row.get::<_, u32>(0)).ok()
+    };
+    until("the rows are written", || rows(&appliance).filter(|rows| *rows == 3));
+    appliance.signal(Signal::SIGKILL);
+    let appliance = appliance.again();
+    assert_eq!(rows(&appliance), Some(3));
+    assert_answers(&appliance);
+    until("a fourth row is written", || rows(&appliance).filter(|rows| *rows == 4));
+}
+
+#[test]
+fn incidents_survive_a_kill() {
+    let appliance = Appliance::start(&Engine::echo());
+    let _ = assert_ends_with_an_error(appliance.stream(CHAT, &chat("!exit@1")));
+    appliance.wait_until_ready();
+    let database = rusqlite::Connection::open(appliance.state_dir().join("stoker.db")).unwrap();
+    until("the incident is written", || {
+        let count = database.query_row("SELECT count(*) FROM incidents", [], |row| row.get(0));
+        (count == Ok(1)).then_some(())
+    });
+    appliance.signal(Signal::SIGKILL);
+    let appliance = appliance.again();
+    assert_eq!(appliance.status()["incidents"][0]["kind"], "engine_died");
+}
