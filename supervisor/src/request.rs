@@ -59,6 +59,8 @@ pub struct Request {
     /// The route, for the request's row: `/v1/chat/completions`.
     pub endpoint: &'static str,
     pub prompt: Vec<TokenId>,
+    /// Tokens that this answer has already; it goes on after them.
+    pub generated: Vec<TokenId>,
     /// Already bounded to what the window leaves.
     pub max_tokens: u32,
     pub sampling: Sampling,

@@ -63,6 +63,7 @@ fn done() -> FromWorker {
     FromWorker::Done {
         id: RequestId(1),
         reason: FinishReason::Length,
+        rest: String::new(),
         usage: Usage { prompt_tokens: 100, cached_tokens: 20, completion_tokens: 32 },
         timings: Timings { queued_us: 0, prefill_us: 400_000, decode_us: 620_000 },
     }

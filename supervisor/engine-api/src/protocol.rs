@@ -24,10 +24,10 @@ use serde::{Deserialize, Serialize};
 
 /// Version of everything in this module. A worker that says another number is
 /// not spoken to.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// How often a worker that has requests says how far it has come.
-pub const HEARTBEAT_PERIOD: Duration = Duration::from_secs(1);
+pub const HEARTBEAT_PERIOD: Duration = Duration::from_millis(250);
 
 /// How often a worker without requests says that it lives. Its death shows as
 /// end of file at once; this only tells a hang, which then costs nobody.
@@ -90,8 +90,10 @@ pub enum FromWorker {
     /// Newly generated tokens. `text` ends at a UTF-8 and stop-string boundary,
     /// so it may be empty and may belong to earlier tokens.
     Tokens { id: RequestId, tokens: Vec<Token>, text: String },
-    /// The request ended well. Text held back until now comes in a `Tokens` before it.
-    Done { id: RequestId, reason: FinishReason, usage: Usage, timings: Timings },
+    /// The request ended well. `rest` is text that was held back until now; it
+    /// stands here and not in a `Tokens` before, so that a worker that dies
+    /// between two frames has either said it and ended, or neither.
+    Done { id: RequestId, reason: FinishReason, rest: String, usage: Usage, timings: Timings },
     /// The request alone failed.
     Failed { id: RequestId, reason: String },
     /// Sign of life and of progress.
@@ -189,6 +191,7 @@ pub struct Generate {
     pub prompt: Vec<TokenId>,
     /// Tokens that this request generated in an earlier life. They are part of
     /// the context and of the text state (stops, UTF-8), and are not sent again.
+    /// If they already complete the answer, `Done` is all that comes.
     pub generated: Vec<TokenId>,
     /// Tokens to generate at most, those in `generated` included.
     pub max_tokens: u32,

@@ -93,13 +93,17 @@ impl Batch {
     /// Takes a request. It starts in one of the next steps.
     pub fn add(&mut self, request: Generate, now: Instant) {
         let room = self.context.saturating_sub(1) as usize;
-        let length = request.prompt.len() + request.generated.len();
+        let length = request.prompt.len();
         if length == 0 || length > room {
             let reason = format!("{length} tokens do not fit a window of {}", self.context);
             self.out.push(FromWorker::Failed { id: request.id, reason });
             return;
         }
-        self.waiting.push_back(Sequence::new(request, &*self.vocabulary, now));
+        let sequence = Sequence::new(request, &*self.vocabulary, now);
+        match sequence.ended_earlier(self.context) {
+            Some(reason) => self.out.push(sequence.done(reason)),
+            None => self.waiting.push_back(sequence),
+        }
     }
 
     /// Ends a request early. Unknown ids are requests that ended by themselves.

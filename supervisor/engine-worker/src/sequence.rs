@@ -21,6 +21,8 @@ pub struct Sequence {
     /// Tokens generated, those of an earlier life included.
     generated: usize,
     text: TextStream,
+    /// The stop string that an earlier life met without living to tell.
+    stopped: Option<String>,
     /// Chosen but not computed yet; `None` during prefill.
     next: Option<TokenId>,
     /// Step in which it was last decoded.
@@ -45,10 +47,13 @@ impl Sequence {
     pub fn new(mut request: Generate, vocabulary: &dyn Vocabulary, now: Instant) -> Self {
         let mut text = TextStream::new(std::mem::take(&mut request.stops));
         let mut bytes = Vec::new();
+        let mut stopped = None;
         for &token in &request.generated {
             bytes.clear();
             vocabulary.append_bytes(token, &mut bytes);
-            text.push(&bytes);
+            if let Progress::Stopped { stop, .. } = text.push(&bytes) {
+                stopped = Some(stop);
+            }
         }
         let mut context = std::mem::take(&mut request.prompt);
         let prompt_tokens = context.len();
@@ -58,6 +63,7 @@ impl Sequence {
             prompt_tokens,
             generated: request.generated.len(),
             text,
+            stopped,
             next: None,
             turn: 0,
             cached: 0,
@@ -92,6 +98,17 @@ impl Sequence {
     #[must_use]
     pub fn context(&self) -> &[TokenId] {
         &self.context
+    }
+
+    /// Whether what an earlier life generated is the whole answer, in a window
+    /// of `context` tokens.
+    #[must_use]
+    pub fn ended_earlier(&self, context: u32) -> Option<FinishReason> {
+        if let Some(stop) = &self.stopped {
+            return Some(FinishReason::Stop { matched: Some(stop.clone()) });
+        }
+        let spent = self.generated > 0 && self.generated >= self.request.max_tokens as usize;
+        (spent || self.context.len() >= context as usize).then_some(FinishReason::Length)
     }
 
     /// The token to decode next; `None` during prefill.
@@ -140,7 +157,6 @@ impl Sequence {
             return Advance::Broken;
         };
         if vocabulary.ends().contains(&chosen) && !sampling.ignore_eos {
-            self.flush(out);
             return Advance::Ends(FinishReason::Stop { matched: None });
         }
         let logprobs =
@@ -160,7 +176,6 @@ impl Sequence {
         }
         let full = history.len() + 1 >= context as usize;
         if full || self.generated >= self.request.max_tokens as usize {
-            self.flush(out);
             return Advance::Ends(FinishReason::Length);
         }
         self.next = Some(chosen);
@@ -169,13 +184,23 @@ impl Sequence {
 
     /// The last message of a request that ended well.
     #[must_use]
-    pub fn done(&self, reason: FinishReason) -> FromWorker {
+    pub fn done(mut self, reason: FinishReason) -> FromWorker {
+        let rest = match reason {
+            FinishReason::Cancelled => String::new(),
+            FinishReason::Stop { .. } | FinishReason::Length => self.text.finish(),
+        };
         let usage = Usage {
             prompt_tokens: count(self.prompt_tokens),
             cached_tokens: count(self.cached),
             completion_tokens: count(self.generated),
         };
-        FromWorker::Done { id: self.id(), reason, usage, timings: self.timings(Instant::now()) }
+        FromWorker::Done {
+            id: self.id(),
+            reason,
+            rest,
+            usage,
+            timings: self.timings(Instant::now()),
+        }
     }
 
     fn timings(&self, now: Instant) -> Timings {
@@ -185,14 +210,6 @@ impl Sequence {
             queued_us: micros(started.duration_since(self.arrived)),
             prefill_us: micros(decoding.duration_since(started)),
             decode_us: micros(now.duration_since(decoding)),
-        }
-    }
-
-    /// Sends text that was held back and now stays as it is.
-    fn flush(&mut self, out: &mut Vec<FromWorker>) {
-        let text = self.text.finish();
-        if !text.is_empty() {
-            out.push(FromWorker::Tokens { id: self.id(), tokens: Vec::new(), text });
         }
     }
 }

@@ -54,6 +54,7 @@ pub(crate) async fn start(
                 client: client.clone(),
                 endpoint,
                 prompt: prepared.tokens.clone(),
+                generated: Vec::new(),
                 max_tokens,
                 sampling: Sampling { seed, ..sampling.clone() },
                 stops: stops.clone(),

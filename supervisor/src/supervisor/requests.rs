@@ -287,7 +287,7 @@ impl Live {
                 generate: Box::new(Generate {
                     id,
                     prompt: request.prompt,
-                    generated: Vec::new(),
+                    generated: request.generated,
                     max_tokens: request.max_tokens,
                     sampling: request.sampling,
                     stops: request.stops,

@@ -123,6 +123,7 @@ pub(crate) fn request(prompt: &str, max_tokens: u32) -> Request {
         client: Client::Address([127, 0, 0, 1].into()),
         endpoint: "/v1/completions",
         prompt: super::worker::tokens(prompt),
+        generated: Vec::new(),
         max_tokens,
         sampling: Sampling::default(),
         stops: Vec::new(),

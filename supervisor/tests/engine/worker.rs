@@ -181,7 +181,13 @@ impl Worker {
                     false => FinishReason::Length,
                 };
                 let usage = Usage { completion_tokens: request.sent, ..Usage::default() };
-                self.say(&FromWorker::Done { id, reason, usage, timings: Timings::default() })?;
+                self.say(&FromWorker::Done {
+                    id,
+                    reason,
+                    rest: String::new(),
+                    usage,
+                    timings: Timings::default(),
+                })?;
                 continue;
             }
             let token = Token { id: TokenId(120), logprobs: None };

@@ -84,7 +84,10 @@ impl Answers {
                     answer.tokens += tokens.len();
                     answer.text += &text;
                 }
-                FromWorker::Done { id, reason, .. } => self.end(id, Ok(reason)),
+                FromWorker::Done { id, reason, rest, .. } => {
+                    self.0.entry(id.0).or_default().text += &rest;
+                    self.end(id, Ok(reason));
+                }
                 FromWorker::Failed { id, reason } => self.end(id, Err(reason)),
                 other => panic!("{other:?}"),
             }

@@ -85,7 +85,11 @@ fn route(message: FromWorker, routes: &Routes) -> Result<Option<WorkerEvent>, Br
             delivered(id, routes.deliver(id, Event::Started { prompt_tokens, cached_tokens }))?;
             Ok(None)
         }
-        FromWorker::Done { id, reason, usage, timings } => {
+        FromWorker::Done { id, reason, rest, usage, timings } => {
+            if !rest.is_empty() {
+                let event = Event::Text { text: rest, tokens: Vec::new() };
+                delivered(id, routes.deliver(id, event))?;
+            }
             let event = Event::Done { reason: reason.clone(), usage, timings };
             delivered(id, routes.finish(id, event))?;
             Ok(Some(WorkerEvent::Finished { id, ending: Ending::Done { reason, usage, timings } }))
