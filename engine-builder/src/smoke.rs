@@ -114,7 +114,8 @@ fn load(
 ) -> Result<Box<Ready>, SmokeError> {
     let limits =
         Limits { max_sequences: serving.max_sequences, max_batch_tokens: STEP_TOKENS, pace_us: 0 };
-    worker.send(&ToWorker::Load(Load { engine_dir: dir.to_owned(), limits, threads: None }))?;
+    let engine_dir = dir.to_owned();
+    worker.send(&ToWorker::Load(Load { engine_dir, limits, threads: None, reproducible: true }))?;
     let mut meter = report.share();
     loop {
         match worker.receive("loading", LOAD)? {

@@ -35,6 +35,7 @@ mod fan;
 mod gpu;
 mod memory;
 mod power;
+pub mod process;
 mod thermal;
 
 mod absent;

@@ -117,6 +117,25 @@ impl Admission {
         Some(request.id)
     }
 
+    /// Lets a waiting request run out of turn. False if it does not wait, or no
+    /// place is free.
+    pub fn start(&mut self, id: RequestId) -> bool {
+        if self.running.len() >= self.limit {
+            return false;
+        }
+        let client = self.lanes.iter_mut().find_map(|lane| lane.take(id));
+        client.map(|client| self.running.insert(id, client)).is_some()
+    }
+
+    /// Puts a request that ran back in front of those that wait.
+    pub fn put_back(&mut self, id: RequestId, priority: Priority, now: Instant) {
+        if let Some(client) = self.running.remove(&id) {
+            let lane = self.lanes.iter_mut().find(|lane| lane.priority == priority);
+            let lane = lane.expect("every priority has its lane");
+            lane.push_front(client, Waiting { id, since: now });
+        }
+    }
+
     /// Takes a waiting request out. False if it did not wait.
     pub fn withdraw(&mut self, id: RequestId) -> bool {
         self.lanes.iter_mut().any(|lane| lane.remove(id))

@@ -68,6 +68,8 @@ pub struct Engine {
     pub worker: PathBuf,
     pub threads: Option<u16>,
     pub max_batch_tokens: u16,
+    /// Whether answers depend on their requests alone, where the engine can do that.
+    pub reproducible: bool,
     pub load_timeout: Duration,
 }
 

@@ -16,8 +16,11 @@ pub mod connection;
 pub mod locate;
 pub mod process;
 pub mod restart;
+pub mod suspects;
+pub mod watchdog;
 
 mod life;
+mod watch;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -30,6 +33,7 @@ use tokio::sync::mpsc;
 
 use connection::Connection;
 use process::Exit;
+use watchdog::{Speeds, Stall};
 
 /// How long a fresh worker may take to say hello.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,6 +51,9 @@ pub struct Spec {
     pub worker: PathBuf,
     pub load: Load,
     pub load_timeout: Duration,
+    /// How long the engine took to load when it was built.
+    pub measured_load: Duration,
+    pub speeds: Speeds,
 }
 
 /// What a worker's life tells the main loop. `Ended` is always the last.
@@ -99,6 +106,8 @@ pub enum Cause {
     LoadFailed { reason: String },
     #[error(transparent)]
     Broken(#[from] connection::Broken),
+    #[error("it stood still")]
+    Stalled(#[from] Stall),
     /// `exits`: it closed its socket after `Drain`, so it is about to exit.
     #[error("it was told to end")]
     Drained { exits: bool },

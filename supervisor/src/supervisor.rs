@@ -159,10 +159,7 @@ impl Supervisor {
 
     /// When something is due although nothing happens.
     fn next_time(&self) -> Option<Instant> {
-        let restart = match self.lifecycle {
-            Lifecycle::Waiting { until, .. } => Some(until),
-            _ => None,
-        };
+        let restart = self.next_start();
         let publish = (self.changed > Change::None).then(|| self.published + PUBLISH_PERIOD);
         let overdue = self.requests.next_overdue(self.settings.admission.wait);
         let ignored = self.next_ignored();
@@ -171,12 +168,19 @@ impl Supervisor {
         [restart, publish, overdue, ignored, drained].into_iter().flatten().min()
     }
 
+    /// When the engine is to be started.
+    fn next_start(&self) -> Option<Instant> {
+        match self.lifecycle {
+            Lifecycle::Waiting { until, .. } => Some(until),
+            Lifecycle::Failed { retry, .. } if self.draining.is_none() => retry,
+            _ => None,
+        }
+    }
+
     /// Does all that follows from the state and the time, after each turn.
     fn settle(&mut self, now: Instant) {
         self.drain_on(now);
-        if let Lifecycle::Waiting { until, .. } = self.lifecycle
-            && until <= now
-        {
+        if self.next_start().is_some_and(|at| at <= now) {
             self.start_engine(now);
         }
         let bound = self.settings.admission.wait;
@@ -272,7 +276,8 @@ impl Supervisor {
             let view = View {
                 lifecycle: &self.lifecycle,
                 located,
-                limits: engine::limits(&self.settings, located),
+                limits: engine::limits(&self.settings, located, self.deaths.rung()),
+                rung: self.deaths.rung(),
                 queue: self.requests.queue(),
                 draining: self.draining.is_some(),
             };

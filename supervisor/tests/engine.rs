@@ -46,21 +46,20 @@ async fn an_answer_streams_from_the_worker() {
 }
 
 #[tokio::test]
-async fn a_death_fails_the_answer_with_its_incident_and_starts_the_worker_again() {
+async fn an_answer_goes_on_after_the_death_of_its_worker() {
     let stoker = Stoker::start("good").await;
-    let mut answer = stoker.ask("!exit", 9).await;
+    let mut answer = stoker.ask("!exit-once", 9).await;
+    assert!(matches!(answer.next().await, Some(Event::Started { .. })));
     let (words, last) = end(&mut answer).await;
-    assert_eq!(words, "xx", "what was generated before the death is delivered");
-    let Event::Failed(failure) = last else { panic!("{last:?}") };
-    let snapshot = stoker.ready_again().await;
+    assert_eq!(words, "xxxxxxxxx");
+    let Event::Done { reason: FinishReason::Length, usage, .. } = last else { panic!("{last:?}") };
+    assert_eq!((usage.prompt_tokens, usage.completion_tokens), (10, 9));
+    let snapshot = stoker.when(|snapshot| snapshot.totals.answered == 1).await;
+    assert_eq!((snapshot.engine.restarts, snapshot.totals.failed), (1, 0));
     let incident = &snapshot.incidents[0];
-    assert_eq!(failure.incident, Some(incident.id));
     assert_eq!(incident.kind, "engine_died");
     assert_eq!(incident.problem, "the engine stopped while it ran a request");
-    assert_eq!(snapshot.engine.restarts, 1);
-    assert_eq!(snapshot.totals.failed, 1);
-    let (words, _) = end(&mut stoker.ask("again", 2).await).await;
-    assert_eq!(words, "xx");
+    assert!(incident.done.contains("the answer goes on where it was"), "{}", incident.done);
     let dir = stoker.shut_down(Haste::Drain).await;
     let database = rusqlite::Connection::open(dir.path().join("stoker.db")).unwrap();
     let (cause, evidence): (String, String) = database
@@ -70,25 +69,27 @@ async fn a_death_fails_the_answer_with_its_incident_and_starts_the_worker_again(
         .unwrap();
     assert_eq!(cause, "it closed its socket (exit status: 3)");
     assert!(evidence.contains("goodbye"), "its last line is kept: {evidence}");
+    let tokens: u32 =
+        database.query_one("SELECT completion_tokens FROM requests", [], |row| row.get(0)).unwrap();
+    assert_eq!(tokens, 9, "what both workers made is counted");
 }
 
 #[tokio::test]
-async fn garbage_kills_the_worker() {
-    let stoker = Stoker::start("good").await;
-    let (_, last) = end(&mut stoker.ask("!garbage", 9).await).await;
-    assert!(matches!(last, Event::Failed(_)), "{last:?}");
-    let snapshot = stoker.ready_again().await;
-    assert_eq!(snapshot.incidents[0].kind, "engine_died");
-    stoker.shut_down(Haste::Drain).await;
-}
-
-#[tokio::test]
-async fn events_of_a_request_that_does_not_run_kill_the_worker() {
-    let stoker = Stoker::start("good").await;
-    let (_, last) = end(&mut stoker.ask("!stranger", 9).await).await;
-    assert!(matches!(last, Event::Failed(_)), "{last:?}");
-    stoker.ready_again().await;
-    stoker.shut_down(Haste::Drain).await;
+async fn a_request_that_kills_each_worker_is_taken_out_with_its_incident() {
+    for poison in ["!exit", "!garbage", "!stranger"] {
+        let stoker = Stoker::start("good").await;
+        let (words, last) = end(&mut stoker.ask(poison, 9).await).await;
+        assert_eq!(words, "xx", "what was generated before the deaths is delivered");
+        let Event::Failed(failure) = last else { panic!("{last:?}") };
+        let snapshot = stoker.ready_again().await;
+        let kinds: Vec<_> = snapshot.incidents.iter().map(|incident| &incident.kind[..]).collect();
+        assert_eq!(kinds, ["request_quarantined", "engine_died", "engine_died", "engine_died"]);
+        assert_eq!(failure.incident, Some(snapshot.incidents[0].id));
+        assert_eq!((snapshot.engine.restarts, snapshot.totals.failed), (3, 1));
+        let (words, _) = end(&mut stoker.ask("again", 2).await).await;
+        assert_eq!(words, "xx");
+        stoker.shut_down(Haste::Drain).await;
+    }
 }
 
 #[tokio::test]

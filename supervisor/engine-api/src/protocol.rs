@@ -110,6 +110,9 @@ pub struct Load {
     /// Compute threads at most; the worker uses fewer while other processes
     /// need the cores. `None`: one for each core.
     pub threads: Option<u16>,
+    /// Compute every answer as if it were alone, so that it can be taken up
+    /// again exactly.
+    pub reproducible: bool,
 }
 
 /// What the board can bear now.
@@ -329,6 +332,9 @@ pub struct Ready {
     pub device: String,
     pub model: ModelFacts,
     pub load_ms: u64,
+    /// Whether an answer depends on its prompt and settings alone, and not on
+    /// what is computed beside it or how its tokens came to be computed.
+    pub reproducible: bool,
     pub chat: bool,
     pub infill: bool,
     /// The chat template's source, for clients that ask; empty if there is none.

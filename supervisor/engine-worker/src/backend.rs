@@ -100,6 +100,18 @@ pub struct Description {
     pub context: u32,
     pub kv_bytes: u64,
     pub threads: u16,
+    /// See [`engine_api::protocol::Ready`].
+    pub reproducible: bool,
+}
+
+/// How a model is to be loaded.
+#[derive(Debug, Clone, Copy)]
+pub struct Wishes {
+    /// Compute threads at most.
+    pub threads: u16,
+    /// Whether answers shall depend on nothing but their requests, where the
+    /// backend can do that.
+    pub reproducible: bool,
 }
 
 /// The model's tokens, as text and back.
@@ -150,19 +162,19 @@ pub struct InfillTokens {
 /// A backend and the vocabulary that belongs to it.
 pub type Loaded = (Box<dyn Backend>, Arc<dyn Vocabulary>);
 
-/// Loads the engine that `manifest` describes, found in `dir`, on at most
-/// `threads` threads. `progress` is told the share that is done.
+/// Loads the engine that `manifest` describes, found in `dir`. `progress` is
+/// told the share that is done.
 ///
 /// # Errors
 /// One line that names what is wrong with which file.
 pub fn load(
     manifest: &Manifest,
     dir: &Path,
-    threads: u16,
+    wishes: Wishes,
     progress: impl FnMut(f32) + 'static,
 ) -> Result<Loaded, anyhow::Error> {
     match manifest.backend.kind {
-        BackendKind::LlamaCpp => llama_cpp::load(manifest, dir, threads, progress),
+        BackendKind::LlamaCpp => llama_cpp::load(manifest, dir, wishes, progress),
         BackendKind::Echo => Ok(echo::load(manifest, progress)),
     }
 }

@@ -14,7 +14,7 @@ use engine_api::manifest::Manifest;
 use engine_api::protocol::{FromWorker, Load, Prompt, Ready, RequestId, ToWorker};
 use jetpack::{Root, cpu};
 
-use crate::backend::{self, Loaded};
+use crate::backend::{self, Loaded, Wishes};
 use crate::batch::Batch;
 use crate::cores::{Cores, Usage};
 use crate::link::Outbox;
@@ -54,6 +54,7 @@ pub fn run(inbox: Inbox, outbox: &Outbox) -> anyhow::Result<()> {
                 backend: description.backend.to_owned(),
                 device: description.device,
                 model: description.model,
+                reproducible: description.reproducible,
                 load_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
                 chat: preparer.has_template(),
                 infill: vocabulary.infill().is_some(),
@@ -86,7 +87,8 @@ fn load_engine(load: &Load, outbox: &Outbox) -> anyhow::Result<(Manifest, Loaded
             told.send(&[FromWorker::Loading { fraction }]);
         }
     };
-    let loaded = backend::load(&manifest, dir, threads.max(1), progress)
+    let wishes = Wishes { threads: threads.max(1), reproducible: load.reproducible };
+    let loaded = backend::load(&manifest, dir, wishes, progress)
         .with_context(|| format!("load engine {:?}", manifest.id))?;
     Ok((manifest, loaded))
 }

@@ -36,6 +36,26 @@ impl Lane {
         }
     }
 
+    /// Puts a request before all others of its client, and the client before
+    /// all others.
+    pub(super) fn push_front(&mut self, client: Client, request: Waiting) {
+        let line = match self.lines.iter().position(|(owner, _)| *owner == client) {
+            Some(at) => self.lines.remove(at).map(|(_, line)| line).unwrap_or_default(),
+            None => VecDeque::new(),
+        };
+        self.lines.push_front((client, line));
+        if let Some((_, line)) = self.lines.front_mut() {
+            line.push_front(request);
+        }
+    }
+
+    /// Takes one request out; its client.
+    pub(super) fn take(&mut self, id: RequestId) -> Option<Client> {
+        let holds = |line: &VecDeque<Waiting>| line.iter().any(|request| request.id == id);
+        let client = self.lines.iter().find(|(_, line)| holds(line))?.0.clone();
+        self.remove(id).then_some(client)
+    }
+
     /// The next request; its client goes to the back.
     pub(super) fn pop(&mut self) -> Option<(Client, Waiting)> {
         let (client, mut line) = self.lines.pop_front()?;

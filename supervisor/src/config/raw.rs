@@ -40,6 +40,7 @@ pub(super) struct Engine {
     pub(super) worker: Option<PathBuf>,
     pub(super) threads: Option<u64>,
     pub(super) max_batch_tokens: u64,
+    pub(super) reproducible: bool,
     pub(super) load_timeout_s: u64,
 }
 
@@ -98,7 +99,14 @@ impl Default for Server {
 
 impl Default for Engine {
     fn default() -> Self {
-        Self { model: None, worker: None, threads: None, max_batch_tokens: 64, load_timeout_s: 600 }
+        Self {
+            model: None,
+            worker: None,
+            threads: None,
+            max_batch_tokens: 64,
+            reproducible: true,
+            load_timeout_s: 600,
+        }
     }
 }
 

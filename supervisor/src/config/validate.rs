@@ -74,6 +74,7 @@ fn engine(raw: raw::Engine) -> Result<Engine, Invalid> {
         worker: worker(raw.worker)?,
         threads: threads.transpose()?,
         max_batch_tokens: small("engine.max_batch_tokens", raw.max_batch_tokens, 1, u16::MAX)?,
+        reproducible: raw.reproducible,
         load_timeout: seconds("engine.load_timeout_s", raw.load_timeout_s)?,
     })
 }

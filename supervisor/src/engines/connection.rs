@@ -24,8 +24,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub(super) use reader::{Broken, Frames, serve};
 use routes::PromptReply;
-pub use routes::Route;
+
+use super::watchdog::Speeds;
 pub(super) use routes::Routes;
+pub use routes::{Progress, Route};
 
 /// Frames that may wait to be written. The main loop sends two per running
 /// request at most, and prompts are bounded by [`PREPARING`], so a full outbox
@@ -64,10 +66,10 @@ pub enum PrepareError {
 
 impl Connection {
     /// The connection and what its writer task sends.
-    pub(super) fn new() -> (Self, mpsc::Receiver<Vec<u8>>) {
+    pub(super) fn new(speeds: Speeds) -> (Self, mpsc::Receiver<Vec<u8>>) {
         let (outbox, frames) = mpsc::channel(OUTBOX);
         let preparing = Arc::new(Semaphore::new(PREPARING));
-        (Self { outbox, routes: Arc::default(), preparing }, frames)
+        (Self { outbox, routes: Arc::new(Routes::new(speeds)), preparing }, frames)
     }
 
     pub(super) fn routes(&self) -> Arc<Routes> {
@@ -122,6 +124,18 @@ impl Connection {
         self.outbox.send(encoded).await.map_err(|_| SendError::Gone)?;
         let tokens = answer.await.map_err(|_| SendError::Gone)?;
         Ok(tokens?)
+    }
+
+    /// Tokens that a running request has; `None` if it does not run.
+    #[must_use]
+    pub fn generated(&self, id: RequestId) -> Option<usize> {
+        self.routes.generated(id)
+    }
+
+    /// Whether the worker has given anybody a part of an answer worth the name.
+    #[must_use]
+    pub fn is_productive(&self) -> bool {
+        self.routes.is_productive()
     }
 
     /// All requests that the worker has not finished; they are forgotten here.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engine_api::protocol::{FromWorker, Load, PROTOCOL_VERSION, Ready, ToWorker};
+use engine_api::protocol::{FromWorker, PROTOCOL_VERSION, Ready, ToWorker};
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
@@ -11,6 +11,8 @@ use tracing::Instrument;
 
 use super::connection::{self, Broken, Connection, Frames, encode};
 use super::process::Process;
+use super::watch::{self, LoadWatch};
+use super::watchdog::Speeds;
 use super::{Cause, DRAIN_GRACE, Death, HELLO_TIMEOUT, LifeId, Order, Spec, WorkerEvent};
 
 /// How long a worker that closed its socket may take to exit by itself, so
@@ -60,8 +62,7 @@ async fn run(
         Ok(connected) => connected,
         Err(death) => return death,
     };
-    let load = connected.load(spec.load.clone(), spec.load_timeout, orders, teller);
-    match load.await {
+    match connected.load(spec, orders, teller).await {
         Ok(serving) => serving.serve(orders, teller).await,
         Err(death) => death,
     }
@@ -132,14 +133,13 @@ enum Silence {
 impl Connected {
     async fn load(
         self,
-        load: Load,
-        bound: Duration,
+        spec: &Spec,
         orders: &mut mpsc::Receiver<Order>,
         teller: &Teller,
     ) -> Result<Serving, Death> {
         let Self(mut worker) = self;
-        match worker.ask_to_load(load, bound, orders, teller).await {
-            Ok(ready) => Ok(worker.into_serving(ready, teller).await),
+        match worker.ask_to_load(spec, orders, teller).await {
+            Ok(ready) => Ok(worker.into_serving(ready, spec.speeds.clone(), teller).await),
             Err(cause) => Err(worker.die(cause).await),
         }
     }
@@ -148,18 +148,23 @@ impl Connected {
 impl Spawned {
     async fn ask_to_load(
         &mut self,
-        load: Load,
-        bound: Duration,
+        spec: &Spec,
         orders: &mut mpsc::Receiver<Order>,
         teller: &Teller,
     ) -> Result<Box<Ready>, Cause> {
-        let encoded = encode(&ToWorker::Load(load)).map_err(Broken::Garbage)?;
+        let encoded = encode(&ToWorker::Load(spec.load.clone())).map_err(Broken::Garbage)?;
         // One small frame: it fits the socket's buffer.
         self.socket.write_all(&encoded).await.map_err(|_| Broken::Closed)?;
-        let deadline = Instant::now() + bound;
+        let deadline = Instant::now() + spec.load_timeout;
+        let mut watch = LoadWatch::new(self.process.pid(), spec.measured_load);
         loop {
-            match self.hear(deadline, orders).await {
+            let heard = tokio::select! {
+                heard = self.hear(deadline, orders) => heard,
+                stall = watch.until_stalled() => return Err(stall.into()),
+            };
+            match heard {
                 Ok(FromWorker::Loading { fraction }) => {
+                    watch.got_on();
                     teller.tell(WorkerEvent::Loading { fraction }).await;
                 }
                 Ok(FromWorker::Ready(ready)) => return Ok(ready),
@@ -168,14 +173,16 @@ impl Spawned {
                     teller.tell(WorkerEvent::Heartbeat(heartbeat)).await;
                 }
                 Ok(_) => return Err(unexpected("an answer before it was ready")),
-                Err(Silence::Deadline) => return Err(Cause::LoadTimeout { after: bound }),
+                Err(Silence::Deadline) => {
+                    return Err(Cause::LoadTimeout { after: spec.load_timeout });
+                }
                 Err(Silence::Cause(cause)) => return Err(cause),
             }
         }
     }
 
-    async fn into_serving(self, ready: Box<Ready>, teller: &Teller) -> Serving {
-        let (connection, frames) = Connection::new();
+    async fn into_serving(self, ready: Box<Ready>, speeds: Speeds, teller: &Teller) -> Serving {
+        let (connection, frames) = Connection::new(speeds);
         tokio::spawn(connection::write(self.socket, frames));
         teller.tell(WorkerEvent::Ready { ready, connection: connection.clone() }).await;
         Serving { process: self.process, frames: self.frames, connection }
@@ -189,6 +196,7 @@ impl Serving {
         tokio::pin!(serve);
         let cause = tokio::select! {
             broken = &mut serve => Cause::Broken(broken),
+            stall = watch::until_stalled(self.process.pid(), &routes) => stall.into(),
             order = orders.recv() => {
                 if order == Some(Order::Drain) && self.connection.drain().is_ok() {
                     tokio::select! {

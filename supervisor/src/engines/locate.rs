@@ -7,7 +7,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use engine_api::manifest::{self, Manifest, ManifestError};
+use engine_api::manifest::{self, BackendKind, Manifest, ManifestError};
 
 use crate::config::{EngineId, StateDir};
 
@@ -59,6 +59,20 @@ pub fn locate(state_dir: &StateDir, wanted: Option<&EngineId>) -> Result<Located
         return Err(LocateError::Foreign { path: dir, id: manifest.id });
     }
     Ok(Located { dir, manifest })
+}
+
+/// Another engine than `not`, to serve when that one does not work: one that
+/// the CPU can run before others. `None` if there is none.
+#[must_use]
+pub fn fallback(state_dir: &StateDir, not: &str) -> Option<Located> {
+    let engines = state_dir.engines();
+    let others = names(&engines).ok()?.into_iter().filter(|name| name != not);
+    let located = others.filter_map(|name| {
+        let dir = engines.join(&name);
+        let manifest = Manifest::read(&dir).ok()?;
+        (manifest.id == name).then_some(Located { dir, manifest })
+    });
+    located.max_by_key(|located| located.manifest.backend.kind == BackendKind::LlamaCpp)
 }
 
 fn choose(engines: &Path, wanted: Option<&EngineId>) -> Result<PathBuf, LocateError> {

@@ -3,13 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use engine_api::protocol::{Limits, Load};
+use engine_api::protocol::{Limits, Load, RequestId};
 
 use super::lifecycle::{Alive, Lifecycle, Stage};
 use super::{Change, Supervisor, words};
 use crate::config::Settings;
-use crate::engines::locate::{LocateError, Located, locate};
-use crate::engines::restart::{Deaths, Facts, Verdict};
+use crate::engines::connection::Connection;
+use crate::engines::locate::{self, LocateError, Located, locate};
+use crate::engines::restart::{self, Deaths, Facts, Rung, Verdict};
+use crate::engines::watchdog::Speeds;
 use crate::engines::{self, Death, LifeId, Order, Spec, WorkerEvent};
 use crate::request::Failure;
 
@@ -41,11 +43,16 @@ impl Supervisor {
                 );
                 let offered = usize::from(ready.max_sequences);
                 alive.stage = Stage::Ready { since: now, ready, connection };
-                let limits = limits(&self.settings, self.located.as_ref());
+                let rung = self.deaths.rung();
+                let limits = limits(&self.settings, self.located.as_ref(), rung);
                 self.requests.set_limit(offered.min(limits.max_sequences.into()));
                 self.lifecycle_changed();
             }
             WorkerEvent::Heartbeat(heartbeat) => {
+                if let Some(connection) = self.lifecycle.connection() {
+                    self.requests.hear_trial(connection);
+                }
+                self.recover(now);
                 if self.ledger.heartbeat(heartbeat, now) {
                     self.change(Change::Small);
                 }
@@ -58,49 +65,103 @@ impl Supervisor {
         }
     }
 
-    /// The worker is gone and collected: its requests end, and it is decided
-    /// what comes next.
+    /// The worker is gone and collected. Its requests go on with the next one,
+    /// except one that has killed too many.
     fn worker_ended(&mut self, death: &Death, now: Instant) {
         self.telemetry.watch_worker(None);
         self.requests.set_limit(0);
-        self.ledger.worker_gone();
+        let heartbeat = self.ledger.worker_gone();
         let lifecycle = std::mem::replace(&mut self.lifecycle, Lifecycle::Ended);
         if self.draining.is_some() {
             tracing::info!(%death, "engine ended");
             self.fail_running(&lifecycle, &words::shutting_down(), now);
             return self.lifecycle_changed();
         }
+        let connection = lifecycle.connection();
         let ready_for = match &lifecycle {
             Lifecycle::Alive(Alive { stage: Stage::Ready { since, .. }, .. }) => {
                 Some(now.saturating_duration_since(*since))
             }
             _ => None,
         };
-        let facts = Facts { ready_for, refused: death.cause.is_refusal(), stuck: death.is_stuck() };
+        let running = self.requests.running();
+        let aftermath = connection.map(|connection| self.requests.take_back(connection, now));
+        let facts = Facts {
+            ready_for,
+            productive: connection.is_some_and(Connection::is_productive),
+            unused: running == 0,
+            trial: self.requests.on_trial()
+                || aftermath.as_ref().is_some_and(|after| after.convicted.is_some()),
+            refused: death.cause.is_refusal(),
+            stuck: death.is_stuck(),
+            fallback: self.fallback().is_some(),
+        };
         let (deaths, verdict) = self.deaths.after(facts);
         self.deaths = deaths;
-        let running = self.requests.running();
-        let incident = self.ledger.incident(words::death(death, ready_for, running, verdict));
-        let failure = words::died(verdict, incident);
-        self.fail_running(&lifecycle, &failure, now);
+        let resumed = aftermath.as_ref().map_or(0, |aftermath| aftermath.resumed);
+        let ended = words::Ended { death, ready_for, running, resumed, heartbeat, verdict };
+        let incident = self.ledger.incident(words::death(&ended));
+        if let Some(aftermath) = aftermath {
+            self.ended(aftermath.rows);
+            if let Some(id) = aftermath.convicted {
+                self.quarantine(id, incident, now);
+            }
+        }
         self.lifecycle = match verdict {
-            Verdict::Again { attempt, after } => {
+            Verdict::Again { attempt, after, .. } => {
                 self.ledger.restarts += 1;
                 Lifecycle::Waiting { until: now + after, attempt, reason: death.to_string() }
             }
-            Verdict::GiveUp { .. } => {
-                let rows = self.requests.fail_waiting(&failure, now);
+            Verdict::SafeMode { stuck, .. } => {
+                let rows = self.requests.fail_waiting(&words::safe_mode(incident), now);
                 self.ended(rows);
-                Lifecycle::Failed { reason: death.to_string() }
+                let retry = (!stuck).then(|| now + restart::RETRY);
+                Lifecycle::Failed { reason: death.to_string(), retry }
             }
         };
         self.lifecycle_changed();
+    }
+
+    /// Ends the request that kills workers, and nobody else's.
+    fn quarantine(&mut self, id: RequestId, death: i64, now: Instant) {
+        let incident = self.ledger.incident(words::poison(id, death));
+        let rows = self.requests.fail_one(id, &words::poisoned(incident), now);
+        self.ended(rows);
+    }
+
+    /// The engine that would be served if the chosen one does not work.
+    fn fallback(&self) -> Option<Located> {
+        let not = self.located.as_ref().map_or("", |located| &located.manifest.id);
+        locate::fallback(&self.settings.state_dir, not)
     }
 
     pub(super) fn fail_running(&mut self, lifecycle: &Lifecycle, failure: &Failure, now: Instant) {
         if let Some(connection) = lifecycle.connection() {
             let rows = self.requests.fail_running(connection, failure, now);
             self.ended(rows);
+        }
+    }
+
+    /// Goes back to full limits when the engine has been well for long enough.
+    pub(super) fn recover(&mut self, now: Instant) {
+        let Lifecycle::Alive(Alive { stage: Stage::Ready { since, ready, connection }, .. }) =
+            &self.lifecycle
+        else {
+            return;
+        };
+        let well = now.saturating_duration_since(*since) >= restart::RECOVERED;
+        if self.deaths.rung() != Rung::Reduced || !well {
+            return;
+        }
+        self.deaths = Deaths::default();
+        let limits = limits(&self.settings, self.located.as_ref(), Rung::Full);
+        let offered = usize::from(ready.max_sequences);
+        let told = connection.limits(limits);
+        self.requests.set_limit(offered.min(limits.max_sequences.into()));
+        tracing::info!("the engine has been well; it gets its full limits again");
+        self.change(Change::Urgent);
+        if told.is_err() {
+            self.give_up_on_worker(words::NOT_READING);
         }
     }
 
@@ -122,20 +183,29 @@ impl Supervisor {
     /// Finds the engine and starts a worker on it.
     pub(super) fn start_engine(&mut self, now: Instant) {
         let model = self.settings.engine.model.as_ref();
-        let located = match locate(&self.settings.state_dir, model) {
+        let chosen = match locate(&self.settings.state_dir, model) {
             Ok(located) => located,
             Err(error) => return self.no_engine(&error, now),
         };
+        let rung = self.deaths.rung();
+        let fallback = match rung {
+            Rung::Fallback => locate::fallback(&self.settings.state_dir, &chosen.manifest.id),
+            Rung::Full | Rung::Reduced => None,
+        };
+        let located = fallback.unwrap_or(chosen);
         self.lives += 1;
         let life = LifeId(self.lives);
         let spec = Spec {
             worker: self.settings.engine.worker.clone(),
             load: Load {
                 engine_dir: located.dir.clone(),
-                limits: limits(&self.settings, Some(&located)),
+                limits: limits(&self.settings, Some(&located), rung),
                 threads: self.settings.engine.threads,
+                reproducible: self.settings.engine.reproducible,
             },
             load_timeout: self.settings.engine.load_timeout,
+            measured_load: measured_load(&located),
+            speeds: speeds(&located, self.settings.engine.max_batch_tokens),
         };
         self.located = Some(located);
         let worker = engines::launch(spec, life, self.event_sender.clone());
@@ -150,7 +220,7 @@ impl Supervisor {
         self.located = None;
         self.lifecycle = match error.is_absence() {
             true => Lifecycle::Absent { reason },
-            false => Lifecycle::Failed { reason },
+            false => Lifecycle::Failed { reason, retry: None },
         };
         let rows = self.requests.fail_waiting(&words::no_engine(), now);
         self.ended(rows);
@@ -172,13 +242,34 @@ impl Supervisor {
     }
 }
 
-/// What the engine may do.
-pub(super) fn limits(settings: &Settings, located: Option<&Located>) -> Limits {
-    Limits {
-        max_sequences: located.map_or(1, |located| located.manifest.serving.max_sequences.max(1)),
-        max_batch_tokens: settings.engine.max_batch_tokens,
-        pace_us: 0,
-    }
+/// What the engine may do on a rung of the ladder.
+pub(super) fn limits(settings: &Settings, located: Option<&Located>, rung: Rung) -> Limits {
+    let sequences = located.map_or(1, |located| located.manifest.serving.max_sequences.max(1));
+    let tokens = settings.engine.max_batch_tokens;
+    let (max_sequences, max_batch_tokens) = match rung {
+        Rung::Full | Rung::Fallback => (sequences, tokens),
+        Rung::Reduced => (sequences.div_ceil(2), tokens.div_ceil(4)),
+    };
+    Limits { max_sequences, max_batch_tokens, pace_us: 0 }
+}
+
+fn measured_load(located: &Located) -> Duration {
+    let smoke = located.manifest.smoke.as_ref();
+    Duration::from_millis(smoke.map_or(0, |smoke| smoke.load_ms))
+}
+
+/// What the engine's manifest leads to expect of its steps.
+fn speeds(located: &Located, part: u16) -> Speeds {
+    let each = |per_s: f64| Duration::try_from_secs_f64(1.0 / per_s).unwrap_or_default();
+    let (step, token) = match (&located.manifest.smoke, &located.manifest.backend.echo) {
+        (Some(smoke), _) => (each(smoke.decode_tokens_per_s), each(smoke.prefill_tokens_per_s)),
+        (None, Some(echo)) => {
+            let micros = Duration::from_micros;
+            (micros(echo.step_us), micros(echo.prefill_token_us))
+        }
+        (None, None) => (Duration::from_millis(100), Duration::from_millis(10)),
+    };
+    Speeds::new(step, token, part)
 }
 
 /// An error and its causes.

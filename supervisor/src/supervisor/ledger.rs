@@ -165,10 +165,10 @@ impl Ledger {
         self.reading = Some(reading);
     }
 
-    /// The worker is gone, and what it said with it.
-    pub(super) fn worker_gone(&mut self) {
-        self.heartbeat = None;
+    /// The worker is gone; what it said last comes back.
+    pub(super) fn worker_gone(&mut self) -> Option<Box<Heartbeat>> {
         self.meter = Meter::default();
+        self.heartbeat.take().map(|(heartbeat, _)| heartbeat)
     }
 }
 

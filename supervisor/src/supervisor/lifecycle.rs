@@ -25,8 +25,9 @@ pub(super) enum Lifecycle {
     Alive(Alive),
     /// The worker died; another is started at `until`.
     Waiting { until: Instant, attempt: u32, reason: String },
-    /// Somebody must act.
-    Failed { reason: String },
+    /// Safe mode: everything is served but answers, until somebody acts, or
+    /// until it is tried again.
+    Failed { reason: String, retry: Option<Instant> },
     /// Nothing runs and nothing will.
     Ended,
 }
@@ -80,7 +81,7 @@ impl Lifecycle {
     /// Why no request can be taken, now or soon.
     pub(super) fn hopeless(&self) -> Option<&str> {
         match self {
-            Self::Absent { reason } | Self::Failed { reason } => Some(reason),
+            Self::Absent { reason } | Self::Failed { reason, .. } => Some(reason),
             _ => None,
         }
     }
@@ -101,7 +102,7 @@ impl Lifecycle {
                     reason: reason.clone(),
                 }
             }
-            Self::Failed { reason } => EngineState::Failed { reason: reason.clone() },
+            Self::Failed { reason, .. } => EngineState::Failed { reason: reason.clone() },
             Self::Ended => EngineState::Draining,
         }
     }
@@ -109,7 +110,7 @@ impl Lifecycle {
     pub(super) fn access(&self) -> Access {
         let soon = |reason: &str| Access::Soon { reason: reason.to_owned() };
         match self {
-            Self::Absent { reason } | Self::Failed { reason } => {
+            Self::Absent { reason } | Self::Failed { reason, .. } => {
                 Access::Never { reason: reason.clone() }
             }
             Self::Alive(Alive { life, stage, .. }) => match stage {

@@ -76,7 +76,7 @@ impl Point {
     }
 
     /// Heartbeats are rare while nothing runs, so of a gap that began idle only
-    /// its last second can have been work.
+    /// the last part can have been work.
     fn working_time_since(&self, earlier: &Self) -> Duration {
         let gap = self.at.saturating_duration_since(earlier.at);
         if earlier.busy { gap } else { gap.min(HEARTBEAT_PERIOD) }
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn the_idle_time_before_a_short_answer_does_not_count() {
-        assert_eq!(decode_rate(&[(0, 0, 0), (14, 30, 0)]), Some(30.0));
+        assert_eq!(decode_rate(&[(0, 0, 0), (14, 30, 0)]), Some(120.0));
         assert_eq!(decode_rate(&[(0, 0, 0), (14, 0, 1), (15, 30, 0)]), Some(30.0));
     }
 

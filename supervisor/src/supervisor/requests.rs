@@ -1,5 +1,8 @@
 //! The requests that were accepted and have not ended, and the queue they
 //! stand in. Part of the main loop's state.
+//!
+//! A request that ran when the worker died is put back in front of the queue
+//! with the tokens that its client was given, and goes on from there.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,7 +14,8 @@ use super::Input;
 use super::ledger::unix_s;
 use crate::admission::Admission;
 use crate::engines::Ending;
-use crate::engines::connection::{Connection, Route, SendError};
+use crate::engines::connection::{Connection, Progress, Route, SendError};
+use crate::engines::suspects::{InFlight, Suspects};
 use crate::request::{Answer, Client, Event, Failure, Refusal, Request};
 use crate::snapshot::{Queue, QueueClient};
 use crate::store::{Outcome, RequestRow};
@@ -22,11 +26,14 @@ const BESIDE_TOKENS: usize = 4;
 /// Notices of its place in the queue that a client gets, if it does not read.
 const NOTICES: usize = 32;
 
+const CLIENT_GONE: &str = "the client went away";
+
 /// Accepted requests, waiting and running.
 #[derive(Debug)]
 pub(super) struct Requests {
     admission: Admission,
     live: HashMap<RequestId, Live>,
+    suspects: Suspects,
     /// The order of those who wait may have changed since they were told.
     moved: bool,
 }
@@ -38,15 +45,19 @@ struct Live {
     accepted: Instant,
     /// Seconds since 1970.
     at: u64,
-    prompt_tokens: u32,
+    /// As the client asked for it; how far it is stands in `progress`.
+    generate: Box<Generate>,
+    events: mpsc::Sender<Event>,
+    /// What earlier workers did of it.
+    progress: Progress,
+    /// When it first had its turn.
+    began: Option<Instant>,
     stage: Stage,
 }
 
 #[derive(Debug)]
 enum Stage {
     Waiting {
-        generate: Box<Generate>,
-        events: mpsc::Sender<Event>,
         /// How many went first when it was last told.
         told: Option<usize>,
     },
@@ -57,9 +68,25 @@ enum Stage {
     },
 }
 
+/// What a worker's death did to the requests that it had.
+#[derive(Debug)]
+pub(super) struct Aftermath {
+    /// Requests that go on with the next worker.
+    pub(super) resumed: usize,
+    /// A request that has killed too many workers; it is still to be failed.
+    pub(super) convicted: Option<RequestId>,
+    /// Requests whose clients had gone already.
+    pub(super) rows: Vec<RequestRow>,
+}
+
 impl Requests {
     pub(super) fn new(queue: usize) -> Self {
-        Self { admission: Admission::new(queue), live: HashMap::new(), moved: false }
+        Self {
+            admission: Admission::new(queue),
+            live: HashMap::new(),
+            suspects: Suspects::default(),
+            moved: false,
+        }
     }
 
     /// Sets how many may run at once.
@@ -105,17 +132,67 @@ impl Requests {
         connection: &Connection,
         now: Instant,
     ) -> Result<(), SendError> {
-        while let Some(id) = self.admission.dispatch() {
+        while let Some(id) = self.next() {
             let live = self.live.get_mut(&id).expect("every queued request is live");
-            let running = Stage::Running { since: now, cancelled: None };
-            if let Stage::Waiting { generate, events, .. } =
-                std::mem::replace(&mut live.stage, running)
-            {
-                connection.generate(*generate, Route::new(events))?;
-            }
+            live.stage = Stage::Running { since: now, cancelled: None };
+            live.began.get_or_insert(now);
+            let progress = std::mem::take(&mut live.progress);
+            let generate =
+                Generate { generated: progress.generated.clone(), ..(*live.generate).clone() };
+            let route = Route::new(live.events.clone(), progress, generate.prompt.len());
+            connection.generate(generate, route)?;
             self.moved = true;
         }
         Ok(())
+    }
+
+    /// Who goes next: whoever's turn it is, or whom a trial asks for.
+    fn next(&mut self) -> Option<RequestId> {
+        match self.suspects.trial() {
+            None => self.admission.dispatch(),
+            Some(trial) => trial.iter().copied().find(|id| self.admission.start(*id)),
+        }
+    }
+
+    /// Whether some requests wait because others stand trial.
+    pub(super) fn on_trial(&self) -> bool {
+        self.suspects.trial().is_some()
+    }
+
+    /// Looks how those who stand trial get on.
+    pub(super) fn hear_trial(&mut self, connection: &Connection) {
+        for id in self.suspects.trial().unwrap_or_default().to_vec() {
+            if let Some(generated) = connection.generated(id) {
+                self.suspects.got_on(id, generated);
+            }
+        }
+    }
+
+    /// The worker is dead: puts back what it had, and finds out who did it.
+    pub(super) fn take_back(&mut self, connection: &Connection, now: Instant) -> Aftermath {
+        let mut in_flight = Vec::new();
+        let mut rows = Vec::new();
+        let mut abandoned = connection.abandon();
+        // Those who were accepted first go first again.
+        abandoned.sort_by_key(|(id, _)| std::cmp::Reverse(*id));
+        for (id, route) in abandoned {
+            let Some(live) = self.live.get_mut(&id) else { continue };
+            live.progress = route.into_progress();
+            if let Stage::Running { cancelled: Some(_), .. } = live.stage {
+                self.admission.forget(id);
+                self.suspects.clear(id);
+                rows.extend(self.end(id, Outcome::Cancelled, CLIENT_GONE, None, now));
+                continue;
+            }
+            live.stage = Stage::Waiting { told: None };
+            let generated = live.progress.generated.len();
+            self.admission.put_back(id, live.generate.priority, now);
+            in_flight.push(InFlight { id, generated });
+        }
+        self.moved = true;
+        let convicted = self.suspects.died(&in_flight);
+        let resumed = in_flight.len() - usize::from(convicted.is_some());
+        Aftermath { resumed, convicted, rows }
     }
 
     /// Tells those who wait how many go first, if that has changed.
@@ -125,11 +202,11 @@ impl Requests {
         }
         for (ahead, id) in self.admission.order().into_iter().enumerate() {
             let live = self.live.get_mut(&id).expect("every queued request is live");
-            if let Stage::Waiting { events, told, generate } = &mut live.stage {
-                let kept_free = generate.max_tokens as usize + BESIDE_TOKENS;
-                if *told != Some(ahead) && events.capacity() > kept_free {
+            if let Stage::Waiting { told } = &mut live.stage {
+                let kept_free = live.generate.max_tokens as usize + BESIDE_TOKENS;
+                if *told != Some(ahead) && live.events.capacity() > kept_free {
                     *told = Some(ahead);
-                    let _ = events.try_send(Event::Queued { ahead });
+                    let _ = live.events.try_send(Event::Queued { ahead });
                 }
             }
         }
@@ -144,7 +221,8 @@ impl Requests {
         now: Instant,
     ) -> Result<Option<RequestRow>, SendError> {
         if self.admission.withdraw(id) {
-            return Ok(self.end(id, Outcome::Cancelled, "the client went away", None, now));
+            self.suspects.clear(id);
+            return Ok(self.end(id, Outcome::Cancelled, CLIENT_GONE, None, now));
         }
         let live = self.live.get_mut(&id);
         if let (Some(Live { stage: Stage::Running { cancelled, .. }, .. }), Some(connection)) =
@@ -177,6 +255,7 @@ impl Requests {
             Stage::Running { since, .. } => since,
             Stage::Waiting { .. } => now,
         };
+        self.suspects.clear(id);
         self.admission.finished(id, now.saturating_duration_since(since));
         let (outcome, reason, used) = match ending {
             Ending::Done { reason, usage, timings } => {
@@ -188,20 +267,26 @@ impl Requests {
         self.end(id, outcome, reason, Some(used), now)
     }
 
-    /// The engine died: every request it had ends.
+    /// Ends every request that the worker has.
     pub(super) fn fail_running(
         &mut self,
         connection: &Connection,
         failure: &Failure,
         now: Instant,
     ) -> Vec<RequestRow> {
-        let abandoned = connection.abandon().into_iter();
-        let fail = |(id, route): (RequestId, Route)| {
-            route.fail(failure.clone());
-            self.admission.forget(id);
-            self.end(id, Outcome::Failed, &failure.message, Some((route.used(), None)), now)
-        };
-        abandoned.filter_map(fail).collect()
+        let Aftermath { mut rows, .. } = self.take_back(connection, now);
+        rows.extend(self.fail_waiting(failure, now));
+        rows
+    }
+
+    /// Ends one request that waits.
+    pub(super) fn fail_one(
+        &mut self,
+        id: RequestId,
+        failure: &Failure,
+        now: Instant,
+    ) -> Vec<RequestRow> {
+        self.fail(&[id], failure, now)
     }
 
     /// Ends every request that waits.
@@ -224,8 +309,9 @@ impl Requests {
     fn fail(&mut self, ids: &[RequestId], failure: &Failure, now: Instant) -> Vec<RequestRow> {
         let fail = |id: &RequestId| {
             self.admission.withdraw(*id);
-            if let Some(Live { stage: Stage::Waiting { events, .. }, .. }) = self.live.get(id) {
-                let _ = events.try_send(Event::Failed(failure.clone()));
+            self.suspects.clear(*id);
+            if let Some(live) = self.live.get(id) {
+                let _ = live.events.try_send(Event::Failed(failure.clone()));
             }
             self.end(*id, Outcome::Failed, &failure.message, None, now)
         };
@@ -282,21 +368,20 @@ impl Live {
             endpoint: request.endpoint,
             accepted: now,
             at: unix_s(),
-            prompt_tokens: u32::try_from(request.prompt.len()).unwrap_or(u32::MAX),
-            stage: Stage::Waiting {
-                generate: Box::new(Generate {
-                    id,
-                    prompt: request.prompt,
-                    generated: request.generated,
-                    max_tokens: request.max_tokens,
-                    sampling: request.sampling,
-                    stops: request.stops,
-                    priority: request.priority,
-                    reuse_prefix: request.reuse_prefix,
-                }),
-                events,
-                told: None,
-            },
+            progress: Progress::after(request.generated),
+            began: None,
+            generate: Box::new(Generate {
+                id,
+                prompt: request.prompt,
+                generated: Vec::new(),
+                max_tokens: request.max_tokens,
+                sampling: request.sampling,
+                stops: request.stops,
+                priority: request.priority,
+                reuse_prefix: request.reuse_prefix,
+            }),
+            events,
+            stage: Stage::Waiting { told: None },
         }
     }
 
@@ -307,12 +392,10 @@ impl Live {
         used: Option<(Usage, Option<Timings>)>,
         now: Instant,
     ) -> RequestRow {
-        let (usage, timings) = used.unwrap_or_default();
+        let (usage, timings) = used.unwrap_or_else(|| (self.progress.used(), None));
+        let prompt_tokens = u32::try_from(self.generate.prompt.len()).unwrap_or(u32::MAX);
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let queued = match self.stage {
-            Stage::Running { since, .. } => since.saturating_duration_since(self.accepted),
-            Stage::Waiting { .. } => now.saturating_duration_since(self.accepted),
-        };
+        let queued = self.began.unwrap_or(now).saturating_duration_since(self.accepted);
         let in_worker = |pick: fn(&Timings) -> u64| timings.as_ref().map(|t| pick(t) / 1000);
         RequestRow {
             at: self.at,
@@ -321,7 +404,7 @@ impl Live {
             model: String::new(),
             outcome,
             reason: reason.to_owned(),
-            usage: Usage { prompt_tokens: self.prompt_tokens, ..usage },
+            usage: Usage { prompt_tokens, ..usage },
             queued_ms: Some(ms(queued) + in_worker(|t| t.queued_us).unwrap_or(0)),
             prefill_ms: in_worker(|t| t.prefill_us),
             decode_ms: in_worker(|t| t.decode_us),
@@ -334,6 +417,6 @@ fn outcome_of(reason: &FinishReason) -> (Outcome, &'static str) {
     match reason {
         FinishReason::Stop { .. } => (Outcome::Answered, "stop"),
         FinishReason::Length => (Outcome::Answered, "length"),
-        FinishReason::Cancelled => (Outcome::Cancelled, "the client went away"),
+        FinishReason::Cancelled => (Outcome::Cancelled, CLIENT_GONE),
     }
 }

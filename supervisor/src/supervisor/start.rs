@@ -14,7 +14,7 @@ use super::requests::Requests;
 use super::view::View;
 use super::{Change, Input, Supervisor, now};
 use crate::config::Settings;
-use crate::engines::restart::Deaths;
+use crate::engines::restart::{Deaths, Rung};
 use crate::store::{self, Bounds, Store, StoreThread};
 use crate::telemetry::{self, Telemetry};
 
@@ -57,7 +57,8 @@ pub fn start(settings: Settings) -> std::io::Result<(Supervisor, Handle, Threads
     let view = View {
         lifecycle: &lifecycle,
         located: None,
-        limits: limits(&settings, None),
+        limits: limits(&settings, None, Rung::Full),
+        rung: Rung::Full,
         queue: requests.queue(),
         draining: false,
     };

@@ -6,7 +6,9 @@ use engine_api::protocol::Limits;
 
 use super::ledger::{Ledger, unix_s};
 use super::lifecycle::Lifecycle;
+use super::words;
 use crate::engines::locate::Located;
+use crate::engines::restart::Rung;
 use crate::snapshot::{Engine, EngineState, Queue, SCHEMA, Snapshot};
 
 /// The present state.
@@ -15,6 +17,7 @@ pub(super) struct View<'a> {
     pub(super) lifecycle: &'a Lifecycle,
     pub(super) located: Option<&'a Located>,
     pub(super) limits: Limits,
+    pub(super) rung: Rung,
     pub(super) queue: Queue,
     pub(super) draining: bool,
 }
@@ -36,7 +39,7 @@ impl Ledger {
             supervisor_resident_bytes: reading
                 .and_then(|reading| reading.supervisor_resident_bytes),
             incidents: self.incidents(),
-            problems: self.problems.clone(),
+            problems: words::lowered(view.rung).into_iter().chain(self.problems.clone()).collect(),
         }
     }
 

@@ -3,10 +3,13 @@
 
 use std::time::Duration;
 
+use engine_api::protocol::{Heartbeat, RequestId};
+
 use super::ledger::Happened;
-use crate::engines::Death;
-use crate::engines::restart::Verdict;
+use crate::engines::restart::{self, Rung, Verdict};
+use crate::engines::{Cause, Death};
 use crate::request::Failure;
+use crate::snapshot::Problem;
 
 /// Why a worker was killed that is deaf.
 pub(super) const NOT_READING: &str = "it did not read what it was sent";
@@ -30,62 +33,143 @@ pub(super) fn no_engine() -> Failure {
     failure("the engine was removed; see the status page")
 }
 
-/// For requests that the engine took with it.
-pub(super) fn died(verdict: Verdict, incident: i64) -> Failure {
-    let message = match verdict {
-        Verdict::Again { .. } => {
-            "the engine stopped before the answer was finished and is being started again; \
-             send the request again"
-        }
-        Verdict::GiveUp { .. } => {
-            "the engine stopped and cannot be started again; see the status page"
-        }
-    };
+/// For requests that waited when there was nothing left to try.
+pub(super) fn safe_mode(incident: i64) -> Failure {
+    let message = "the engine stopped and could not be started again; see the status page";
     Failure { incident: Some(incident), ..failure(message) }
 }
 
+/// For the request that kills the engine.
+pub(super) fn poisoned(incident: i64) -> Failure {
+    let message = format!(
+        "the engine stopped each time it worked on this request, so it was taken out (incident \
+         {incident}); change the request before you send it again"
+    );
+    Failure { incident: Some(incident), ..failure(&message) }
+}
+
+/// The incident of a request that was convicted.
+pub(super) fn poison(id: RequestId, death: i64) -> Happened {
+    Happened {
+        kind: "request_quarantined",
+        problem: "a request stopped the engine each time it ran".to_owned(),
+        cause: format!("request {id} ran alone when the engine stopped in incident {death}"),
+        evidence: serde_json::json!({ "request": id, "death": death }),
+        done: "it was answered with an error; all others go on".to_owned(),
+        advice: "report it, with the engine's last lines in the incident before".to_owned(),
+    }
+}
+
+/// A worker's death and what follows from it.
+#[derive(Debug)]
+pub(super) struct Ended<'a> {
+    pub(super) death: &'a Death,
+    pub(super) ready_for: Option<Duration>,
+    pub(super) running: usize,
+    pub(super) resumed: usize,
+    /// The last that it said of its steps.
+    pub(super) heartbeat: Option<Box<Heartbeat>>,
+    pub(super) verdict: Verdict,
+}
+
 /// The incident of a worker's death.
-pub(super) fn death(
-    death: &Death,
-    ready_for: Option<Duration>,
-    running: usize,
-    verdict: Verdict,
-) -> Happened {
+pub(super) fn death(ended: &Ended<'_>) -> Happened {
+    let Ended { death, running, resumed, verdict, .. } = *ended;
     let refused = death.cause.is_refusal();
+    let stalled = matches!(death.cause, Cause::Stalled(_));
+    let answers = match resumed {
+        0 => String::new(),
+        1 => "; the answer goes on where it was".to_owned(),
+        many => format!("; {many} answers go on where they were"),
+    };
     let (done, advice) = match verdict {
-        Verdict::Again { after, .. } if after.is_zero() => {
-            ("it is started again at once".to_owned(), "none, unless it happens again")
+        Verdict::Again { after, rung, .. } => {
+            (format!("{}{answers}", started_again(after, rung)), advice(after, rung))
         }
-        Verdict::Again { after, .. } => (
-            format!("it is started again in {} s", after.as_secs()),
-            "look at its last lines; if it goes on, build the engine again",
-        ),
-        Verdict::GiveUp { .. } if death.is_stuck() => (
+        Verdict::SafeMode { stuck: true, .. } => (
             "it is not started again while the old process holds its memory".to_owned(),
             "restart the machine",
         ),
-        Verdict::GiveUp { tries } => (
-            format!("after {tries} tries it is not started again"),
+        Verdict::SafeMode { tries, .. } => (
+            format!(
+                "after {tries} tries only the status is served; it is tried again every {} minutes",
+                restart::RETRY.as_secs() / 60
+            ),
             "build the engine again with engine-builder; it is then started by itself",
         ),
     };
+    let what = match (refused, stalled) {
+        (true, _) => "the engine could not be loaded",
+        (_, true) => "the engine stood still and was killed",
+        (false, false) => "the engine stopped",
+    };
     Happened {
-        kind: if refused { "engine_load_failed" } else { "engine_died" },
-        problem: match (refused, running) {
-            (true, _) => "the engine could not be loaded".to_owned(),
-            (false, 0) => "the engine stopped".to_owned(),
-            (false, 1) => "the engine stopped while it ran a request".to_owned(),
-            (false, many) => format!("the engine stopped while it ran {many} requests"),
+        kind: match (refused, stalled) {
+            (true, _) => "engine_load_failed",
+            (_, true) => "engine_stalled",
+            (false, false) => "engine_died",
+        },
+        problem: match running {
+            0 => what.to_owned(),
+            1 => format!("{what} while it ran a request"),
+            many => format!("{what} while it ran {many} requests"),
         },
         cause: death.to_string(),
-        evidence: serde_json::json!({
-            "ready_s": ready_for.map(|time| time.as_secs()),
-            "running": running,
-            "last_lines": death.exit.as_ref().map(|exit| &exit.lines),
-        }),
+        evidence: evidence(ended),
         done,
         advice: advice.to_owned(),
     }
+}
+
+fn evidence(ended: &Ended<'_>) -> serde_json::Value {
+    let exit = ended.death.exit.as_ref();
+    serde_json::json!({
+        "exit": exit.and_then(|exit| exit.status).map(|status| status.to_string()),
+        "ready_s": ended.ready_for.map(|time| time.as_secs()),
+        "running": ended.running,
+        "resumed": ended.resumed,
+        "last_heartbeat": ended.heartbeat,
+        "last_lines": exit.map(|exit| &exit.lines),
+    })
+}
+
+fn started_again(after: Duration, rung: Rung) -> String {
+    let when = match after {
+        Duration::ZERO => "at once".to_owned(),
+        after => format!("in {} s", after.as_secs()),
+    };
+    match rung {
+        Rung::Full => format!("it is started again {when}"),
+        Rung::Reduced => format!("it is started again {when}, with smaller limits"),
+        Rung::Fallback => format!("another engine is started {when}"),
+    }
+}
+
+fn advice(after: Duration, rung: Rung) -> &'static str {
+    match rung {
+        Rung::Full if after.is_zero() => "none, unless it happens again",
+        Rung::Full => "look at its last lines; if it goes on, build the engine again",
+        Rung::Reduced => "look at its last lines; if memory is short, choose a smaller model",
+        Rung::Fallback => "build the engine again, then restart stoker",
+    }
+}
+
+/// What the operator is told while the engine does not run as it should.
+pub(super) fn lowered(rung: Rung) -> Option<Problem> {
+    let (kind, problem, advice) = match rung {
+        Rung::Full => return None,
+        Rung::Reduced => (
+            "engine_reduced",
+            "the engine runs fewer answers at once, because it stopped several times in a row",
+            "see the incidents; the limits are lifted after ten minutes without another",
+        ),
+        Rung::Fallback => (
+            "engine_fallback",
+            "another engine is served, because the chosen one does not work",
+            "build the chosen engine again with engine-builder, then restart stoker",
+        ),
+    };
+    Some(Problem { kind, problem: problem.to_owned(), advice: advice.to_owned() })
 }
 
 fn failure(message: &str) -> Failure {

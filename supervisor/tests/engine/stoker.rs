@@ -172,6 +172,7 @@ fn settings(dir: &Path, worker: PathBuf) -> Settings {
             worker,
             threads: None,
             max_batch_tokens: 64,
+            reproducible: true,
             load_timeout: Duration::from_secs(2),
         },
         admission: Admission { queue: 2, wait: long, prepare_wait: long },

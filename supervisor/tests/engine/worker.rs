@@ -161,7 +161,8 @@ impl Worker {
             prompt_tokens: u32::try_from(generate.prompt.len()).unwrap(),
             cached_tokens: 0,
         })?;
-        self.running.push(Running { generate, prompt, sent: 0, cancelled: false });
+        let sent = u32::try_from(generate.generated.len()).unwrap();
+        self.running.push(Running { generate, prompt, sent, cancelled: false });
         Ok(())
     }
 
@@ -201,7 +202,8 @@ impl Worker {
 
     fn fault(&mut self, request: &Running) -> io::Result<()> {
         match request.prompt.as_str() {
-            "!exit" => {
+            "!exit-once" if !request.generate.generated.is_empty() => Ok(()),
+            "!exit" | "!exit-once" => {
                 eprintln!("goodbye");
                 std::process::exit(3)
             }
@@ -224,6 +226,7 @@ fn ready() -> Ready {
         device: "nothing".to_owned(),
         model: ModelFacts::default(),
         load_ms: 1,
+        reproducible: true,
         chat: true,
         infill: false,
         chat_template: String::new(),

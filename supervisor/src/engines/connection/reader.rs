@@ -86,17 +86,13 @@ fn route(message: FromWorker, routes: &Routes) -> Result<Option<WorkerEvent>, Br
             Ok(None)
         }
         FromWorker::Done { id, reason, rest, usage, timings } => {
-            if !rest.is_empty() {
-                let event = Event::Text { text: rest, tokens: Vec::new() };
-                delivered(id, routes.deliver(id, event))?;
-            }
-            let event = Event::Done { reason: reason.clone(), usage, timings };
-            delivered(id, routes.finish(id, event))?;
+            let used = routes.done(id, reason.clone(), rest, (usage, timings));
+            let (usage, timings) = delivered(id, used)?;
             Ok(Some(WorkerEvent::Finished { id, ending: Ending::Done { reason, usage, timings } }))
         }
         FromWorker::Failed { id, reason } => {
             let failure = Failure { message: reason.clone(), incident: None };
-            let used = delivered(id, routes.finish(id, Event::Failed(failure)))?;
+            let used = delivered(id, routes.failed(id, failure))?;
             Ok(Some(WorkerEvent::Finished { id, ending: Ending::Failed { reason, used } }))
         }
         FromWorker::Prepared { id, tokens } => {
@@ -107,7 +103,10 @@ fn route(message: FromWorker, routes: &Routes) -> Result<Option<WorkerEvent>, Br
             delivered(id, routes.reply(id, Err(problem)))?;
             Ok(None)
         }
-        FromWorker::Heartbeat(heartbeat) => Ok(Some(WorkerEvent::Heartbeat(heartbeat))),
+        FromWorker::Heartbeat(heartbeat) => {
+            routes.heard(&heartbeat);
+            Ok(Some(WorkerEvent::Heartbeat(heartbeat)))
+        }
         FromWorker::Hello { .. }
         | FromWorker::Loading { .. }
         | FromWorker::LoadFailed { .. }

@@ -1,37 +1,101 @@
 //! Where the events of each request go, shared by the main loop, which adds
 //! requests, and the reader, which delivers to them.
+//!
+//! What was delivered is recorded under the same lock, so that an answer can be
+//! taken up by another worker after exactly what its client was given.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use engine_api::protocol::{PromptProblem, RequestId, TokenId, Usage};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use engine_api::protocol::{
+    FinishReason, Heartbeat, PromptProblem, RequestId, Timings, TokenId, Usage,
+};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::SendError;
+use crate::engines::suspects::CLEARED_BY;
+use crate::engines::watchdog::{Doing, Seen, Speeds, Stalest};
 use crate::request::{Event, Failure};
 
-/// Where a request's events go, and what it has used so far.
+/// How far an answer has come, in this worker and in those before it.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// Tokens that its client was given.
+    pub generated: Vec<TokenId>,
+    /// What the first worker that began it said of its prompt.
+    started: Option<Started>,
+    first_token: Option<Instant>,
+    /// Whether an earlier worker had it.
+    resumed: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Started {
+    at: Instant,
+    prompt_tokens: u32,
+    cached_tokens: u32,
+}
+
+impl Progress {
+    /// An answer that begins after these tokens.
+    #[must_use]
+    pub fn after(generated: Vec<TokenId>) -> Self {
+        let resumed = !generated.is_empty();
+        Self { generated, resumed, ..Self::default() }
+    }
+
+    /// What the request has used so far.
+    #[must_use]
+    pub fn used(&self) -> Usage {
+        Usage {
+            prompt_tokens: self.started.map_or(0, |started| started.prompt_tokens),
+            cached_tokens: self.started.map_or(0, |started| started.cached_tokens),
+            completion_tokens: u32::try_from(self.generated.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// The worker that takes the answer up knows only its own part of these.
+    fn corrected(&self, usage: Usage, timings: Timings, now: Instant) -> (Usage, Timings) {
+        let Some(started) = self.started.filter(|_| self.resumed) else {
+            return (usage, timings);
+        };
+        let first = self.first_token.unwrap_or(now);
+        let timings = Timings {
+            prefill_us: micros(first.saturating_duration_since(started.at)),
+            decode_us: micros(now.saturating_duration_since(first)),
+            ..timings
+        };
+        (Usage { cached_tokens: started.cached_tokens, ..usage }, timings)
+    }
+}
+
+/// Where a request's events go, and how far it has come.
 #[derive(Debug)]
 pub struct Route {
     events: mpsc::Sender<Event>,
-    used: Usage,
+    progress: Progress,
+    prompt_tokens: u64,
+    /// When, and at which step, the worker last said something of it; `None`
+    /// until it has begun it.
+    heard: Option<(Instant, u64)>,
+    /// Whether this worker has given a token.
+    decodes: bool,
 }
 
 impl Route {
+    /// A route for a request that has come so far, with a prompt of so many
+    /// tokens.
     #[must_use]
-    pub fn new(events: mpsc::Sender<Event>) -> Self {
-        Self { events, used: Usage::default() }
+    pub fn new(events: mpsc::Sender<Event>, progress: Progress, prompt_tokens: usize) -> Self {
+        let prompt_tokens = (prompt_tokens + progress.generated.len()) as u64;
+        Self { events, progress, prompt_tokens, heard: None, decodes: false }
     }
 
-    /// What the worker has told of this request.
+    /// How far the request has come.
     #[must_use]
-    pub fn used(&self) -> Usage {
-        self.used
-    }
-
-    /// Sends the last event, if the client still listens.
-    pub fn fail(&self, failure: Failure) {
-        let _ = self.send(Event::Failed(failure));
+    pub fn into_progress(self) -> Progress {
+        Progress { resumed: true, ..self.progress }
     }
 
     fn send(&self, event: Event) -> Result<(), Undelivered> {
@@ -41,18 +105,25 @@ impl Route {
         }
     }
 
-    fn count(&mut self, event: &Event) {
-        match event {
+    /// Records and sends an event. A beginning is only told once.
+    fn deliver(&mut self, event: Event, now: Instant, step: u64) -> Result<(), Undelivered> {
+        self.heard = Some((now, step));
+        match &event {
             Event::Started { prompt_tokens, cached_tokens } => {
-                self.used.prompt_tokens = *prompt_tokens;
-                self.used.cached_tokens = *cached_tokens;
+                if self.progress.started.is_some() {
+                    return Ok(());
+                }
+                let (prompt_tokens, cached_tokens) = (*prompt_tokens, *cached_tokens);
+                self.progress.started = Some(Started { at: now, prompt_tokens, cached_tokens });
             }
             Event::Text { tokens, .. } => {
-                let more = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
-                self.used.completion_tokens = self.used.completion_tokens.saturating_add(more);
+                self.progress.first_token.get_or_insert(now);
+                self.progress.generated.extend(tokens.iter().map(|token| token.id));
+                self.decodes = true;
             }
             Event::Queued { .. } | Event::Done { .. } | Event::Failed(_) => {}
         }
+        self.send(event)
     }
 }
 
@@ -65,16 +136,25 @@ pub(super) struct PromptReply {
     pub(super) _permit: OwnedSemaphorePermit,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::engines) struct Routes {
     table: Mutex<Table>,
+    /// Told when there is something to do.
+    pub(in crate::engines) work: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
     answers: HashMap<RequestId, Route>,
     prompts: HashMap<RequestId, PromptReply>,
     closed: bool,
+    /// Grows with everything that the worker gets done.
+    progress: u64,
+    /// Tokens given to clients; the end of an answer counts like several.
+    given: usize,
+    /// Of the last heartbeat.
+    steps: u64,
+    speeds: Speeds,
 }
 
 /// An event could not be delivered to its request.
@@ -87,8 +167,22 @@ pub(super) enum Undelivered {
 }
 
 impl Routes {
+    pub(super) fn new(speeds: Speeds) -> Self {
+        let table = Table {
+            answers: HashMap::new(),
+            prompts: HashMap::new(),
+            closed: false,
+            progress: 0,
+            given: 0,
+            steps: 0,
+            speeds,
+        };
+        Self { table: Mutex::new(table), work: Notify::new() }
+    }
+
     pub(super) fn add(&self, id: RequestId, route: Route) {
         self.lock().answers.insert(id, route);
+        self.work.notify_one();
     }
 
     pub(super) fn add_prompt(&self, id: RequestId, reply: PromptReply) -> Result<(), SendError> {
@@ -97,6 +191,7 @@ impl Routes {
             return Err(SendError::Gone);
         }
         table.prompts.insert(id, reply);
+        self.work.notify_one();
         Ok(())
     }
 
@@ -104,20 +199,44 @@ impl Routes {
     /// cancellation is on the way.
     pub(super) fn deliver(&self, id: RequestId, event: Event) -> Result<(), Undelivered> {
         let mut table = self.lock();
-        let route = table.answers.get_mut(&id).ok_or(Undelivered::Unknown)?;
-        route.count(&event);
-        route.send(event)
+        let steps = table.steps;
+        table.progress += 1;
+        if let Event::Text { tokens, .. } = &event {
+            table.given += tokens.len();
+        }
+        table.answers.get_mut(&id).ok_or(Undelivered::Unknown)?.deliver(event, now(), steps)
     }
 
-    /// Delivers the last event of a request; returns what it had used.
-    pub(super) fn finish(&self, id: RequestId, event: Event) -> Result<Usage, Undelivered> {
+    /// Delivers the end of an answer; returns what all its workers together
+    /// used for it.
+    pub(super) fn done(
+        &self,
+        id: RequestId,
+        reason: FinishReason,
+        rest: String,
+        (usage, timings): (Usage, Timings),
+    ) -> Result<(Usage, Timings), Undelivered> {
         let route = self.remove(id).ok_or(Undelivered::Unknown)?;
-        route.send(event)?;
-        Ok(route.used)
+        let (usage, timings) = route.progress.corrected(usage, timings, now());
+        if !rest.is_empty() {
+            route.send(Event::Text { text: rest, tokens: Vec::new() })?;
+        }
+        route.send(Event::Done { reason, usage, timings })?;
+        Ok((usage, timings))
     }
 
-    pub(super) fn remove(&self, id: RequestId) -> Option<Route> {
-        self.lock().answers.remove(&id)
+    /// Delivers the failure of a request; returns what it had used.
+    pub(super) fn failed(&self, id: RequestId, failure: Failure) -> Result<Usage, Undelivered> {
+        let route = self.remove(id).ok_or(Undelivered::Unknown)?;
+        route.send(Event::Failed(failure))?;
+        Ok(route.progress.used())
+    }
+
+    fn remove(&self, id: RequestId) -> Option<Route> {
+        let mut table = self.lock();
+        table.progress += 1;
+        table.given += CLEARED_BY;
+        table.answers.remove(&id)
     }
 
     /// Answers a prompt.
@@ -126,10 +245,56 @@ impl Routes {
         id: RequestId,
         result: Result<Vec<TokenId>, PromptProblem>,
     ) -> Result<(), Undelivered> {
-        let waiting = self.lock().prompts.remove(&id).ok_or(Undelivered::Unknown)?;
+        let mut table = self.lock();
+        table.progress += 1;
+        let waiting = table.prompts.remove(&id).ok_or(Undelivered::Unknown)?;
         // Whoever asked may have gone.
         let _ = waiting.reply.send(result);
         Ok(())
+    }
+
+    /// Takes note of a heartbeat.
+    pub(super) fn heard(&self, heartbeat: &Heartbeat) {
+        let mut table = self.lock();
+        if heartbeat.steps != table.steps {
+            table.steps = heartbeat.steps;
+            table.progress += 1;
+        }
+        let slowest = Duration::from_micros(heartbeat.worst_step_us);
+        table.speeds.add(slowest, heartbeat.prefilling > 0);
+    }
+
+    /// Tokens that a running request has.
+    pub(super) fn generated(&self, id: RequestId) -> Option<usize> {
+        self.lock().answers.get(&id).map(|route| route.progress.generated.len())
+    }
+
+    /// Whether the worker has given anybody a part of an answer worth the name.
+    pub(super) fn is_productive(&self) -> bool {
+        self.lock().given >= CLEARED_BY
+    }
+
+    /// What the worker has to do, and how far it has come; `None` if it has
+    /// nothing to do.
+    pub(in crate::engines) fn standing(&self) -> Option<(Doing, Seen)> {
+        let table = self.lock();
+        let waiting = || table.answers.values().filter(|route| !route.decodes);
+        let doing = if table.answers.is_empty() {
+            (!table.prompts.is_empty()).then_some(Doing::Prompts)?
+        } else {
+            Doing::Steps { p99: table.speeds.p99(waiting().next().is_some()) }
+        };
+        let prompts = waiting().map(|route| table.speeds.steps_of_prompt(route.prompt_tokens));
+        let prompts = prompts.sum();
+        let stalest = table
+            .answers
+            .values()
+            .filter_map(|route| route.heard)
+            .min_by_key(|(_, step)| *step)
+            .map(|(since, step)| Stalest { steps: table.steps - step, prompts, since });
+        // A token may come before the heartbeat that tells of its step.
+        let steps = table.steps.max(table.given as u64);
+        Some((doing, Seen { progress: table.progress, steps, stalest }))
     }
 
     /// Forgets everything; those who wait for prompts see that the worker is gone.
@@ -143,4 +308,13 @@ impl Routes {
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// tokio's clock, so that a test can stop it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
