@@ -53,7 +53,7 @@ async fn an_answer_goes_on_after_the_death_of_its_worker() {
     let (words, last) = end(&mut answer).await;
     assert_eq!(words, "xxxxxxxxx");
     let Event::Done { reason: FinishReason::Length, usage, .. } = last else { panic!("{last:?}") };
-    assert_eq!((usage.prompt_tokens, usage.completion_tokens), (10, 9));
+    assert_eq!(usage.completion_tokens, 9);
     let snapshot = stoker.when(|snapshot| snapshot.totals.answered == 1).await;
     assert_eq!((snapshot.engine.restarts, snapshot.totals.failed), (1, 0));
     let incident = &snapshot.incidents[0];
@@ -81,7 +81,7 @@ async fn a_request_that_kills_each_worker_is_taken_out_with_its_incident() {
         let (words, last) = end(&mut stoker.ask(poison, 9).await).await;
         assert_eq!(words, "xx", "what was generated before the deaths is delivered");
         let Event::Failed(failure) = last else { panic!("{last:?}") };
-        let snapshot = stoker.ready_again().await;
+        let snapshot = stoker.ready_after(3).await;
         let kinds: Vec<_> = snapshot.incidents.iter().map(|incident| &incident.kind[..]).collect();
         assert_eq!(kinds, ["request_quarantined", "engine_died", "engine_died", "engine_died"]);
         assert_eq!(failure.incident, Some(snapshot.incidents[0].id));
@@ -193,7 +193,7 @@ async fn a_worker_that_ignores_a_cancellation_is_ended() {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(31)).await;
     tokio::time::resume();
-    let snapshot = stoker.ready_again().await;
+    let snapshot = stoker.ready_after(1).await;
     assert_eq!(snapshot.queue.running, 0);
     stoker.shut_down(Haste::Drain).await;
 }

@@ -87,10 +87,10 @@ impl Stoker {
         self.when(|_| seen.exists()).await;
     }
 
-    /// Ready, after the first death.
-    pub(crate) async fn ready_again(&self) -> Arc<Snapshot> {
+    /// Ready, after so many deaths.
+    pub(crate) async fn ready_after(&self, deaths: u64) -> Arc<Snapshot> {
         self.when(|snapshot| {
-            snapshot.engine.restarts == 1 && snapshot.engine.state == EngineState::Ready
+            snapshot.engine.restarts == deaths && snapshot.engine.state == EngineState::Ready
         })
         .await
     }
