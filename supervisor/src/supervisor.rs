@@ -83,6 +83,8 @@ pub struct Supervisor {
     lifecycle: Lifecycle,
     /// The engine that runs, or that ran last.
     located: Option<Located>,
+    /// Names of the chosen engine while another one is served in its place.
+    stands_in_for: Vec<String>,
     /// Workers started so far.
     lives: u64,
     deaths: Deaths,
@@ -278,6 +280,7 @@ impl Supervisor {
                 located,
                 limits: engine::limits(&self.settings, located, self.deaths.rung()),
                 rung: self.deaths.rung(),
+                stands_in_for: &self.stands_in_for,
                 queue: self.requests.queue(),
                 draining: self.draining.is_some(),
             };

@@ -137,7 +137,10 @@ fn another_engine_is_served_when_the_chosen_one_cannot_be_loaded() {
     symlink(&broken, engines.join("default")).unwrap();
 
     let appliance = setup.start();
-    let answer = appliance.stream(CHAT, &chat("hello")).transcript();
+    // By the name of the engine that is broken.
+    let mut body = chat("hello");
+    body["model"] = json!("broken");
+    let answer = appliance.stream(CHAT, &body).transcript();
     assert_eq!((answer.text(0).as_str(), answer.is_done()), ("hello", true));
     let status = appliance.status();
     assert_eq!(status["problems"][0]["kind"], "engine_fallback", "{}", status["problems"]);

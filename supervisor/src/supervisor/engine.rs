@@ -192,6 +192,11 @@ impl Supervisor {
             Rung::Fallback => locate::fallback(&self.settings.state_dir, &chosen.manifest.id),
             Rung::Full | Rung::Reduced => None,
         };
+        // Clients go on to ask for the engine that they know.
+        self.stands_in_for = match &fallback {
+            Some(_) => names(&chosen),
+            None => Vec::new(),
+        };
         let located = fallback.unwrap_or(chosen);
         self.lives += 1;
         let life = LifeId(self.lives);
@@ -251,6 +256,12 @@ pub(super) fn limits(settings: &Settings, located: Option<&Located>, rung: Rung)
         Rung::Reduced => (sequences.div_ceil(2), tokens.div_ceil(4)),
     };
     Limits { max_sequences, max_batch_tokens, pace_us: 0 }
+}
+
+/// The names that clients call an engine by.
+fn names(located: &Located) -> Vec<String> {
+    let manifest = &located.manifest;
+    std::iter::once(&manifest.id).chain(&manifest.model.aliases).cloned().collect()
 }
 
 fn measured_load(located: &Located) -> Duration {

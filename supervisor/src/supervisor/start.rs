@@ -59,6 +59,7 @@ pub fn start(settings: Settings) -> std::io::Result<(Supervisor, Handle, Threads
         located: None,
         limits: limits(&settings, None, Rung::Full),
         rung: Rung::Full,
+        stands_in_for: &[],
         queue: requests.queue(),
         draining: false,
     };
@@ -83,6 +84,7 @@ pub fn start(settings: Settings) -> std::io::Result<(Supervisor, Handle, Threads
         telemetry: telemetry.clone(),
         lifecycle,
         located: None,
+        stands_in_for: Vec::new(),
         lives: 0,
         deaths: Deaths::default(),
         draining: None,

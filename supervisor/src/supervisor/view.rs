@@ -18,6 +18,7 @@ pub(super) struct View<'a> {
     pub(super) located: Option<&'a Located>,
     pub(super) limits: Limits,
     pub(super) rung: Rung,
+    pub(super) stands_in_for: &'a [String],
     pub(super) queue: Queue,
     pub(super) draining: bool,
 }
@@ -49,7 +50,9 @@ impl Ledger {
         let age = |at: Instant| now.saturating_duration_since(at).as_millis();
         Engine {
             model: manifest.map(|manifest| manifest.id.clone()),
-            aliases: manifest.map_or_else(Vec::new, |manifest| manifest.model.aliases.clone()),
+            aliases: manifest
+                .map(|manifest| [&manifest.model.aliases, view.stands_in_for].concat())
+                .unwrap_or_default(),
             state: match view.draining {
                 true => EngineState::Draining,
                 false => view.lifecycle.state(now),
