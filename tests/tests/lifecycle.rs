@@ -130,11 +130,14 @@ fn incidents_survive_a_kill() {
     let _ = assert_ends_with_an_error(appliance.stream(CHAT, &chat("!exit@1")));
     appliance.wait_until_ready();
     let database = rusqlite::Connection::open(appliance.state_dir().join("stoker.db")).unwrap();
-    until("the incident is written", || {
+    // Three deaths, and the verdict on the request that caused them.
+    until("the incidents are written", || {
         let count = database.query_row("SELECT count(*) FROM incidents", [], |row| row.get(0));
-        (count == Ok(1)).then_some(())
+        (count == Ok(4)).then_some(())
     });
     appliance.signal(Signal::SIGKILL);
     let appliance = appliance.again();
-    assert_eq!(appliance.status()["incidents"][0]["kind"], "engine_died");
+    let incidents = appliance.status()["incidents"].clone();
+    assert_eq!(incidents[0]["kind"], "request_quarantined");
+    assert_eq!(incidents[1]["kind"], "engine_died");
 }
