@@ -5,6 +5,9 @@
 //! socket and a browser. Each one has an appliance of its own, with its own
 //! state directory and a port that the kernel chose, so that all of them can
 //! run at once.
+//!
+//! The measuring programs `bench` and `soak` share what is below `rivals`: the
+//! two servers, what they are asked, and how figures are drawn together.
 
 #![forbid(unsafe_code)]
 
@@ -16,3 +19,13 @@ pub mod engine;
 pub mod notify;
 pub mod patience;
 pub mod process;
+
+pub mod rivals;
+
+pub mod dice;
+pub mod prompts;
+pub mod sse;
+
+pub mod machine;
+pub mod spinner;
+pub mod stats;

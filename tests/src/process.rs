@@ -42,6 +42,14 @@ pub fn is_alive(pid: u32) -> bool {
     !matches!(state, None | Some('Z' | 'X'))
 }
 
+/// What a process is called, as far as the kernel keeps it; `None` if there is
+/// no such process.
+#[must_use]
+pub fn name(pid: u32) -> Option<String> {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_end().to_owned())
+}
+
 /// Resident memory of a process, in bytes.
 ///
 /// # Panics

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use ::tests::sse::{Event as ServerSent, Events};
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -15,8 +16,6 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-
-use crate::sse::Events;
 
 /// Longest answer that is waited for; a server beside a busy process may take
 /// a minute for what takes two seconds undisturbed.
@@ -171,7 +170,7 @@ async fn read(
         let now = Instant::now();
         let Some(data) = frame.data_ref() else { continue };
         events.push(data)?;
-        while let Some(data) = events.next() {
+        while let Some(ServerSent { data, .. }) = events.next() {
             done |= data == b"[DONE]";
             if done {
                 break;

@@ -19,16 +19,12 @@ mod scenario;
 
 mod measure;
 mod report;
-mod stats;
 mod table;
 
 mod server;
-mod spinner;
 
 mod client;
 mod load;
-mod prompts;
-mod sse;
 
 mod proc;
 
@@ -44,6 +40,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use plan::{Plan, Scenario};
 use report::Report;
 use server::{Port, Programs, Setup};
+use tests::rivals::Serving;
+use tests::spinner;
 
 /// Compares Stoker with llama-server on this machine and prints one table.
 #[derive(Debug, Parser)]
@@ -147,14 +145,6 @@ async fn bench(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 fn setup(arguments: &Arguments, logs: PathBuf) -> anyhow::Result<Setup> {
-    let manifest = engine_api::manifest::Manifest::read(&arguments.engine)?;
-    let weights = manifest
-        .weights(&arguments.engine)
-        .with_context(|| format!("engine {:?} has no weights to give the peer", manifest.id))?;
-    let threads = match arguments.threads {
-        Some(threads) => threads,
-        None => std::thread::available_parallelism().context("count the processors")?.get(),
-    };
     Ok(Setup {
         programs: Programs {
             stoker: arguments.stoker.clone(),
@@ -162,11 +152,7 @@ fn setup(arguments: &Arguments, logs: PathBuf) -> anyhow::Result<Setup> {
             twins: arguments.twins,
         },
         state_dir: arguments.state_dir.clone(),
-        model: manifest.id,
-        weights,
-        context: manifest.serving.context,
-        sequences: manifest.serving.max_sequences,
-        threads,
+        serving: Serving::of_engine(&arguments.engine, arguments.threads)?,
         port: arguments.port.map_or(Port::Any, Port::Fixed),
         logs,
     })

@@ -125,18 +125,6 @@ fn field(status: &str, name: &str) -> Option<f64> {
     value.split_whitespace().next()?.parse().ok()
 }
 
-/// The processor's name, as it gives it.
-pub(crate) fn processor() -> Option<String> {
-    let cpuinfo = fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = cpuinfo.lines().find(|line| line.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
-}
-
-/// The kernel's release.
-pub(crate) fn kernel() -> Option<String> {
-    Some(fs::read_to_string("/proc/sys/kernel/osrelease").ok()?.trim().to_owned())
-}
-
 fn read(path: &str) -> anyhow::Result<String> {
     fs::read_to_string(path).with_context(|| format!("read {path}"))
 }

@@ -2,17 +2,16 @@
 //! the pairs.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 
-use anyhow::Context as _;
+use ::tests::machine::MachineFacts;
+use ::tests::rivals::version;
+use ::tests::stats::Summary;
 use serde::Serialize;
 
 use crate::measure::Key;
 use crate::plan::{Scenario, Side};
-use crate::proc;
 use crate::scenario::Sample;
 use crate::server::Setup;
-use crate::stats::Summary;
 
 /// The whole result; the JSON document is this.
 #[derive(Debug, Serialize)]
@@ -26,13 +25,6 @@ pub(crate) struct Report {
     pub(crate) load_cpu_share: Option<Summary>,
     /// Every figure, in the order of measuring.
     pub(crate) samples: Vec<Sample>,
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct MachineFacts {
-    pub(crate) processor: Option<String>,
-    pub(crate) processors: usize,
-    pub(crate) kernel: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -63,16 +55,12 @@ impl Report {
         let peer = version(&setup.programs.peer)?;
         let ours = if twins { peer.clone() } else { version(&setup.programs.stoker)? };
         Ok(Self {
-            machine: MachineFacts {
-                processor: proc::processor(),
-                processors: std::thread::available_parallelism()?.get(),
-                kernel: proc::kernel(),
-            },
+            machine: MachineFacts::read()?,
             run: RunFacts {
                 ours,
                 peer,
-                model: setup.model.clone(),
-                threads: setup.threads,
+                model: setup.serving.model.clone(),
+                threads: setup.serving.threads,
                 quick,
                 seed,
             },
@@ -122,19 +110,6 @@ fn values(key: Key, side: Side, samples: &[Sample]) -> BTreeMap<(Scenario, usize
             Some(((sample.scenario, sample.pair), *value))
         })
         .collect()
-}
-
-/// The first line with a letter that `--version` prints on either stream.
-fn version(program: &std::path::Path) -> anyhow::Result<String> {
-    let output = Command::new(program)
-        .arg("--version")
-        .output()
-        .with_context(|| format!("ask {} for its version", program.display()))?;
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
-    let name = program.file_name().unwrap_or_default().to_string_lossy();
-    let line = text.lines().find(|line| line.contains(char::is_alphabetic)).unwrap_or_default();
-    Ok(format!("{name}: {}", line.trim()))
 }
 
 #[cfg(test)]

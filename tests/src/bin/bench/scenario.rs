@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde::Serialize;
+use tests::prompts::Prompts;
 
 use crate::measure::Key;
 use crate::plan::{Scenario, Side, Step};
-use crate::prompts::Prompts;
 use crate::server::{Override, Server, Setup};
 use crate::{load, proc};
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tests::rivals::Serving;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
@@ -48,14 +49,7 @@ pub(crate) enum Port {
 pub(crate) struct Setup {
     pub(crate) programs: Programs,
     pub(crate) state_dir: PathBuf,
-    /// The engine's id.
-    pub(crate) model: String,
-    pub(crate) weights: PathBuf,
-    /// Tokens in one request's window.
-    pub(crate) context: u32,
-    /// Requests decoded at once.
-    pub(crate) sequences: u16,
-    pub(crate) threads: usize,
+    pub(crate) serving: Serving,
     pub(crate) port: Port,
     /// Where the servers' logs are written.
     pub(crate) logs: PathBuf,
@@ -66,41 +60,12 @@ pub(crate) type Override = (&'static str, &'static str);
 
 impl Setup {
     fn command(&self, side: Side, port: u16, overrides: &[Override]) -> Command {
-        let mut command = match side {
-            Side::Ours if !self.programs.twins => self.stoker(port),
-            _ => self.peer(port),
-        };
-        // Each server runs with its own defaults, whatever the shell has set.
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            if ["STOKER_", "LLAMA_", "GGML_", "OMP_", "GOMP_"].iter().any(|it| text.starts_with(it))
-            {
-                command.env_remove(&name);
-            }
+        let Programs { stoker, peer, twins } = &self.programs;
+        if *twins || side == Side::Peer {
+            return self.serving.peer(peer, port);
         }
-        if side == Side::Ours && !self.programs.twins {
-            command.env("STOKER_ENGINE__THREADS", self.threads.to_string());
-            command.env("STOKER_ENGINE__MODEL", &self.model);
-            command.envs(overrides.iter().copied());
-        }
-        command
-    }
-
-    fn stoker(&self, port: u16) -> Command {
-        let mut command = Command::new(&self.programs.stoker);
-        command.arg("serve").arg("--state-dir").arg(&self.state_dir);
-        command.args(["--listen", &format!("127.0.0.1:{port}")]);
-        command
-    }
-
-    fn peer(&self, port: u16) -> Command {
-        let mut command = Command::new(&self.programs.peer);
-        command.arg("-m").arg(&self.weights);
-        // Its window is for all sequences together, ours for each.
-        let window = self.context * u32::from(self.sequences);
-        command.args(["-np", &self.sequences.to_string(), "-c", &window.to_string()]);
-        command.args(["-t", &self.threads.to_string()]);
-        command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
+        let mut command = self.serving.ours(stoker, &self.state_dir, port);
+        command.envs(overrides.iter().copied());
         command
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::measure::{Goal, Unit};
 use crate::report::{Report, Row};
-use crate::stats::Summary;
+use tests::stats::Summary;
 
 /// Above this share of the processors, other processes have spoiled the figures.
 const FOREIGN_LIMIT: f64 = 0.05;
@@ -68,16 +68,14 @@ fn notes(report: &Report) -> String {
         |summary: Option<Summary>, pick: fn(Summary) -> f64| summary.map_or(0.0, pick) * 100.0;
     let mut notes = format!(
         "Ours: {}. Peer: {}. Model {}, {} threads.\n\
-         Machine: {}, {} processors, Linux {}.\n\
+         Machine: {}.\n\
          Figures are medians (least–most); a ratio is the median over pairs, ours to the peer's.\n\
          Making the load took {:.1} % of the processors, other processes {:.1} % (at worst {:.1} %).\n",
         report.run.ours,
         report.run.peer,
         report.run.model,
         report.run.threads,
-        report.machine.processor.as_deref().unwrap_or("unknown processor"),
-        report.machine.processors,
-        report.machine.kernel.as_deref().unwrap_or("of unknown release"),
+        report.machine,
         share(report.load_cpu_share, |it| it.median),
         share(report.foreign_cpu_share, |it| it.median),
         share(report.foreign_cpu_share, |it| it.max),

@@ -5,7 +5,7 @@
 use super::{Readings, Scene};
 use crate::load::{self, Sampling};
 use crate::measure::Key;
-use crate::spinner::Spinner;
+use tests::spinner::Spinner;
 
 const CLIENTS: u64 = 4;
 /// Tokens for each client while the server notices that it is not alone.

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use super::{Readings, Scene};
 use crate::load;
 use crate::measure::Key;
-use crate::stats::Summary;
+use tests::stats::Summary;
 
 const CLIENTS: u64 = 4;
 const PREFIX_WORDS: usize = 800;

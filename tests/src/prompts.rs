@@ -1,8 +1,10 @@
 //! Prompts made from a seed: plain English words, and never the same text for
-//! two clients, two runs or two scenarios unless a prefix is to be shared.
+//! two clients, two runs or two places unless a prefix is to be shared.
 //!
-//! A prefix cache that finds something in them has found what the scenario
-//! shares on purpose.
+//! A prefix cache that finds something in them has found what was shared on
+//! purpose.
+
+use crate::dice::Dice;
 
 /// Common words; nearly all are one token each in any English vocabulary.
 const WORDS: &str = "about above across after again air all almost along also always among and \
@@ -34,27 +36,27 @@ const WORDS: &str = "about above across after again air all almost along also al
 
 /// A stream of words that depends on the seed and the path alone.
 #[derive(Debug)]
-pub(crate) struct Prompts {
+pub struct Prompts {
     words: Vec<&'static str>,
-    state: u64,
+    dice: Dice,
 }
 
 impl Prompts {
     /// `path` tells the places apart where prompts of one run are made.
-    pub(crate) fn new(seed: u64, path: &[u64]) -> Self {
-        let state = path.iter().fold(seed, |state, step| mix(state ^ mix(*step)));
-        Self { words: WORDS.split_whitespace().collect(), state }
+    #[must_use]
+    pub fn new(seed: u64, path: &[u64]) -> Self {
+        Self { words: WORDS.split_whitespace().collect(), dice: Dice::new(seed, path) }
     }
 
     /// Sentences of 6 to 13 words, `words` in all.
-    pub(crate) fn text(&mut self, words: usize) -> String {
+    pub fn text(&mut self, words: usize) -> String {
         let mut text = String::new();
         let mut sentence_left = 0;
         for _ in 0..words {
-            let index = self.below(self.words.len());
+            let index = self.dice.below(self.words.len());
             let word = self.words[index];
             if sentence_left == 0 {
-                sentence_left = 6 + self.below(8);
+                sentence_left = 6 + self.dice.below(8);
                 text.push_str(if text.is_empty() { "" } else { ". " });
                 let (first, rest) = word.split_at(1);
                 text.push_str(&first.to_uppercase());
@@ -68,19 +70,6 @@ impl Prompts {
         text.push('.');
         text
     }
-
-    fn below(&mut self, bound: usize) -> usize {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let bound = u64::try_from(bound).expect("a usize fits 64 bits");
-        usize::try_from(mix(self.state) % bound).expect("it is below a usize")
-    }
-}
-
-/// The finaliser of splitmix64: every bit in reaches every bit out.
-fn mix(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }
 
 #[cfg(test)]

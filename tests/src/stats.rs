@@ -1,20 +1,21 @@
-//! Median and range of a few numbers.
+//! Median, range and percentiles of a few numbers.
 
 use serde::Serialize;
 
 /// What a column of the table shows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(crate) struct Summary {
-    pub(crate) median: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
+pub struct Summary {
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
     /// How many numbers it is made of.
-    pub(crate) count: usize,
+    pub count: usize,
 }
 
 impl Summary {
     /// Nothing for no numbers. Numbers are measured, so never NaN.
-    pub(crate) fn of(values: &[f64]) -> Option<Self> {
+    #[must_use]
+    pub fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
@@ -23,9 +24,28 @@ impl Summary {
     }
 }
 
+/// The number that `percent` of a hundred do not exceed; nothing for no numbers.
+///
+/// It is always one of them: the nearest rank.
+#[must_use]
+pub fn percentile(values: &[f64], percent: usize) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_percentile_is_one_of_the_numbers() {
+        let values: Vec<f64> = (1..=10).rev().map(f64::from).collect();
+        let of = |percent| percentile(&values, percent);
+        assert_eq!([of(0), of(50), of(90), of(99)], [1.0, 5.0, 9.0, 10.0].map(Some));
+        assert_eq!(percentile(&[], 50), None);
+    }
 
     #[test]
     fn the_median_of_an_even_count_lies_between_the_middle_two() {

@@ -1,4 +1,7 @@
-//! A busy process: this program again, doing nothing but turn round.
+//! A busy process: the same program again, doing nothing but turn round.
+//!
+//! A program that starts spinners looks for [`ARGUMENT`] before anything else
+//! and then calls [`spin`].
 
 use std::hint::black_box;
 use std::os::unix::process::parent_id;
@@ -7,18 +10,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-/// The first argument that makes this program a spinner.
-pub(crate) const ARGUMENT: &str = "--spin";
+/// The first argument that makes a program a spinner.
+pub const ARGUMENT: &str = "--spin";
 
 /// The second one, if the spinner is to stand apart.
 const APART: &str = "apart";
 
-/// No spinner outlives the load it disturbs by more than this.
-const LIMIT: Duration = Duration::from_secs(600);
+/// No spinner outlives the load it disturbs by more than this, should its
+/// parent's end escape it.
+const LIMIT: Duration = Duration::from_secs(4 * 3600);
 
 /// One busy process, ended when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Spinner(Child);
+pub struct Spinner(Child);
 
 impl Spinner {
     /// At the priority of the servers, on whichever processor it is put.
@@ -26,9 +30,26 @@ impl Spinner {
     /// `apart`: in a session of its own, as another service is. Where the
     /// kernel shares the processors between sessions first, it then weighs as
     /// much as all of a server's threads together.
-    pub(crate) fn start(apart: bool) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// The process cannot be started.
+    pub fn start(apart: bool) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("find this program")?;
-        let mut command = Command::new(program);
+        Self::run(Command::new(program), apart)
+    }
+
+    /// The same, on one processor.
+    ///
+    /// # Errors
+    /// The process cannot be started.
+    pub fn start_on(processor: usize, apart: bool) -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("find this program")?;
+        let mut command = Command::new("taskset");
+        command.args(["--cpu-list", &processor.to_string()]).arg(program);
+        Self::run(command, apart)
+    }
+
+    fn run(mut command: Command, apart: bool) -> anyhow::Result<Self> {
         command.arg(ARGUMENT).args(apart.then_some(APART));
         Ok(Self(command.spawn().context("start a busy process")?))
     }
@@ -44,7 +65,10 @@ impl Drop for Spinner {
 
 /// What the process does that [`Spinner::start`] starts: it uses one processor
 /// until it is killed, its parent has gone or the limit is over.
-pub(crate) fn spin(arguments: impl Iterator<Item = String>) -> anyhow::Result<()> {
+///
+/// # Errors
+/// It cannot have a session of its own.
+pub fn spin(arguments: impl Iterator<Item = String>) -> anyhow::Result<()> {
     if arguments.last().as_deref() == Some(APART) {
         nix::unistd::setsid().context("begin a session")?;
     }
