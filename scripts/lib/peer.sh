@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# The program that scripts/bench compares with: llama-server, built from the
-# complete source of llama.cpp inside a PyPI source package. Kept in the cache,
-# one for each set of processor features, since it is compiled for this
-# machine's own. Needs terminal.sh.
+# The program that scripts/bench and scripts/soak compare with: llama-server,
+# built from the complete source of llama.cpp inside a PyPI source package. Kept
+# in the cache, one for each set of processor features, since it is compiled for
+# this machine's own. Needs terminal.sh.
 
 readonly peer_package=llama-cpp-python
 readonly peer_version=0.3.36
