@@ -26,9 +26,9 @@ use crate::transcript::Transcript;
 
 /// Longest time that a client asks in vain before anybody takes its request.
 const TAKEN_LIMIT: Duration = Duration::from_secs(180);
-/// Longest time without a single byte. A server says at least every twenty
-/// seconds that it is still there.
-const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+/// Longest time without a single byte. Ours says at least every twenty seconds
+/// that it is still there; others are silent while they read long prompts.
+const SILENCE_LIMIT: Duration = Duration::from_secs(240);
 /// Pause before a client that was turned away asks again.
 const AGAIN: Duration = Duration::from_millis(200);
 /// How often a client comes back to one answer.

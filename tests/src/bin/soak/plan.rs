@@ -72,19 +72,20 @@ pub(crate) struct Means {
 }
 
 impl Means {
-    /// Faults with their weights.
+    /// Faults with their weights, the most telling first.
     fn faults(self) -> Vec<(Fault, usize)> {
+        let mut faults = vec![(Fault::Kill, 60)];
         if self.kills_only {
-            return vec![(Fault::Kill, 1)];
+            return faults;
         }
-        let mut faults =
-            vec![(Fault::Kill, 60), (Fault::KillTwice, 8), (Fault::Stop, 15), (Fault::Hog, 10)];
+        faults.extend([(Fault::Stop, 15), (Fault::Hog, 10)]);
+        if self.answers_have_ids {
+            faults.extend([(Fault::Crash, 10), (Fault::Restart, 5)]);
+        }
         if self.small_disk {
             faults.push((Fault::DiskFull, 5));
         }
-        if self.answers_have_ids {
-            faults.extend([(Fault::Restart, 5), (Fault::Crash, 10)]);
-        }
+        faults.push((Fault::KillTwice, 8));
         faults
     }
 }
@@ -93,25 +94,31 @@ impl Means {
 /// is then anywhere between its prompt and its end.
 const LONGEST_DELAY_MS: usize = 3000;
 
-/// `count` faults, spread evenly over `requests` requests.
+/// `count` faults, spread evenly over `requests` requests: each kind once, as
+/// far as they go, then as they are drawn.
 pub(crate) fn faults(seed: u64, requests: usize, count: usize, means: Means) -> Vec<Planned> {
     let faults = means.faults();
-    let weights: usize = faults.iter().map(|(_, weight)| weight).sum();
     let mut dice = Dice::new(seed, &[2]);
     let planned = |number| {
-        let mut drawn = dice.below(weights);
-        let chosen = faults.iter().find(|(_, weight)| {
-            let is_it = drawn < *weight;
-            drawn = drawn.saturating_sub(*weight);
-            is_it
-        });
-        let (fault, _) = chosen.expect("the draw is below the sum of the weights");
+        let drawn = draw(&faults, &mut dice);
+        let fault = faults.get(number).map_or(drawn, |(fault, _)| *fault);
         let delay = dice.below(LONGEST_DELAY_MS).try_into().expect("milliseconds fit 64 bits");
         // Neither before the first request nor after the last one.
         let after = (number * requests + requests / 2) / count.max(1) + 1;
-        Planned { fault: *fault, after, delay: Duration::from_millis(delay) }
+        Planned { fault, after, delay: Duration::from_millis(delay) }
     };
     (0..count).map(planned).collect()
+}
+
+fn draw(faults: &[(Fault, usize)], dice: &mut Dice) -> Fault {
+    let mut drawn = dice.below(faults.iter().map(|(_, weight)| weight).sum());
+    for (fault, weight) in faults {
+        if drawn < *weight {
+            return *fault;
+        }
+        drawn -= weight;
+    }
+    unreachable!("the draw is below the sum of the weights")
 }
 
 /// How a client reads its answer.
@@ -151,6 +158,14 @@ mod tests {
         let after: Vec<_> = plan.iter().map(|planned| planned.after).collect();
         assert!(after.windows(2).all(|pair| pair[1] - pair[0] == 20), "{after:?}");
         assert_eq!((after[0], after[49]), (11, 991));
+    }
+
+    #[test]
+    fn a_short_plan_has_each_kind_once() {
+        let plan = faults(7, 40, 4, Means::default());
+        let kinds: BTreeSet<_> = plan.iter().map(|planned| planned.fault).collect();
+        assert_eq!(kinds.len(), 4);
+        assert_eq!(plan[0].fault, Fault::Kill);
     }
 
     #[test]

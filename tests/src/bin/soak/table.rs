@@ -203,8 +203,10 @@ fn notes(report: &Report) -> String {
         report.seed,
         report.machine,
     );
-    for (reason, count) in &report.ours.counts.reasons {
-        notes.push_str(&format!("  {count} × {reason}\n"));
+    for (side, trial) in [("ours", Some(&report.ours)), ("peer", report.peer.as_ref())] {
+        for (reason, count) in trial.iter().flat_map(|trial| &trial.counts.reasons) {
+            notes.push_str(&format!("  {side}: {count} × {reason}\n"));
+        }
     }
     match &report.failures[..] {
         [] => notes.push_str("Nothing went wrong that must not.\n"),
