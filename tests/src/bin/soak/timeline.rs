@@ -40,6 +40,10 @@ impl Clocks {
     }
 }
 
+/// The incidents that are deaths of the engine.
+const DEATHS: [&str; 3] =
+    ["kind=\"engine_died\"", "kind=\"engine_stalled\"", "kind=\"engine_load_failed\""];
+
 /// The marks in Stoker's log. Its messages are constants; each line begins
 /// with the time.
 pub(crate) fn marks_of_log(log: &str, clocks: Clocks) -> Vec<Mark> {
@@ -48,7 +52,7 @@ pub(crate) fn marks_of_log(log: &str, clocks: Clocks) -> Vec<Mark> {
             What::Started
         } else if line.contains(" engine ready ") {
             What::Ready
-        } else if line.contains(" incident ") && line.contains("kind=\"engine_") {
+        } else if line.contains(" incident ") && DEATHS.iter().any(|kind| line.contains(kind)) {
             What::Died
         } else {
             return None;
