@@ -51,6 +51,8 @@ pub(crate) struct Trial {
     /// Deaths of the engine that no fault explains.
     pub(crate) unexplained_deaths: usize,
     pub(crate) alone: Alone,
+    /// What ours said had happened, by kinds.
+    pub(crate) incidents: BTreeMap<String, usize>,
     /// 99th percentile of the gaps between pieces that no fault touched.
     pub(crate) usual_gap_p99_s: Option<f64>,
     /// Standstills of streams, by the fault.
@@ -146,6 +148,7 @@ impl Trial {
             stayed_down: injected.stayed_down,
             unexplained_deaths: deaths.saturating_sub(injected.deaths),
             alone,
+            incidents: BTreeMap::new(),
             usual_gap_p99_s: percentile(&usual_gaps(&ledger.streams, &recoveries), 99),
             pauses: kinds.into_iter().filter_map(spread).collect(),
             parts: Parts {

@@ -1,5 +1,6 @@
 //! The server under test, ours or the peer: started, found, taken down, ended.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::http::get;
 use crate::keeper::Keeper;
-use crate::timeline::{Clocks, Mark, marks_of_log};
+use crate::timeline::{Clocks, Mark, incidents_of_log, marks_of_log};
 
 /// How long a start may take, on a slow disk and a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(180);
@@ -148,9 +149,9 @@ impl Ours {
         (process::name(pid).as_deref() == Some(WORKER)).then_some(pid)
     }
 
-    fn marks(&self) -> Vec<Mark> {
+    fn log(&self) -> String {
         let log = std::fs::read(&self.setup.log).unwrap_or_default();
-        marks_of_log(&String::from_utf8_lossy(&log), self.clocks)
+        String::from_utf8_lossy(&log).into_owned()
     }
 }
 
@@ -181,8 +182,16 @@ impl Server {
     /// What has happened to the engine since the start.
     pub(crate) fn marks(&self) -> Vec<Mark> {
         match self {
-            Self::Ours(ours) => ours.marks(),
+            Self::Ours(ours) => marks_of_log(&ours.log(), ours.clocks),
             Self::Peer(keeper) => keeper.marks(),
+        }
+    }
+
+    /// The incidents that it has told of since the start, by their kinds.
+    pub(crate) fn incidents(&self) -> BTreeMap<String, usize> {
+        match self {
+            Self::Ours(ours) => incidents_of_log(&ours.log()),
+            Self::Peer(_) => BTreeMap::new(),
         }
     }
 

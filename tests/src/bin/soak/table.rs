@@ -208,6 +208,9 @@ fn notes(report: &Report) -> String {
             notes.push_str(&format!("  {side}: {count} × {reason}\n"));
         }
     }
+    let incidents = report.ours.incidents.iter().map(|(kind, count)| format!("{count} {kind}"));
+    let incidents = incidents.collect::<Vec<_>>().join(", ");
+    notes.push_str(&format!("Incidents: {incidents}.\n"));
     match &report.failures[..] {
         [] => notes.push_str("Nothing went wrong that must not.\n"),
         failures => notes.push_str(&format!("FAILED: {}.\n", failures.join("; "))),

@@ -1,6 +1,7 @@
 //! What happened to the engine and when: marks in the order of time, read from
 //! Stoker's log or made by whoever keeps the peer alive. Pure.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 /// One thing that happened to the engine.
@@ -61,6 +62,18 @@ pub(crate) fn marks_of_log(log: &str, clocks: Clocks) -> Vec<Mark> {
         Some(Mark { at: clocks.instant(time), what })
     };
     log.lines().filter_map(mark).collect()
+}
+
+/// How often each kind of incident stands in Stoker's log.
+pub(crate) fn incidents_of_log(log: &str) -> BTreeMap<String, usize> {
+    let mut kinds = BTreeMap::new();
+    for line in log.lines().filter(|line| line.contains(" incident ")) {
+        let kind = line.split_once("kind=\"").and_then(|(_, rest)| rest.split_once('"'));
+        if let Some((kind, _)) = kind {
+            *kinds.entry(kind.to_owned()).or_default() += 1;
+        }
+    }
+    kinds
 }
 
 /// How the engine came back after something took it away.
@@ -149,6 +162,8 @@ mod tests {
             ]
         );
         assert_eq!(loads(&marks), [2500, 1000].map(Duration::from_millis));
+        let kinds = [("database_corrupt".to_owned(), 1), ("engine_died".to_owned(), 2)];
+        assert_eq!(incidents_of_log(LOG), BTreeMap::from(kinds));
     }
 
     #[test]

@@ -150,11 +150,12 @@ pub(crate) async fn disturbed(
     if ready_worker(&server).await.is_none() {
         anyhow::bail!("{} was not ready again at the end", side.title());
     }
-    let marks = server.marks();
+    let (marks, incidents) = (server.marks(), server.incidents());
     let duration = began.elapsed();
     server.stop().await?;
     let ledger = ledger.lock();
-    Trial::new(side, setup, &ledger, &injected, &marks, alone, duration)
+    let trial = Trial::new(side, setup, &ledger, &injected, &marks, alone, duration)?;
+    Ok(Trial { incidents, ..trial })
 }
 
 fn say(
