@@ -90,11 +90,17 @@ pub struct Telemetry {
     pub period: Duration,
 }
 
-/// `[store]`: rows that are kept.
+/// `[store]`: what is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
+    /// Rows.
     pub requests: u64,
+    /// Rows.
     pub incidents: u64,
+    /// How long a streamed answer can be taken up again; zero for not at all.
+    pub answers_kept: Duration,
+    /// Bytes of all kept answers.
+    pub answers_bytes: u64,
 }
 
 /// Where everything lives that must survive a restart.
@@ -121,6 +127,11 @@ impl StateDir {
     #[must_use]
     pub fn database(&self) -> PathBuf {
         self.0.join("stoker.db")
+    }
+
+    #[must_use]
+    pub fn answers(&self) -> PathBuf {
+        self.0.join("answers.db")
     }
 }
 

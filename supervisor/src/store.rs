@@ -1,39 +1,70 @@
 //! What is remembered across restarts: one thread that owns SQLite.
 //!
-//! Nobody waits for it. Rows go through a bounded channel; when the channel is
-//! full, or the database cannot be written, a row is dropped and counted, and
+//! No request waits for it. Rows go through a bounded channel; when the channel
+//! is full, or a database cannot be written, a row is dropped and counted, and
 //! answers go on. A database that fails is a [`Trouble`] for the status page
-//! and is tried again; a corrupt one is set aside and a new one begun.
+//! and is tried again.
+//!
+//! | file | what it holds | when it is damaged |
+//! |---|---|---|
+//! | `stoker.db` | requests and incidents | set aside; what can be read goes into a new one |
+//! | `answers.db` | streamed answers, for minutes | deleted, because people wrote what is in it |
 
+mod answers;
+mod database;
 mod rows;
+mod salvage;
 mod schema;
 mod thread;
 
+#[cfg(test)]
+mod damage_tests;
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine_api::protocol::Usage;
+use tokio::sync::oneshot;
+
+pub use answers::{AnswerChange, Head, KeptAnswer, Piece};
 
 use crate::snapshot::Incident;
 
 /// Rows that may wait for the thread: some seconds of a busy appliance.
 const QUEUE: usize = 1024;
+/// Bytes of kept answers that may wait for the thread.
+const WAITING_BYTES: usize = 8 * 1024 * 1024;
+/// What each piece counts for at least, so that pieces never take more than
+/// half of [`QUEUE`] and leave room for rows.
+const LEAST_PIECE: usize = 2 * WAITING_BYTES / QUEUE;
+/// How long somebody who wants a kept answer waits for the thread.
+const FINDING: Duration = Duration::from_secs(5);
 /// How long the last rows may take to be written at the end.
 const LAST_ROWS: Duration = Duration::from_secs(5);
 /// SQLite needs little; the default of 2 MiB would only be address space.
 const STACK: usize = 512 * 1024;
 
-/// Rows that are kept, newest first.
+/// The two files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    pub history: PathBuf,
+    pub answers: PathBuf,
+}
+
+/// How much is kept. Of rows, the newest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     pub requests: u64,
     pub incidents: u64,
+    /// How long a streamed answer is kept after it last grew; zero for not at all.
+    pub answers_kept: Duration,
+    /// Bytes of all kept answers.
+    pub answers_bytes: u64,
 }
 
 /// One request that was accepted, after its end.
@@ -86,11 +117,23 @@ pub struct IncidentRow {
 pub enum Report {
     /// The database is there, with these newest incidents.
     Opened { incidents: Vec<Incident> },
-    /// A corrupt file was renamed to `path`; a new one is begun.
-    SetAside { path: PathBuf, cause: String },
+    /// A damaged file was renamed to `path`, and a new one begun; `rescued`
+    /// says what came across and what is lost.
+    SetAside { path: PathBuf, cause: String, rescued: String },
     /// Nothing is written until a later `Opened`.
     Failed(Trouble),
+    /// Answers are kept.
+    AnswersOpened,
+    /// The kept answers were damaged and are gone.
+    AnswersLost { cause: String },
+    /// No answers are kept until a later `AnswersOpened`.
+    AnswersFailed(Trouble),
 }
+
+/// Kept answers cannot be read now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("kept answers cannot be read now")]
+pub struct Unreadable;
 
 /// Why nothing is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +154,8 @@ pub enum Fault {
 enum Command {
     Request(RequestRow),
     Incident(IncidentRow),
+    Answer(AnswerChange),
+    Wanted(answers::Wanted),
     /// Answered by one more beat.
     Ping,
     Close,
@@ -119,6 +164,9 @@ enum Command {
 #[derive(Debug, Default)]
 struct Counters {
     dropped: AtomicU64,
+    pieces_dropped: AtomicU64,
+    /// Bytes of pieces in the channel.
+    waiting: AtomicUsize,
     beats: AtomicU64,
 }
 
@@ -137,25 +185,19 @@ pub struct StoreThread {
     gone: Receiver<()>,
 }
 
-/// Starts the thread on the database at `path`. `report` is called from the
+/// Starts the thread on the databases at `paths`. `report` is called from the
 /// thread and must not block.
 ///
 /// # Errors
 /// There are no more threads.
 pub fn start(
-    path: PathBuf,
+    paths: Paths,
     bounds: Bounds,
     report: impl Fn(Report) + Send + 'static,
 ) -> std::io::Result<(Store, StoreThread)> {
     let (commands, receiver) = sync_channel(QUEUE);
     let counters = Arc::<Counters>::default();
-    let thread = thread::Thread {
-        path,
-        bounds,
-        commands: receiver,
-        counters: Arc::clone(&counters),
-        report,
-    };
+    let thread = thread::Thread::new(paths, bounds, receiver, Arc::clone(&counters), report);
     let builder = std::thread::Builder::new().name("store".into()).stack_size(STACK);
     let (alive, gone) = sync_channel(0);
     builder.spawn(move || {
@@ -176,10 +218,46 @@ impl Store {
         self.send(Command::Incident(row));
     }
 
+    /// Keeps what an answer said. False if the thread is behind; the answer then
+    /// has a gap, and what comes later is of no use.
+    #[must_use]
+    pub fn answer(&self, change: AnswerChange) -> bool {
+        let bytes = change.bytes() + LEAST_PIECE;
+        let waiting = self.counters.waiting.fetch_add(bytes, Ordering::Relaxed);
+        let fits = waiting + bytes <= WAITING_BYTES;
+        let sent = fits && self.commands.try_send(Command::Answer(change)).is_ok();
+        if !sent {
+            self.counters.waiting.fetch_sub(bytes, Ordering::Relaxed);
+            self.counters.pieces_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        sent
+    }
+
+    /// The kept answer with this id, if it belongs to `owner`. What was given
+    /// to [`Store::answer`] before is in it.
+    ///
+    /// # Errors
+    /// The thread is behind, or the database is out of order.
+    pub async fn find(&self, id: &str, owner: &str) -> Result<Option<KeptAnswer>, Unreadable> {
+        let (reply, found) = oneshot::channel();
+        let wanted = answers::Wanted { id: id.to_owned(), owner: owner.to_owned(), reply };
+        self.commands.try_send(Command::Wanted(wanted)).map_err(|_| Unreadable)?;
+        match tokio::time::timeout(FINDING, found).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(_)) | Err(_) => Err(Unreadable),
+        }
+    }
+
     /// Rows that were not written.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.counters.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Pieces of answers that were not written.
+    #[must_use]
+    pub fn pieces_dropped(&self) -> u64 {
+        self.counters.pieces_dropped.load(Ordering::Relaxed)
     }
 
     /// Asks the thread to show that it moves.
@@ -218,4 +296,9 @@ impl StoreThread {
             tracing::warn!("the last rows could not be written in time");
         }
     }
+}
+
+/// Seconds since 1970.
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -63,6 +63,8 @@ pub(super) struct Telemetry {
 pub(super) struct Store {
     pub(super) requests: u64,
     pub(super) incidents: u64,
+    pub(super) answers_kept_s: u64,
+    pub(super) answers_bytes: u64,
 }
 
 impl Default for Raw {
@@ -124,6 +126,11 @@ impl Default for Telemetry {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { requests: 100_000, incidents: 1000 }
+        Self {
+            requests: 100_000,
+            incidents: 1000,
+            answers_kept_s: 600,
+            answers_bytes: 64 * 1024 * 1024,
+        }
     }
 }

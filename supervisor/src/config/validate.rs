@@ -45,6 +45,14 @@ pub(super) fn validate(raw: Raw) -> Result<Settings, Invalid> {
         store: Store {
             requests: whole("store.requests", raw.store.requests, 0, 10_000_000)?,
             incidents: whole("store.incidents", raw.store.incidents, 20, 1_000_000)?,
+            // Zero is a choice here: nothing is kept.
+            answers_kept: Duration::from_secs(whole(
+                "store.answers_kept_s",
+                raw.store.answers_kept_s,
+                0,
+                DAY_S,
+            )?),
+            answers_bytes: whole("store.answers_bytes", raw.store.answers_bytes, 1 << 20, GIB)?,
         },
     })
 }

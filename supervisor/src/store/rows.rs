@@ -1,16 +1,31 @@
-//! The statements: rows in, rows out, old rows gone.
+//! The statements for requests and incidents: rows in, rows out, old rows gone.
 
 use rusqlite::{Connection, params};
 
-use super::{Command, IncidentRow, RequestRow};
+use super::{IncidentRow, RequestRow};
 use crate::snapshot::{Incident, MAX_INCIDENTS};
 
-pub(super) fn write(connection: &Connection, command: &Command) -> rusqlite::Result<()> {
-    match command {
-        Command::Request(row) => write_request(connection, row),
-        Command::Incident(row) => write_incident(connection, row),
-        Command::Ping | Command::Close => Ok(()),
+/// A row of one of the tables.
+#[derive(Debug)]
+pub(super) enum Row {
+    Request(RequestRow),
+    Incident(IncidentRow),
+}
+
+/// Writes the rows together. An incident is on the disk when this returns,
+/// because it may be the last thing before the power goes; a request need not be.
+pub(super) fn write(connection: &mut Connection, rows: &[Row]) -> rusqlite::Result<()> {
+    let durable = rows.iter().any(|row| matches!(row, Row::Incident(_)));
+    let level = if durable { "FULL" } else { "NORMAL" };
+    connection.pragma_update(None, "synchronous", level)?;
+    let transaction = connection.transaction()?;
+    for row in rows {
+        match row {
+            Row::Request(row) => write_request(&transaction, row)?,
+            Row::Incident(row) => write_incident(&transaction, row)?,
+        }
     }
+    transaction.commit()
 }
 
 fn write_request(connection: &Connection, row: &RequestRow) -> rusqlite::Result<()> {

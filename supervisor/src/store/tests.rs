@@ -7,16 +7,33 @@ use rusqlite::Connection;
 
 use super::*;
 
-const BOUNDS: Bounds = Bounds { requests: 100, incidents: 50 };
+pub(super) const BOUNDS: Bounds = Bounds {
+    requests: 100,
+    incidents: 50,
+    answers_kept: Duration::from_secs(60),
+    answers_bytes: 1 << 20,
+};
 
-fn open(path: &Path) -> (Store, StoreThread, Receiver<Report>) {
+fn paths(path: &Path) -> Paths {
+    Paths { history: path.to_owned(), answers: path.with_file_name("answers.db") }
+}
+
+/// A store and what it reports of its history.
+pub(super) fn open(path: &Path) -> (Store, StoreThread, Receiver<Report>) {
+    open_with(path, BOUNDS)
+}
+
+pub(super) fn open_with(path: &Path, bounds: Bounds) -> (Store, StoreThread, Receiver<Report>) {
     let (sender, reports) = channel();
-    let report = move |report| drop(sender.send(report));
-    let (store, thread) = start(path.to_owned(), BOUNDS, report).unwrap();
+    let report = move |report| match report {
+        Report::AnswersOpened | Report::AnswersFailed(_) => {}
+        report => drop(sender.send(report)),
+    };
+    let (store, thread) = start(paths(path), bounds, report).unwrap();
     (store, thread, reports)
 }
 
-fn request(prompt_tokens: u32) -> RequestRow {
+pub(super) fn request(prompt_tokens: u32) -> RequestRow {
     RequestRow {
         at: 1_700_000_000,
         client: "127.0.0.1".into(),
@@ -32,7 +49,7 @@ fn request(prompt_tokens: u32) -> RequestRow {
     }
 }
 
-fn incident(id: i64) -> IncidentRow {
+pub(super) fn incident(id: i64) -> IncidentRow {
     let incident = Incident {
         id,
         at: 1_700_000_000,
@@ -44,7 +61,7 @@ fn incident(id: i64) -> IncidentRow {
     IncidentRow { incident, cause: "c".into(), evidence: serde_json::json!({"exit": 1}) }
 }
 
-fn count(path: &Path, table: &str) -> i64 {
+pub(super) fn count(path: &Path, table: &str) -> i64 {
     let connection = Connection::open(path).unwrap();
     connection.query_one(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
 }
@@ -144,13 +161,12 @@ fn a_database_of_a_newer_version_is_left_alone() {
 }
 
 #[test]
-fn a_disk_that_is_full_is_reported_and_rows_are_counted() {
+fn a_row_that_cannot_be_written_is_reported_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("stoker.db");
     let (_store, thread, reports) = open(&path);
     reports.recv().unwrap();
     thread.close();
-    // A trigger that raises the same error class as a full disk would.
     let connection = Connection::open(&path).unwrap();
     connection
         .execute_batch(
@@ -166,6 +182,111 @@ fn a_disk_that_is_full_is_reported_and_rows_are_counted() {
     assert_eq!(trouble.cause, "database or disk is full");
     thread.close();
     assert_eq!(store.dropped(), 1);
+}
+
+fn piece(number: u32, said: &str) -> AnswerChange {
+    let head = (number == 0)
+        .then(|| Head { owner: "alice".into(), recipe: b"tell me of quetzals".to_vec() });
+    let said = said.as_bytes().to_vec();
+    AnswerChange::Grew(Piece { id: "a-1".into(), number, head, said, finished: false })
+}
+
+fn find(store: &Store, owner: &str) -> Option<Vec<String>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let found = runtime.block_on(store.find("a-1", owner)).unwrap()?;
+    assert_eq!(found.recipe, b"tell me of quetzals");
+    Some(found.pieces.into_iter().map(|piece| String::from_utf8(piece).unwrap()).collect())
+}
+
+#[test]
+fn an_answer_is_found_by_its_owner_at_once_and_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stoker.db");
+    let (store, thread, _reports) = open(&path);
+    assert!(store.answer(piece(0, "The ")) && store.answer(piece(1, "quetzal")));
+    assert_eq!(find(&store, "alice"), Some(vec!["The ".to_owned(), "quetzal".to_owned()]));
+    assert_eq!(find(&store, "bob"), None);
+    thread.close();
+    let (store, thread, _reports) = open(&path);
+    assert!(store.answer(piece(2, " is green")));
+    assert_eq!(find(&store, "alice").unwrap().concat(), "The quetzal is green");
+    assert!(store.answer(AnswerChange::Forget("a-1".into())));
+    assert_eq!(find(&store, "alice"), None);
+    thread.close();
+}
+
+#[test]
+fn what_follows_a_gap_is_not_used_and_is_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, thread, _reports) = open(&dir.path().join("stoker.db"));
+    for change in [piece(0, "a"), piece(1, "b"), piece(3, "old"), piece(4, "older")] {
+        assert!(store.answer(change));
+    }
+    assert_eq!(find(&store, "alice").unwrap(), ["a", "b"]);
+    assert!(store.answer(piece(2, "c")));
+    assert_eq!(find(&store, "alice").unwrap(), ["a", "b", "c"]);
+    thread.close();
+}
+
+#[test]
+fn of_too_many_answers_the_oldest_finished_ones_go_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stoker.db");
+    let (store, thread, _reports) = open_with(&path, Bounds { answers_bytes: 3000, ..BOUNDS });
+    for (id, finished) in [("1", false), ("2", true), ("3", true), ("4", true)] {
+        let head = Some(Head { owner: "alice".into(), recipe: Vec::new() });
+        let piece = Piece { id: id.into(), number: 0, head, said: vec![0; 1000], finished };
+        assert!(store.answer(AnswerChange::Grew(piece)));
+    }
+    thread.close();
+    let answers = Connection::open(path.with_file_name("answers.db")).unwrap();
+    let mut left = answers.prepare("SELECT id FROM answers ORDER BY id").unwrap();
+    let left: Vec<String> =
+        left.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+    assert_eq!(left, ["1", "3", "4"]);
+    let pieces: i64 =
+        answers.query_one("SELECT count(*) FROM pieces", [], |row| row.get(0)).unwrap();
+    assert_eq!(pieces, 3);
+}
+
+#[test]
+fn a_thread_that_hangs_is_given_a_bounded_amount_of_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stoker.db");
+    // The report blocks the thread until it is let go.
+    let (let_go, wait) = channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let report = move |_| wait.lock().unwrap().recv().unwrap_or_default();
+    let (store, thread) = start(paths(&path), BOUNDS, report).unwrap();
+    let big = |number| {
+        let said = vec![0; 1 << 20];
+        AnswerChange::Grew(Piece { id: "a-1".into(), number, head: None, said, finished: false })
+    };
+    let taken = (0..20).filter(|number| store.answer(big(*number))).count();
+    assert_eq!((taken, store.pieces_dropped()), (7, 13));
+    let small = (0..2000).filter(|_| store.answer(piece(1, "x"))).count();
+    assert!(small < QUEUE / 2, "{small}");
+    for tokens in 0..100 {
+        store.request(request(tokens));
+    }
+    assert_eq!(store.dropped(), 0, "rows have room");
+    drop(let_go);
+    thread.close();
+}
+
+#[test]
+fn only_our_user_may_read_answers() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stoker.db");
+    let (store, thread, _reports) = open(&path);
+    assert!(store.answer(piece(0, "x")));
+    assert!(find(&store, "alice").is_some());
+    for name in ["answers.db", "answers.db-wal", "answers.db-shm"] {
+        let mode = std::fs::metadata(path.with_file_name(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    thread.close();
 }
 
 #[test]

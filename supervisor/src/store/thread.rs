@@ -1,14 +1,15 @@
 //! The store's thread: collects commands into batches, and keeps going when
 //! the disk does not.
 
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
-
-use super::{Bounds, Command, Counters, Report, Trouble, rows, schema};
+use super::answers::{self, AnswerChange, Keep, Wanted};
+use super::database::{Damaged, Database, News};
+use super::rows::{self, Row};
+use super::{Bounds, Command, Counters, LEAST_PIECE, Paths, Report, schema, unix_s};
 
 /// How long a row may wait for others to be written together with it.
 const GATHER: Duration = Duration::from_millis(200);
@@ -16,162 +17,251 @@ const GATHER: Duration = Duration::from_millis(200);
 const BATCH: usize = 256;
 /// Rows written between two deletions of old ones.
 const RETAIN_EVERY: usize = 1000;
-/// Wait before a database that failed is tried again.
-const RETRY: Duration = Duration::from_secs(30);
+/// Answers are looked through this many times in the time that they are kept.
+const LOOKS: u32 = 10;
+/// Bounds of the time between two looks.
+const LOOK_PERIOD: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 pub(super) struct Thread<R> {
-    pub(super) path: PathBuf,
-    pub(super) bounds: Bounds,
-    pub(super) commands: Receiver<Command>,
-    pub(super) counters: std::sync::Arc<Counters>,
-    pub(super) report: R,
+    history: Database,
+    /// Rows written since old ones were deleted.
+    written: usize,
+    answers: Answers,
+    bounds: Bounds,
+    commands: Receiver<Command>,
+    counters: Arc<Counters>,
+    report: R,
 }
 
-enum Database {
-    Open { connection: Connection, written: usize },
-    Broken { since: Instant },
+struct Answers {
+    database: Database,
+    keep: Keep,
+    /// When those that are too old are looked for; `None` while there are none.
+    look_at: Option<Instant>,
+    /// Bytes written since the last look.
+    grown: u64,
+}
+
+/// What is written together.
+#[derive(Default)]
+struct Batch {
+    rows: Vec<Row>,
+    changes: Vec<AnswerChange>,
+    wanted: Option<Wanted>,
+    /// There will be no more commands.
+    last: bool,
 }
 
 impl<R: Fn(Report)> Thread<R> {
+    pub(super) fn new(
+        paths: Paths,
+        bounds: Bounds,
+        commands: Receiver<Command>,
+        counters: Arc<Counters>,
+        report: R,
+    ) -> Self {
+        let keep = Keep { time: bounds.answers_kept, bytes: bounds.answers_bytes };
+        let database = Database::new(paths.answers, &schema::ANSWERS, Damaged::Deleted);
+        Self {
+            history: Database::new(paths.history, &schema::HISTORY, Damaged::SetAside),
+            written: 0,
+            answers: Answers { database, keep, look_at: Some(Instant::now()), grown: 0 },
+            bounds,
+            commands,
+            counters,
+            report,
+        }
+    }
+
     /// Runs until the store is dropped.
-    pub(super) fn run(self) {
-        let mut database = self.open();
-        let mut batch = Vec::new();
+    pub(super) fn run(mut self) {
+        let mut batch = Batch::default();
         loop {
-            let goes_on = self.gather(&database, &mut batch);
-            self.counters.beats.fetch_add(1, Ordering::Relaxed);
-            database = self.write(database, &mut batch);
-            if !goes_on {
+            self.write(&batch.rows);
+            self.keep(&batch.changes, batch.wanted.take());
+            if batch.last {
                 return;
             }
+            batch = self.gather();
+            self.counters.beats.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Collects a batch; false when there will be no more commands.
-    fn gather(&self, database: &Database, batch: &mut Vec<Command>) -> bool {
-        let first = match database {
-            Database::Open { .. } => {
-                self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            }
-            Database::Broken { since } => {
-                self.commands.recv_timeout(RETRY.saturating_sub(since.elapsed()))
-            }
-        };
-        let mut next = match first {
-            Ok(Command::Close) | Err(RecvTimeoutError::Disconnected) => return false,
-            Err(RecvTimeoutError::Timeout) => return true,
-            Ok(Command::Ping) => return true,
-            Ok(row) => row,
+    fn gather(&self) -> Batch {
+        let mut batch = Batch::default();
+        let first = match self.next_wake() {
+            None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(wait) => self.commands.recv_timeout(wait),
         };
         let until = Instant::now() + GATHER;
-        loop {
-            batch.push(next);
-            if batch.len() >= BATCH {
-                return true;
-            }
-            next = match self.commands.recv_timeout(until.saturating_duration_since(Instant::now()))
-            {
-                Ok(Command::Close) | Err(RecvTimeoutError::Disconnected) => return false,
-                Ok(Command::Ping) | Err(RecvTimeoutError::Timeout) => return true,
-                Ok(row) => row,
-            };
+        let mut next = first;
+        while batch.take(next) {
+            next = self.commands.recv_timeout(until.saturating_duration_since(Instant::now()));
         }
+        batch
     }
 
-    /// Writes the batch and empties it, whether that works or not.
-    fn write(&self, database: Database, batch: &mut Vec<Command>) -> Database {
-        let rows = batch.len();
-        let database = match database {
-            Database::Broken { since } if since.elapsed() >= RETRY => self.open(),
-            other => other,
-        };
-        let database = match database {
-            Database::Open { mut connection, written } if rows > 0 => {
-                match self.write_rows(&mut connection, batch, written) {
-                    Ok(written) => {
-                        batch.clear();
-                        Database::Open { connection, written }
+    /// When there is something to do although nobody asks.
+    fn next_wake(&self) -> Option<Duration> {
+        let look = self.answers.look_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let answers = self.answers.is_on().then(|| self.answers.database.due().or(look)).flatten();
+        [self.history.due(), answers].into_iter().flatten().min()
+    }
+
+    /// Writes rows, or only sees to the file if there are none.
+    fn write(&mut self, rows: &[Row]) {
+        let idle = rows.is_empty() && self.history.due().is_none_or(|wait| !wait.is_zero());
+        if idle {
+            return;
+        }
+        self.written += rows.len();
+        let bounds = (self.written >= RETAIN_EVERY).then_some(self.bounds);
+        let mut news = Vec::new();
+        let written = self.history.work(&mut news, |connection| {
+            if !rows.is_empty() {
+                rows::write(connection, rows)?;
+            }
+            bounds.map_or(Ok(()), |b| rows::retain(connection, b.requests, b.incidents))
+        });
+        if written.is_none() {
+            // They are given up, not kept without bound.
+            self.counters.dropped.fetch_add(rows.len() as u64, Ordering::Relaxed);
+        }
+        if bounds.is_some() {
+            self.written = 0;
+        }
+        self.tell(news);
+    }
+
+    /// Reports what happened to the history. Ends, because a file is replaced
+    /// only once in a while.
+    fn tell(&mut self, mut news: Vec<News>) {
+        while !news.is_empty() {
+            let mut more = Vec::new();
+            for event in news {
+                match event {
+                    News::Failed(trouble) => (self.report)(Report::Failed(trouble)),
+                    News::Replaced { aside, cause, rescued } => {
+                        let path = aside.unwrap_or_default();
+                        (self.report)(Report::SetAside { path, cause, rescued });
                     }
-                    Err(error) => {
-                        drop(connection);
-                        self.failed(schema::OpenError::Sqlite(error))
+                    News::Opened => {
+                        let bounds = self.bounds;
+                        let incidents = self.history.work(&mut more, |connection| {
+                            rows::retain(connection, bounds.requests, bounds.incidents)?;
+                            rows::recent_incidents(connection)
+                        });
+                        if let Some(incidents) = incidents {
+                            (self.report)(Report::Opened { incidents });
+                        }
                     }
                 }
             }
-            other => other,
-        };
-        // The rows of a batch that failed are given up, not kept without bound.
-        self.counters.dropped.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        batch.clear();
-        database
+            news = more;
+        }
     }
 
-    fn write_rows(
-        &self,
-        connection: &mut Connection,
-        batch: &[Command],
-        written: usize,
-    ) -> rusqlite::Result<usize> {
-        let transaction = connection.transaction()?;
-        for command in batch {
-            rows::write(&transaction, command)?;
-        }
-        let mut written = written + batch.len();
-        if written >= RETAIN_EVERY {
-            rows::retain(&transaction, self.bounds.requests, self.bounds.incidents)?;
-            written = 0;
-        }
-        transaction.commit()?;
-        Ok(written)
-    }
-
-    fn open(&self) -> Database {
-        let opened = schema::open(&self.path).and_then(|connection| {
-            rows::retain(&connection, self.bounds.requests, self.bounds.incidents)?;
-            let incidents = rows::recent_incidents(&connection)?;
-            Ok((connection, incidents))
-        });
-        match opened {
-            Ok((connection, incidents)) => {
-                (self.report)(Report::Opened { incidents });
-                Database::Open { connection, written: 0 }
+    /// Writes what answers said, finds one, and deletes the old ones when it is time.
+    fn keep(&mut self, changes: &[AnswerChange], wanted: Option<Wanted>) {
+        let waited: usize = changes.iter().map(|change| change.bytes() + LEAST_PIECE).sum();
+        self.counters.waiting.fetch_sub(waited, Ordering::Relaxed);
+        let mut news = Vec::new();
+        if self.answers.is_on() {
+            if !changes.is_empty() && self.answers.write(changes, &mut news).is_none() {
+                let dropped = changes.len() as u64;
+                self.counters.pieces_dropped.fetch_add(dropped, Ordering::Relaxed);
             }
-            Err(error) => self.failed(error),
+            if let Some(wanted) = wanted {
+                self.answers.find(wanted, &mut news);
+            }
+            self.answers.look(&mut news);
+        } else if self.answers.look_at.take().is_some() {
+            self.answers.database.discard();
         }
-    }
-
-    /// Says what is wrong. A corrupt file is set aside and a new one begun.
-    fn failed(&self, error: schema::OpenError) -> Database {
-        if error.is_corruption()
-            && let Some(aside) = set_aside(&self.path)
-        {
-            (self.report)(Report::SetAside { path: aside, cause: error.to_string() });
-            return self.open();
+        for event in news {
+            (self.report)(match event {
+                News::Opened => Report::AnswersOpened,
+                News::Replaced { cause, .. } => Report::AnswersLost { cause },
+                News::Failed(trouble) => Report::AnswersFailed(trouble),
+            });
         }
-        (self.report)(Report::Failed(Trouble {
-            path: self.path.clone(),
-            fault: error.fault(&self.path),
-            cause: error.to_string(),
-        }));
-        Database::Broken { since: Instant::now() }
     }
 }
 
-/// Renames the database; its write-ahead log goes with it.
-fn set_aside(path: &Path) -> Option<PathBuf> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let named = |path: &Path, suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let aside = named(path, &format!(".corrupt-{now}"));
-    if aside.exists() || std::fs::rename(path, &aside).is_err() {
-        return None;
+impl Answers {
+    fn is_on(&self) -> bool {
+        !self.keep.time.is_zero()
     }
-    for suffix in ["-wal", "-shm"] {
-        // They need not exist.
-        let _ = std::fs::rename(named(path, suffix), named(&aside, suffix));
+
+    fn write(&mut self, changes: &[AnswerChange], news: &mut Vec<News>) -> Option<()> {
+        let now = unix_s();
+        self.grown += changes.iter().map(|change| change.bytes() as u64).sum::<u64>();
+        self.look_at.get_or_insert(Instant::now() + self.look_period());
+        self.database.work(news, |connection| {
+            let transaction = connection.transaction()?;
+            for change in changes {
+                answers::write(&transaction, change, now)?;
+            }
+            transaction.commit()
+        })
     }
-    Some(aside)
+
+    fn find(&mut self, wanted: Wanted, news: &mut Vec<News>) {
+        let Wanted { id, owner, reply } = wanted;
+        let (keep, now) = (self.keep, unix_s());
+        let found = self.database.work(news, |c| answers::read(c, &id, &owner, keep, now));
+        if let Some(found) = found {
+            // Who asked may have gone.
+            let _ = reply.send(found);
+        }
+    }
+
+    /// Deletes what is too old or too much, if it is time.
+    fn look(&mut self, news: &mut Vec<News>) {
+        let due = self.look_at.is_some_and(|at| at <= Instant::now())
+            || self.database.due().is_some_and(|wait| wait.is_zero())
+            || self.grown > self.keep.bytes / u64::from(LOOKS);
+        if !due {
+            return;
+        }
+        let (keep, now) = (self.keep, unix_s());
+        self.grown = 0;
+        let left = self.database.work(news, |connection| {
+            answers::retain(connection, keep, now)?;
+            answers::any(connection)
+        });
+        // A file that is out of order is tried again in its own time.
+        self.look_at = (left != Some(false)).then(|| Instant::now() + self.look_period());
+    }
+
+    fn look_period(&self) -> Duration {
+        (self.keep.time / LOOKS).clamp(LOOK_PERIOD.0, LOOK_PERIOD.1)
+    }
+}
+
+impl Batch {
+    /// Takes one more command. Says whether the next may be waited for.
+    fn take(&mut self, command: Result<Command, RecvTimeoutError>) -> bool {
+        match command {
+            Ok(Command::Request(row)) => self.rows.push(Row::Request(row)),
+            Ok(Command::Incident(row)) => self.rows.push(Row::Incident(row)),
+            Ok(Command::Answer(change)) => {
+                let urgent = change.is_begin();
+                self.changes.push(change);
+                if urgent {
+                    return false;
+                }
+            }
+            Ok(Command::Wanted(wanted)) => {
+                self.wanted = Some(wanted);
+                return false;
+            }
+            Ok(Command::Ping) | Err(RecvTimeoutError::Timeout) => return false,
+            Ok(Command::Close) | Err(RecvTimeoutError::Disconnected) => {
+                self.last = true;
+                return false;
+            }
+        }
+        self.rows.len() + self.changes.len() < BATCH
+    }
 }

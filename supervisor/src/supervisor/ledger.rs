@@ -93,34 +93,54 @@ impl Ledger {
     pub(super) fn store_says(&mut self, report: Report) {
         match report {
             Report::Opened { incidents } => self.opened(incidents),
-            Report::SetAside { path, cause } => {
+            Report::SetAside { path, cause, rescued } => {
                 let aside = path.display().to_string();
                 self.incident(Happened {
                     kind: "database_corrupt",
                     problem: "the database was damaged".to_owned(),
                     cause,
                     evidence: serde_json::json!({ "set_aside": aside }),
-                    done: format!("it was renamed to {aside}, and a new one was begun"),
+                    done: format!("it was renamed to {aside}, and a new one was begun: {rescued}"),
                     advice:
                         "look at the disk's health; delete the renamed file when it is of no use"
                             .to_owned(),
                 });
             }
+            Report::AnswersLost { cause } => {
+                self.incident(Happened {
+                    kind: "kept_answers_lost",
+                    problem: "the database of kept answers was damaged".to_owned(),
+                    cause,
+                    evidence: serde_json::Value::Null,
+                    done: "it was deleted and a new one begun; answers that were cut off before \
+                           that cannot be taken up again"
+                        .to_owned(),
+                    advice: "look at the disk's health".to_owned(),
+                });
+            }
+            Report::AnswersOpened => self.forget_problem(&[NOT_KEPT]),
             Report::Failed(trouble) => {
-                let problem = problem_of(&trouble);
-                // It is tried again and again; one line is enough.
-                if !self.problems.contains(&problem) {
-                    let path = trouble.path.display();
-                    tracing::warn!(cause = trouble.cause, %path, "database not writable");
-                    self.forget_store_problem();
-                    self.problems.push(problem);
-                }
+                self.store_problem(problem_of(&trouble), &trouble, &STORE_PROBLEMS);
+            }
+            Report::AnswersFailed(trouble) => {
+                self.store_problem(answers_problem(&trouble), &trouble, &[NOT_KEPT]);
             }
         }
     }
 
+    /// Shows a problem in the place of those of these kinds.
+    fn store_problem(&mut self, problem: Problem, trouble: &Trouble, kinds: &[&str]) {
+        // It is tried again and again; one line is enough.
+        if !self.problems.contains(&problem) {
+            let path = trouble.path.display();
+            tracing::warn!(cause = trouble.cause, %path, "database not writable");
+            self.forget_problem(kinds);
+            self.problems.push(problem);
+        }
+    }
+
     fn opened(&mut self, incidents: Vec<Incident>) {
-        self.forget_store_problem();
+        self.forget_problem(&STORE_PROBLEMS);
         let taken = incidents.iter().map(|incident| incident.id).max().unwrap_or(0);
         if self.incidents.is_empty() {
             self.next_incident = taken + 1;
@@ -132,8 +152,8 @@ impl Ledger {
         self.incidents.truncate(MAX_INCIDENTS);
     }
 
-    fn forget_store_problem(&mut self) {
-        self.problems.retain(|problem| !STORE_PROBLEMS.contains(&problem.kind));
+    fn forget_problem(&mut self, kinds: &[&str]) {
+        self.problems.retain(|problem| !kinds.contains(&problem.kind));
     }
 
     /// Takes note of a heartbeat; false if it says nothing new.
@@ -181,6 +201,22 @@ const FULL: &str = "state_dir_full";
 const READ_ONLY: &str = "state_dir_read_only";
 const UNAVAILABLE: &str = "database_unavailable";
 const STORE_PROBLEMS: [&str; 3] = [FULL, READ_ONLY, UNAVAILABLE];
+
+/// The one about answers that are not kept.
+const NOT_KEPT: &str = "answers_not_kept";
+
+fn answers_problem(trouble: &Trouble) -> Problem {
+    let path = trouble.path.display();
+    Problem {
+        kind: NOT_KEPT,
+        problem: format!(
+            "an answer whose connection is lost cannot be taken up again, because {path} cannot \
+             be written: {}",
+            trouble.cause
+        ),
+        advice: "see to the disk that holds it; answers are not affected otherwise".to_owned(),
+    }
+}
 
 fn problem_of(trouble: &Trouble) -> Problem {
     let path = trouble.path.display();

@@ -15,7 +15,7 @@ use super::view::View;
 use super::{Change, Input, Supervisor, now};
 use crate::config::Settings;
 use crate::engines::restart::{Deaths, Rung};
-use crate::store::{self, Bounds, Store, StoreThread};
+use crate::store::{self, Bounds, Paths, Store, StoreThread};
 use crate::telemetry::{self, Telemetry};
 
 /// Inputs that may wait for the loop; whoever sends more waits.
@@ -41,12 +41,18 @@ pub fn start(settings: Settings) -> std::io::Result<(Supervisor, Handle, Threads
     let (event_sender, events) = mpsc::channel(INPUTS);
     let (report_sender, reports) = mpsc::channel(REPORTS);
 
-    let bounds = Bounds { requests: settings.store.requests, incidents: settings.store.incidents };
-    let (store, store_thread) =
-        store::start(settings.state_dir.database(), bounds, move |report| {
-            // If the loop has ended, nobody needs to know.
-            let _ = report_sender.blocking_send(report);
-        })?;
+    let paths =
+        Paths { history: settings.state_dir.database(), answers: settings.state_dir.answers() };
+    let bounds = Bounds {
+        requests: settings.store.requests,
+        incidents: settings.store.incidents,
+        answers_kept: settings.store.answers_kept,
+        answers_bytes: settings.store.answers_bytes,
+    };
+    let (store, store_thread) = store::start(paths, bounds, move |report| {
+        // If the loop has ended, nobody needs to know.
+        let _ = report_sender.blocking_send(report);
+    })?;
     let telemetry = start_telemetry(&settings, input_sender.clone())?;
 
     let now = now();

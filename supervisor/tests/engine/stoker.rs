@@ -177,7 +177,12 @@ fn settings(dir: &Path, worker: PathBuf) -> Settings {
         },
         admission: Admission { queue: 2, wait: long, prepare_wait: long },
         telemetry: Telemetry { period: Duration::from_millis(100) },
-        store: Store { requests: 100, incidents: 100 },
+        store: Store {
+            requests: 100,
+            incidents: 100,
+            answers_kept: Duration::ZERO,
+            answers_bytes: 0,
+        },
     }
 }
 
