@@ -8,8 +8,8 @@
 //!
 //! [`route`] is the table of everything that is served. A route reads its body
 //! into a [`job::Job`], whatever the dialect; the answer is written by the
-//! dialect's [`stream::Frames`]. Nothing here owns state that outlives a
-//! request, and nothing here writes prompts or answers to the journal.
+//! dialect's [`stream::Frames`]. What outlives a request is what [`kept`] keeps
+//! of a streamed answer. Nothing here writes prompts or answers to the journal.
 
 mod server;
 
@@ -30,6 +30,7 @@ mod deliver;
 mod error;
 mod facts;
 mod job;
+mod kept;
 mod reply;
 mod sse;
 mod stream;
@@ -46,9 +47,11 @@ use tokio::net::TcpListener;
 use tracing::{Instrument, Span, debug, info_span};
 
 use crate::request::Client;
+use crate::store::Store;
 use crate::supervisor::Handle;
 use body::Budget;
 use error::Problem;
+use kept::Keeper;
 use reply::Reply;
 
 /// The bounds of the HTTP side.
@@ -94,24 +97,31 @@ impl Default for Settings {
 }
 
 /// Serves until `shutdown` resolves, then until running answers have ended.
+/// Streamed answers are kept in `answers`, if there is one.
 pub async fn serve(
     listener: TcpListener,
     handle: Handle,
+    answers: Option<Store>,
     settings: Settings,
     shutdown: impl Future<Output = ()>,
 ) {
     let settings = Arc::new(settings);
     let budget = Budget::new(settings.max_bodies_bytes);
-    let shared = Arc::new(Shared { handle, settings: Arc::clone(&settings), budget });
+    let keeper = Arc::new(Keeper::new(answers));
+    let shared = Arc::new(Shared { handle, settings: Arc::clone(&settings), budget, keeper });
     let service = move |peer, request| answer(Arc::clone(&shared), peer, request);
     server::run(listener, settings, service, shutdown).await;
 }
+
+/// The last event of a stream that a client has seen.
+const LAST_EVENT_ID: &str = "last-event-id";
 
 /// What all requests share.
 struct Shared {
     handle: Handle,
     settings: Arc<Settings>,
     budget: Budget,
+    keeper: Arc<Keeper>,
 }
 
 /// Who asks, and what the answer needs.
@@ -119,6 +129,7 @@ struct Caller {
     handle: Handle,
     client: Client,
     span: Span,
+    keeper: Arc<Keeper>,
 }
 
 /// One request, from its head to its response.
@@ -136,7 +147,9 @@ async fn answer(
     let admitted = access::check(request.headers(), request.uri(), &shared.settings);
     let answered = async {
         let origin = admitted?;
-        let caller = Caller { handle: shared.handle.clone(), client, span: Span::current() };
+        let keeper = Arc::clone(&shared.keeper);
+        let handle = shared.handle.clone();
+        let caller = Caller { handle, client, span: Span::current(), keeper };
         let mut response = match route(&shared, caller, &path, request).await {
             Ok(response) => response,
             Err(problem) => reply::problem(&problem, dialect),
@@ -163,6 +176,7 @@ async fn route(
     let (head, incoming) = request.into_parts();
     let read = |incoming| body::read(&head.headers, incoming, &shared.settings, &shared.budget);
     // A HEAD is a GET whose body hyper leaves out.
+    let last_event = head.headers.get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or_default());
     let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
     match (method.as_str(), path) {
         ("GET", "/") => Ok(pages::front(&head.headers)),
@@ -170,10 +184,16 @@ async fn route(
         ("GET", "/assets/page.js") => Ok(pages::script()),
 
         ("POST", "/v1/chat/completions" | "/chat/completions") => {
-            openai::generate(openai::Kind::Chat, caller, read(incoming).await?).await
+            openai::generate(openai::Kind::Chat, caller, read(incoming).await?, last_event).await
         }
         ("POST", "/v1/completions" | "/completions") => {
-            openai::generate(openai::Kind::Completion, caller, read(incoming).await?).await
+            let body = read(incoming).await?;
+            openai::generate(openai::Kind::Completion, caller, body, last_event).await
+        }
+        // Not a HEAD: it would begin a stream that nobody reads.
+        ("GET", path) if head.method == Method::GET && paths::streamed_again(path).is_some() => {
+            let id = paths::streamed_again(path).unwrap_or_default();
+            openai::stream_again(caller, id, last_event).await
         }
         ("GET", "/v1/models" | "/models") => Ok(openai::models(&snapshot())),
         ("GET", path) if path.starts_with(paths::MODEL) => {

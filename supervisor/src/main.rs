@@ -110,7 +110,9 @@ async fn run(settings: Settings, listener: TcpListener) -> anyhow::Result<()> {
     let interrupted = tokio::spawn(heed_signals(handle.clone())?);
     let (engine_ended, shutdown) = oneshot::channel::<()>();
     let shutdown = async { drop(shutdown.await) };
-    let mut http = tokio::spawn(api::serve(listener, handle, bounds(settings.server), shutdown));
+    let answers = (!settings.store.answers_kept.is_zero()).then(|| threads.store.clone());
+    let http = api::serve(listener, handle, answers, bounds(settings.server), shutdown);
+    let mut http = tokio::spawn(http);
     systemd::ready();
     tracing::info!(%address, state_dir = %settings.state_dir.path().display(), "serving");
 

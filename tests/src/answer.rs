@@ -13,6 +13,7 @@ pub struct Answer {
     pub status: u16,
     pub headers: Headers,
     body: BufReader<Body>,
+    last_event_id: Option<String>,
 }
 
 /// One thing in a stream of server-sent events.
@@ -44,7 +45,8 @@ impl Answer {
             (_, Some(length)) => Framing::Length(length),
             _ => Framing::UntilClose,
         };
-        Self { status, headers, body: BufReader::new(Body { from, framing }) }
+        let body = BufReader::new(Body { from, framing });
+        Self { status, headers, body, last_event_id: None }
     }
 
     /// Reads the rest.
@@ -61,20 +63,41 @@ impl Answer {
     /// The next event; `None` after a proper end.
     ///
     /// # Panics
-    /// The framing of the events is wrong.
+    /// The framing of the events is wrong. An empty event is, because some
+    /// clients take it for a document.
     pub fn next_event(&mut self) -> Option<Event> {
-        let line = match self.next_line() {
-            Ok(line) => line?,
-            Err(_) => return Some(Event::Cut),
-        };
-        let blank = self.next_line().unwrap_or_default();
-        assert_eq!(blank.as_deref(), Some(""), "an empty line follows {line:?}");
-        Some(match (line.strip_prefix("data: "), line.strip_prefix(':')) {
-            (Some("[DONE]"), _) => Event::Done,
-            (Some(data), _) => Event::Data(serde_json::from_str(data).expect("data is JSON")),
-            (None, Some(comment)) => Event::Comment(comment.to_owned()),
-            (None, None) => panic!("not an event: {line:?}"),
-        })
+        let (mut event, mut id) = (None, None);
+        loop {
+            let line = match self.next_line() {
+                Ok(Some(line)) => line,
+                Ok(None) => {
+                    assert_eq!(event, None, "the last event has no end");
+                    return None;
+                }
+                Err(_) => return Some(Event::Cut),
+            };
+            if line.is_empty() {
+                self.last_event_id = id.or(self.last_event_id.take());
+                return Some(event.expect("an event has data"));
+            } else if let Some(comment) = line.strip_prefix(':') {
+                assert_eq!(event, None, "a comment stands in an event");
+                return Some(Event::Comment(comment.to_owned()));
+            } else if let Some(given) = line.strip_prefix("id: ") {
+                id = Some(given.to_owned());
+            } else if line == "data: [DONE]" {
+                event = Some(Event::Done);
+            } else {
+                let data = line.strip_prefix("data: ");
+                let data = data.unwrap_or_else(|| panic!("not an event: {line:?}"));
+                event = Some(Event::Data(serde_json::from_str(data).expect("data is JSON")));
+            }
+        }
+    }
+
+    /// The id of the last whole event that had one.
+    #[must_use]
+    pub fn last_event_id(&self) -> Option<&str> {
+        self.last_event_id.as_deref()
     }
 
     /// The next document of an event, whatever comes between.
@@ -107,7 +130,15 @@ impl Answer {
     /// Reads the events that are left.
     #[must_use]
     pub fn transcript(mut self) -> Transcript {
-        Transcript(std::iter::from_fn(|| self.next_event()).collect())
+        let mut events = Vec::new();
+        while let Some(event) = self.next_event() {
+            let cut = event == Event::Cut;
+            events.push(event);
+            if cut {
+                break;
+            }
+        }
+        Transcript(events)
     }
 
     /// The documents of an answer with one on each line.

@@ -264,9 +264,22 @@ impl Appliance {
         until("the server ends", || child.try_wait().expect("a child can be waited for"))
     }
 
-    /// Starts another server on the same state directory after this one ended.
+    /// Starts another server on the same state directory after this one ended,
+    /// and waits until it can answer.
     #[must_use]
-    pub fn again(mut self) -> Self {
+    pub fn again(self) -> Self {
+        self.ended().start()
+    }
+
+    /// The same, but only waits until it says where it listens.
+    #[must_use]
+    pub fn listen_again(self) -> Self {
+        self.ended().listen()
+    }
+
+    /// What it was started with, once it has ended.
+    #[must_use]
+    pub fn ended(mut self) -> Setup {
         let _ = self.wait_for_exit();
         let place = tempfile::tempdir().expect("there is a place for temporary files");
         let place = std::mem::replace(&mut self.setup.place, place);
@@ -279,7 +292,7 @@ impl Appliance {
         // The old log would say the old address.
         fs::rename(setup.log_path(), setup.place.path().join("log.before"))
             .expect("the old log can be put aside");
-        setup.start()
+        setup
     }
 
     #[must_use]

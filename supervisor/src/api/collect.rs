@@ -24,7 +24,7 @@ pub(crate) struct Whole {
 pub(crate) async fn collect(running: Running) -> Result<(Vec<Whole>, Tally), Problem> {
     let mut tally = Tally::new(running.choices);
     let mut whole = Vec::with_capacity(running.answers.len());
-    for (index, answer) in running.answers.into_iter().enumerate() {
+    for (index, answer) in running.answers.into_iter().flatten().enumerate() {
         let one = one(answer).await?;
         tally.add(index, one.end.usage, one.end.timings);
         whole.push(one);
@@ -47,7 +47,7 @@ async fn one(mut answer: Answer) -> Result<Whole, Problem> {
                 return Err(Problem::cut_off());
             }
             Some(Event::Done { reason, usage, timings }) => {
-                let end = End { reason, usage, timings };
+                let end = End { reason, usage, timings: Some(timings) };
                 return Ok(Whole { text: said, tokens: scored, end });
             }
             Some(Event::Failed(failure)) => return Err(failure.into()),

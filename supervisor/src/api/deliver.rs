@@ -7,7 +7,7 @@ use tracing::Span;
 
 use crate::api::Caller;
 use crate::api::error::Problem;
-use crate::api::job::{Job, start};
+use crate::api::job::{self, Job};
 use crate::api::reply::{self, Reply};
 use crate::api::stream::{AnswerStream, Deciding, Frames};
 
@@ -15,9 +15,13 @@ use crate::api::stream::{AnswerStream, Deciding, Frames};
 /// that the stream begins, and a refusal comes inside it.
 const DECISION: Duration = Duration::from_secs(1);
 
-/// The future that hands `job` to the engine.
+/// The future that hands `job` to the engine, for an answer that is not kept.
 pub(crate) fn begin(caller: Caller, endpoint: &'static str, job: Job) -> Deciding {
-    Box::pin(start(caller.handle, caller.client, endpoint, job))
+    Box::pin(async move {
+        let Caller { handle, client, .. } = caller;
+        let plan = job::plan(&handle, job).await?;
+        Ok(job::start(&handle, &client, endpoint, &plan).await?.into())
+    })
 }
 
 /// The answer as a stream.
@@ -31,10 +35,10 @@ pub(crate) async fn streamed(
     content_type: &'static str,
 ) -> Result<Response<Reply>, Problem> {
     match tokio::time::timeout(DECISION, &mut deciding).await {
-        Ok(running) => {
-            let running = running?;
-            let max_tokens = running.max_tokens;
-            let stream = AnswerStream::running(running, frames, span);
+        Ok(begun) => {
+            let begun = begun?;
+            let max_tokens = begun.running.max_tokens;
+            let stream = AnswerStream::running(begun, frames, span);
             Ok(reply::with_max_tokens(reply::stream(content_type, stream), max_tokens))
         }
         Err(_) => {

@@ -98,6 +98,37 @@ impl Problem {
         Self::unavailable("the server cut the answer off; it is incomplete", SOON)
     }
 
+    /// There is no such answer for this client, or not any more.
+    pub(crate) fn answer_not_found() -> Self {
+        let message = "this answer is not kept: it is unknown, belongs to another key or address, \
+                       or is older than `store.answers_kept_s`; send the request again";
+        Self {
+            code: Some("answer_not_found"),
+            ..Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
+        }
+    }
+
+    /// The engine that could go on with a kept answer is another one now.
+    pub(crate) fn engine_changed(was: &str) -> Self {
+        let message = format!("the answer was begun by `{was}`, which serves no more; ask again");
+        Self {
+            code: Some("engine_changed"),
+            ..Self::new(StatusCode::CONFLICT, "invalid_request_error", message)
+        }
+    }
+
+    /// The answer goes on at another connection, whose client asked for it.
+    pub(crate) fn taken_over() -> Self {
+        Self {
+            code: Some("answer_taken_over"),
+            ..Self::new(
+                StatusCode::CONFLICT,
+                "invalid_request_error",
+                "the answer goes on at another connection that asked for it",
+            )
+        }
+    }
+
     /// The status in `dialect`: Ollama's clients know 503 where OpenAI's know 429.
     pub(crate) fn status(&self, dialect: Dialect) -> StatusCode {
         match (dialect, self.status) {

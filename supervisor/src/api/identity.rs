@@ -36,6 +36,16 @@ pub(crate) fn client(headers: &HeaderMap, peer: IpAddr) -> Client {
     }
 }
 
+/// The client as it stands beside what is kept for it.
+pub(crate) fn owner(client: &Client) -> String {
+    match client {
+        Client::Key(KeyDigest(digest)) => {
+            digest.iter().fold("key ".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+        }
+        Client::Address(address) => address.to_string(),
+    }
+}
+
 fn key(headers: &HeaderMap) -> Option<&str> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let bearer = text(AUTHORIZATION.as_str()).and_then(|value| {

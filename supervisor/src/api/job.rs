@@ -1,6 +1,7 @@
 //! One request without its dialect: what is to be generated, and how it is started.
 
-use engine_api::protocol::{Priority, Prompt, Sampling};
+use engine_api::protocol::{Priority, Prompt, Sampling, TokenId};
+use serde::{Deserialize, Serialize};
 
 use crate::api::error::Problem;
 use crate::request::{Answer, Client, Request};
@@ -20,51 +21,125 @@ pub(crate) struct Job {
     pub(crate) reuse_prefix: bool,
 }
 
+/// A job whose prompts are tokens. The requests for its answers follow from it,
+/// today and when a client comes back for the rest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    pub(crate) prompts: Vec<Planned>,
+    /// Answers to each prompt.
+    pub(crate) choices: usize,
+    pub(crate) sampling: Sampling,
+    pub(crate) stops: Vec<String>,
+    pub(crate) priority: Priority,
+    pub(crate) reuse_prefix: bool,
+}
+
+/// One prompt of a [`Plan`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Planned {
+    pub(crate) tokens: Vec<TokenId>,
+    /// Of each answer to it, bounded to what the window leaves.
+    pub(crate) max_tokens: u32,
+}
+
 /// The engine's answers to one job, in the order of the choices' indices: all
 /// of the first prompt, then all of the second.
 #[derive(Debug)]
 pub(crate) struct Running {
-    pub(crate) answers: Vec<Answer>,
+    /// `None` for an answer that was done before.
+    pub(crate) answers: Vec<Option<Answer>>,
     /// Answers to each prompt.
     pub(crate) choices: usize,
     /// The least that any answer was bounded to.
     pub(crate) max_tokens: u32,
 }
 
-/// Hands the job to the engine. Dropping the future or its result takes back
-/// whatever was handed over already.
+/// Turns the job's prompts into tokens.
 ///
 /// # Errors
-/// A prompt cannot be used, or there is no room; nothing is left running then.
-pub(crate) async fn start(
-    handle: Handle,
-    client: Client,
-    endpoint: &'static str,
-    job: Job,
-) -> Result<Running, Problem> {
+/// A prompt cannot be used.
+pub(crate) async fn plan(handle: &Handle, job: Job) -> Result<Plan, Problem> {
     let Job { prompts, choices, max_tokens, sampling, stops, priority, reuse_prefix } = job;
-    let mut running = Running { answers: Vec::new(), choices, max_tokens: u32::MAX };
+    let mut planned = Vec::with_capacity(prompts.len());
     for prompt in prompts {
         let prepared = handle.prepare(prompt).await?;
         let max_tokens = bounded(max_tokens, prepared.tokens.len(), prepared.context)?;
-        running.max_tokens = running.max_tokens.min(max_tokens);
-        for choice in 0..choices {
-            let seed = sampling.seed.wrapping_add(choice as u64);
-            let request = Request {
-                client: client.clone(),
-                endpoint,
-                prompt: prepared.tokens.clone(),
-                generated: Vec::new(),
-                max_tokens,
-                sampling: Sampling { seed, ..sampling.clone() },
-                stops: stops.clone(),
-                priority,
-                reuse_prefix,
-            };
-            running.answers.push(handle.submit(request).await?);
+        planned.push(Planned { tokens: prepared.tokens, max_tokens });
+    }
+    Ok(Plan { prompts: planned, choices, sampling, stops, priority, reuse_prefix })
+}
+
+/// Hands the plan to the engine. Dropping the future or its result takes back
+/// whatever was handed over already.
+///
+/// # Errors
+/// There is no room; nothing is left running then.
+pub(crate) async fn start(
+    handle: &Handle,
+    client: &Client,
+    endpoint: &'static str,
+    plan: &Plan,
+) -> Result<Running, Problem> {
+    resume(handle, client, endpoint, plan, |_| Some(Vec::new())).await
+}
+
+/// [`start`] for a job that has come some way. `generated` are the tokens that
+/// an answer has already; `None` if it is done.
+///
+/// # Errors
+/// There is no room; nothing is left running then.
+pub(crate) async fn resume(
+    handle: &Handle,
+    client: &Client,
+    endpoint: &'static str,
+    plan: &Plan,
+    generated: impl Fn(usize) -> Option<Vec<TokenId>>,
+) -> Result<Running, Problem> {
+    let mut answers = Vec::with_capacity(plan.answers());
+    for index in 0..plan.answers() {
+        answers.push(match generated(index) {
+            Some(generated) => {
+                let request = plan.request(index, client.clone(), endpoint, generated);
+                Some(handle.submit(request).await?)
+            }
+            None => None,
+        });
+    }
+    Ok(Running { answers, choices: plan.choices, max_tokens: plan.max_tokens() })
+}
+
+impl Plan {
+    /// How many answers it has.
+    pub(crate) fn answers(&self) -> usize {
+        self.prompts.len() * self.choices
+    }
+
+    /// The least that any answer is bounded to.
+    fn max_tokens(&self) -> u32 {
+        self.prompts.iter().map(|prompt| prompt.max_tokens).min().unwrap_or(u32::MAX)
+    }
+
+    fn request(
+        &self,
+        index: usize,
+        client: Client,
+        endpoint: &'static str,
+        generated: Vec<TokenId>,
+    ) -> Request {
+        let prompt = &self.prompts[index / self.choices];
+        let seed = self.sampling.seed.wrapping_add((index % self.choices) as u64);
+        Request {
+            client,
+            endpoint,
+            prompt: prompt.tokens.clone(),
+            generated,
+            max_tokens: prompt.max_tokens,
+            sampling: Sampling { seed, ..self.sampling.clone() },
+            stops: self.stops.clone(),
+            priority: self.priority,
+            reuse_prefix: self.reuse_prefix,
         }
     }
-    Ok(running)
 }
 
 /// What was asked for, or what the window leaves after the prompt.

@@ -59,7 +59,7 @@ pub(crate) async fn generate(
     let response = if stream {
         streamed(deciding, frames, span, reply::NDJSON).await?
     } else {
-        let running = deciding.await?;
+        let running = deciding.await?.running;
         let max_tokens = running.max_tokens;
         let (answers, _) = collect::collect(running).await?;
         reply::with_max_tokens(reply::json_bytes(frames.whole(&answers)), max_tokens)

@@ -1,4 +1,4 @@
-//! OpenAI's routes: chat, completions, models.
+//! OpenAI's routes: chat, completions, models, and answers taken up again.
 
 pub(crate) mod frames;
 mod whole;
@@ -6,12 +6,16 @@ mod whole;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::Response;
+use serde::{Deserialize, Serialize};
 
 use crate::api::body::Body;
-use crate::api::deliver::{begin, streamed};
+use crate::api::deliver::streamed;
 use crate::api::error::{Dialect, Problem};
 use crate::api::facts::Facts;
+use crate::api::job;
+use crate::api::kept::{Found, Past, Position, Recipe};
 use crate::api::reply::{Reply, json};
+use crate::api::stream::{AnswerStream, Begun};
 use crate::api::wire::openai_reply::{Model, ModelMeta, Models, Stamp};
 use crate::api::wire::openai_request::{self, Ask};
 use crate::api::{Caller, collect, reply};
@@ -19,7 +23,7 @@ use crate::snapshot::Snapshot;
 use frames::OpenAiFrames;
 
 /// Which of the two routes an answer belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Kind {
     Chat,
     Completion,
@@ -41,12 +45,17 @@ impl Kind {
     }
 }
 
-/// `POST /v1/chat/completions` and `POST /v1/completions`.
+/// `POST /v1/chat/completions` and `POST /v1/completions`. With the last event
+/// that a client has seen it is the rest of a stream.
 pub(crate) async fn generate(
     kind: Kind,
     caller: Caller,
     body: Body,
+    last_event: Option<&str>,
 ) -> Result<Response<Reply>, Problem> {
+    if let Some(last_event) = last_event {
+        return post_again(kind, caller, last_event).await;
+    }
     let facts = Facts::of(&caller.handle.snapshot());
     let ask = match kind {
         Kind::Chat => openai_request::chat(&body.bytes, &facts)?,
@@ -54,19 +63,94 @@ pub(crate) async fn generate(
     };
     drop(body);
     let Ask { job, stream, include_usage, echo } = ask;
-    let stamp = Stamp::new(kind.id_prefix(), now_s(), facts.serving());
+    let model = facts.serving().to_owned();
+    let stamp = Stamp::new(kind.id_prefix(), now_s(), &model);
     let logprobs = job.sampling.logprobs.is_some();
-    let span = caller.span.clone();
-    let deciding = begin(caller, kind.endpoint(), job);
+    let Caller { handle, client, span, keeper } = caller;
     if stream {
-        let frames = OpenAiFrames::new(kind, stamp, include_usage, logprobs, echo);
+        let frames = OpenAiFrames::new(kind, stamp.clone(), include_usage, logprobs, echo.clone())
+            .with_ids(keeper.is_on());
+        let deciding = Box::pin(async move {
+            let plan = job::plan(&handle, job).await?;
+            let running = job::start(&handle, &client, kind.endpoint(), &plan).await?;
+            let recipe = Recipe { kind, stamp, model, include_usage, logprobs, echo, plan };
+            let (seat, recording) = keeper.begin(&client, &recipe);
+            Ok(Begun { running, past: Vec::new(), recording, seat })
+        });
         return streamed(deciding, frames, span, reply::EVENT_STREAM).await;
     }
-    let running = deciding.await?;
+    let plan = job::plan(&handle, job).await?;
+    let running = job::start(&handle, &client, kind.endpoint(), &plan).await?;
     let max_tokens = running.max_tokens;
     let (answers, tally) = collect::collect(running).await?;
     let body = whole::document(kind, &stamp, &answers, &tally, logprobs, &echo);
     Ok(reply::with_max_tokens(reply::json_bytes(body), max_tokens))
+}
+
+/// `GET /v1/requests/{id}/stream`: the rest of a stream, after the event that
+/// `Last-Event-ID` names, or all of it.
+pub(crate) async fn stream_again(
+    caller: Caller,
+    id: &str,
+    last_event: Option<&str>,
+) -> Result<Response<Reply>, Problem> {
+    let position = match last_event.map(|last| last.rsplit_once(':')) {
+        None => None,
+        Some(Some((answer, position))) if answer == id => Some(position),
+        Some(_) => return Err(not_an_event("is not of this answer")),
+    };
+    rest(caller, id, position, None).await
+}
+
+/// The same for a client that sends its request again, with `Last-Event-ID`.
+/// Its body says nothing that is not known.
+async fn post_again(
+    kind: Kind,
+    caller: Caller,
+    last_event: &str,
+) -> Result<Response<Reply>, Problem> {
+    let event = last_event.rsplit_once(':');
+    let (id, position) = event.ok_or_else(|| not_an_event("is none of this server"))?;
+    rest(caller, id, Some(position), Some(kind)).await
+}
+
+async fn rest(
+    caller: Caller,
+    id: &str,
+    position: Option<&str>,
+    kind: Option<Kind>,
+) -> Result<Response<Reply>, Problem> {
+    let Caller { handle, client, span, keeper } = caller;
+    let Found { past, seat, recording } = keeper.take_over(&client, id).await?;
+    let Past { recipe, .. } = &past;
+    if kind.is_some_and(|kind| kind != recipe.kind) {
+        return Err(Problem::answer_not_found());
+    }
+    let choices = recipe.plan.answers();
+    let seen = match position {
+        None => Position::start(choices),
+        Some(text) => {
+            Position::parse(text, choices).ok_or_else(|| not_an_event("is none of this answer"))?
+        }
+    };
+    if !past.is_finished() && Facts::of(&handle.snapshot()).serving() != recipe.model {
+        return Err(Problem::engine_changed(&recipe.model));
+    }
+    let endpoint = recipe.kind.endpoint();
+    let generated = |index| past.generated(index);
+    let running = job::resume(&handle, &client, endpoint, &recipe.plan, generated).await?;
+    let max_tokens = running.max_tokens;
+    let Past { recipe, said, .. } = past;
+    let Recipe { kind, stamp, include_usage, logprobs, echo, .. } = recipe;
+    let frames =
+        OpenAiFrames::new(kind, stamp, include_usage, logprobs, echo).with_ids(true).after(seen);
+    let begun = Begun { running, past: said, recording: Some(recording), seat };
+    let stream = AnswerStream::running(begun, frames, span);
+    Ok(reply::with_max_tokens(reply::stream(reply::EVENT_STREAM, stream), max_tokens))
+}
+
+fn not_an_event(why: &str) -> Problem {
+    Problem::bad_request(format!("`Last-Event-ID` {why}; send it as it stood in the stream"))
 }
 
 /// `GET /v1/models`.

@@ -12,8 +12,11 @@ use crate::api::reply::{self, Reply};
 /// Before a model's name.
 pub(crate) const MODEL: &str = "/v1/models/";
 
+/// Before and after the id of an answer that is to be streamed again.
+const STREAM_AGAIN: (&str, &str) = ("/v1/requests/", "/stream");
+
 /// What is served, for those who ask for something else. [`super::route`] serves it.
-pub(crate) const SERVED: [(&str, &str); 21] = [
+pub(crate) const SERVED: [(&str, &str); 22] = [
     ("GET", "/"),
     ("GET", "/assets/page.css"),
     ("GET", "/assets/page.js"),
@@ -21,6 +24,7 @@ pub(crate) const SERVED: [(&str, &str); 21] = [
     ("POST", "/chat/completions"),
     ("POST", "/v1/completions"),
     ("POST", "/completions"),
+    ("GET", "/v1/requests/ID/stream"),
     ("GET", "/v1/models"),
     ("GET", "/models"),
     ("GET", "/api/version"),
@@ -60,6 +64,13 @@ pub(crate) fn plain(path: &str) -> Cow<'_, str> {
 pub(crate) fn shown(path: &str) -> &str {
     const MAX_CHARS: usize = 200;
     path.char_indices().nth(MAX_CHARS).map_or(path, |(end, _)| &path[..end])
+}
+
+/// The id in `/v1/requests/{id}/stream`.
+pub(crate) fn streamed_again(path: &str) -> Option<&str> {
+    let (before, after) = STREAM_AGAIN;
+    let id = path.strip_prefix(before)?.strip_suffix(after)?;
+    (!id.is_empty() && !id.contains('/')).then_some(id)
 }
 
 /// Whose shape the errors on this path have.
@@ -135,6 +146,14 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(plain(path), expected);
+        }
+    }
+
+    #[test]
+    fn the_id_of_an_answer_stands_in_its_path() {
+        assert_eq!(streamed_again("/v1/requests/cmpl-1/stream"), Some("cmpl-1"));
+        for path in ["/v1/requests//stream", "/v1/requests/a/b/stream", "/v1/requests/stream"] {
+            assert_eq!(streamed_again(path), None, "{path}");
         }
     }
 

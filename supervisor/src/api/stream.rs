@@ -8,9 +8,11 @@
 //! There is no task and no channel between the engine's events and the socket.
 //! hyper asks for bytes when the client can take some; everything that is ready
 //! then goes out in one piece. A client that is gone drops the body, and with
-//! it the answers, which cancels them in the engine.
+//! it the answers, which cancels them in the engine. They lie in a [`Seat`], from
+//! which a client that came back on another connection can take them away.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use tracing::{Span, debug};
 
 use crate::api::error::Problem;
 use crate::api::job::Running;
+use crate::api::kept::{Entry, Recording, Seat, Sitting};
 use crate::api::tally::Tally;
 use crate::request::{Answer, Event};
 
@@ -49,11 +52,29 @@ pub(crate) trait Frames: Send + Unpin + 'static {
 pub(crate) struct End {
     pub(crate) reason: FinishReason,
     pub(crate) usage: Usage,
-    pub(crate) timings: Timings,
+    /// `None` if not all of it was generated in one go.
+    pub(crate) timings: Option<Timings>,
 }
 
 /// A job that is being handed to the engine.
-pub(crate) type Deciding = Pin<Box<dyn Future<Output = Result<Running, Problem>> + Send>>;
+pub(crate) type Deciding = Pin<Box<dyn Future<Output = Result<Begun, Problem>> + Send>>;
+
+/// Answers that the engine has accepted, on their way into a stream.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) running: Running,
+    /// What was said before and is said again.
+    pub(crate) past: Vec<Entry<'static>>,
+    pub(crate) recording: Option<Recording>,
+    pub(crate) seat: Arc<Seat>,
+}
+
+impl From<Running> for Begun {
+    /// Answers that are not kept.
+    fn from(running: Running) -> Self {
+        Self { running, past: Vec::new(), recording: None, seat: Arc::default() }
+    }
+}
 
 /// A streamed answer.
 pub(crate) struct AnswerStream<F> {
@@ -66,21 +87,35 @@ pub(crate) struct AnswerStream<F> {
 
 enum Phase {
     Deciding(Deciding),
-    Running(Answers),
+    Running(Arc<Seat>),
     Over,
 }
 
 /// The answers that are not done yet.
-struct Answers {
+#[derive(Debug)]
+pub(crate) struct Answers {
+    past: std::vec::IntoIter<Entry<'static>>,
     open: Vec<Option<Answer>>,
+    /// What is known of each answer from before it was taken up again.
+    before: Vec<Before>,
     tally: Tally,
+    recording: Option<Recording>,
+}
+
+/// How far an answer had come before it was taken up again.
+#[derive(Debug, Clone, Default)]
+struct Before {
+    /// Tokens of its prompt that were not computed, the first time.
+    cached_tokens: Option<u32>,
+    /// Whether it had said anything.
+    spoke: bool,
 }
 
 impl<F: Frames> AnswerStream<F> {
     /// A stream of a job that the engine has accepted.
-    pub(crate) fn running(running: Running, mut frames: F, span: Span) -> Self {
+    pub(crate) fn running(begun: Begun, mut frames: F, span: Span) -> Self {
         let mut out = BytesMut::new();
-        let phase = Phase::begin(running, &mut frames, &mut out);
+        let phase = Phase::begin(begun, &mut frames, &mut out);
         Self { phase, frames, out, silence: Silence::new(F::SILENCE), span }
     }
 
@@ -98,28 +133,30 @@ impl<F: Frames> AnswerStream<F> {
         if let Phase::Deciding(deciding) = &mut self.phase {
             match deciding.as_mut().poll(cx) {
                 Poll::Pending => return,
-                Poll::Ready(Ok(running)) => {
-                    self.phase = Phase::begin(running, &mut self.frames, &mut self.out);
+                Poll::Ready(Ok(begun)) => {
+                    self.phase = Phase::begin(begun, &mut self.frames, &mut self.out);
                 }
                 Poll::Ready(Err(problem)) => self.fail(&problem),
             }
         }
-        if let Phase::Running(answers) = &mut self.phase {
-            match answers.advance(&mut self.frames, &mut self.out, cx) {
-                Ok(false) => {}
-                Ok(true) => {
-                    self.frames.end(&answers.tally, &mut self.out);
-                    let usage = answers.tally.usage;
-                    debug!(
-                        parent: &self.span,
-                        prompt_tokens = usage.prompt_tokens,
-                        completion_tokens = usage.completion_tokens,
-                        "answer streamed"
-                    );
-                    self.phase = Phase::Over;
-                }
-                Err(problem) => self.fail(&problem),
+        let Phase::Running(seat) = &self.phase else { return };
+        let ended = match &mut *seat.lock() {
+            Sitting::Running(answers) => answers.advance(&mut self.frames, &mut self.out, cx),
+            Sitting::Reserved | Sitting::TakenOver => Err(Problem::taken_over()),
+        };
+        match ended {
+            Ok(None) => {}
+            Ok(Some(tally)) => {
+                self.frames.end(&tally, &mut self.out);
+                debug!(
+                    parent: &self.span,
+                    prompt_tokens = tally.usage.prompt_tokens,
+                    completion_tokens = tally.usage.completion_tokens,
+                    "answer streamed"
+                );
+                self.phase = Phase::Over;
             }
+            Err(problem) => self.fail(&problem),
         }
     }
 
@@ -131,45 +168,123 @@ impl<F: Frames> AnswerStream<F> {
 }
 
 impl Phase {
-    fn begin(running: Running, frames: &mut impl Frames, out: &mut BytesMut) -> Self {
+    fn begin(begun: Begun, frames: &mut impl Frames, out: &mut BytesMut) -> Self {
+        let Begun { running, past, recording, seat } = begun;
         frames.begin(running.answers.len(), out);
-        let tally = Tally::new(running.choices);
-        Self::Running(Answers { open: running.answers.into_iter().map(Some).collect(), tally })
+        seat.sit(Answers {
+            past: past.into_iter(),
+            before: vec![Before::default(); running.answers.len()],
+            open: running.answers,
+            tally: Tally::new(running.choices),
+            recording,
+        });
+        Self::Running(seat)
     }
 }
 
 impl Answers {
-    /// Takes the events that are there. Says whether every answer is done.
+    /// Says again what was said before, as much as fits. False if there is more.
+    fn recall(&mut self, frames: &mut impl Frames, out: &mut BytesMut) -> bool {
+        while out.len() < MAX_PIECE {
+            let Some(entry) = self.past.next() else { return true };
+            match entry {
+                Entry::Started { index, cached_tokens } => {
+                    self.before[index].cached_tokens.get_or_insert(cached_tokens);
+                }
+                Entry::Text { index, text, tokens } => {
+                    self.before[index].spoke = true;
+                    frames.text(index, &text, &tokens, out);
+                }
+                Entry::Done { index, rest, reason, usage, timings } => {
+                    if !rest.is_empty() {
+                        frames.text(index, &rest, &[], out);
+                    }
+                    let end = End { reason: reason.into_owned(), usage, timings };
+                    self.done(index, &end, frames, out);
+                }
+            }
+        }
+        false
+    }
+
+    fn done(&mut self, index: usize, end: &End, frames: &mut impl Frames, out: &mut BytesMut) {
+        self.tally.add(index, end.usage, end.timings);
+        frames.done(index, end, out);
+    }
+
+    /// Takes the events that are there. The tally says that every answer is done.
     fn advance(
         &mut self,
         frames: &mut impl Frames,
         out: &mut BytesMut,
         cx: &mut Context<'_>,
-    ) -> Result<bool, Problem> {
-        for (index, slot) in self.open.iter_mut().enumerate() {
-            while let Some(answer) = slot
-                && out.len() < MAX_PIECE
-            {
-                match answer.poll_next(cx) {
-                    Poll::Pending => break,
-                    Poll::Ready(None) => return Err(Problem::vanished()),
-                    Poll::Ready(Some(Event::Queued { .. } | Event::Started { .. })) => {}
-                    Poll::Ready(Some(Event::Text { text, tokens })) => {
-                        frames.text(index, &text, &tokens, out);
-                    }
-                    Poll::Ready(Some(Event::Done { reason: FinishReason::Cancelled, .. })) => {
-                        return Err(Problem::cut_off());
-                    }
-                    Poll::Ready(Some(Event::Done { reason, usage, timings })) => {
-                        *slot = None;
-                        self.tally.add(index, usage, timings);
-                        frames.done(index, &End { reason, usage, timings }, out);
-                    }
-                    Poll::Ready(Some(Event::Failed(failure))) => return Err(failure.into()),
+    ) -> Result<Option<Tally>, Problem> {
+        if !self.recall(frames, out) {
+            return Ok(None);
+        }
+        for index in 0..self.open.len() {
+            self.advance_one(index, frames, out, cx)?;
+        }
+        if self.open.iter().any(Option::is_some) {
+            return Ok(None);
+        }
+        if let Some(recording) = &mut self.recording {
+            recording.finish();
+        }
+        Ok(Some(self.tally))
+    }
+
+    fn advance_one(
+        &mut self,
+        index: usize,
+        frames: &mut impl Frames,
+        out: &mut BytesMut,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Problem> {
+        while out.len() < MAX_PIECE
+            && let Some(answer) = &mut self.open[index]
+        {
+            let event = match answer.poll_next(cx) {
+                Poll::Pending => break,
+                Poll::Ready(event) => self.as_from_the_first(index, event),
+            };
+            if let (Some(recording), Some(event)) = (&mut self.recording, &event) {
+                recording.note(index, event, !self.before[index].spoke);
+            }
+            match event {
+                None => return Err(Problem::vanished()),
+                Some(Event::Queued { .. } | Event::Started { .. }) => {}
+                Some(Event::Text { text, tokens }) => frames.text(index, &text, &tokens, out),
+                Some(Event::Done { reason: FinishReason::Cancelled, .. }) => {
+                    return Err(Problem::cut_off());
                 }
+                Some(Event::Done { reason, usage, timings }) => {
+                    self.open[index] = None;
+                    let timings = (!self.before[index].spoke).then_some(timings);
+                    self.done(index, &End { reason, usage, timings }, frames, out);
+                }
+                Some(Event::Failed(failure)) => return Err(failure.into()),
             }
         }
-        Ok(self.open.iter().all(Option::is_none))
+        Ok(())
+    }
+
+    /// The event as it would be if the answer had never been interrupted: what
+    /// an interruption left in the engine's cache does not count.
+    fn as_from_the_first(&mut self, index: usize, event: Option<Event>) -> Option<Event> {
+        let first = &mut self.before[index].cached_tokens;
+        match event {
+            Some(Event::Started { prompt_tokens, cached_tokens }) => {
+                let cached_tokens = *first.get_or_insert(cached_tokens);
+                Some(Event::Started { prompt_tokens, cached_tokens })
+            }
+            Some(Event::Done { reason, usage, timings }) => {
+                let cached_tokens = first.unwrap_or(usage.cached_tokens);
+                let usage = Usage { cached_tokens, ..usage };
+                Some(Event::Done { reason, usage, timings })
+            }
+            other => other,
+        }
     }
 }
 

@@ -25,7 +25,7 @@ fn running(answers: usize) -> (Running, Engine) {
     let mut engine = Engine { events: Vec::new(), cancelled: Vec::new() };
     for id in 0..answers {
         let (answer, events, cancelled) = Answer::channel(RequestId(id as u64), 64);
-        running.answers.push(answer);
+        running.answers.push(Some(answer));
         engine.events.push(events);
         engine.cancelled.push(cancelled);
     }
@@ -60,7 +60,7 @@ fn openai(kind: openai::Kind) -> OpenAiFrames {
 }
 
 fn stream<F: Frames>(running: Running, frames: F) -> AnswerStream<F> {
-    AnswerStream::running(running, frames, Span::none())
+    AnswerStream::running(running.into(), frames, Span::none())
 }
 
 /// The next piece as text; `None` at the end.
@@ -236,7 +236,6 @@ async fn a_refusal_after_the_head_comes_inside_the_stream() {
     let stream = AnswerStream::deciding(deciding, openai(openai::Kind::Chat), Span::none());
     check(stream, &expect![[r#"
         : keep-alive
-
         data: {"error":{"message":"this model's maximum context length is 4096 tokens, but the prompt has 5000 tokens and an answer needs at least one; shorten the prompt","type":"exceed_context_size_error","param":null,"code":"context_length_exceeded","n_prompt_tokens":5000,"n_ctx":4096}}
 
     "#]]).await;
@@ -273,13 +272,13 @@ async fn silence_is_broken_after_one_second_and_then_every_five() {
     let start = Instant::now();
     let mut times = Vec::new();
     for _ in 0..3 {
-        assert_eq!(piece(&mut stream).await.unwrap(), ": keep-alive\n\n");
+        assert_eq!(piece(&mut stream).await.unwrap(), ": keep-alive\n");
         times.push(start.elapsed().as_secs());
     }
     assert_eq!(times, [1, 6, 11]);
     engine.text(0, "x");
     assert!(piece(&mut stream).await.unwrap().starts_with("data: "));
-    assert_eq!(piece(&mut stream).await.unwrap(), ": keep-alive\n\n");
+    assert_eq!(piece(&mut stream).await.unwrap(), ": keep-alive\n");
     assert_eq!(start.elapsed().as_secs(), 12);
 }
 

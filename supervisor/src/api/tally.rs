@@ -8,8 +8,8 @@ pub(crate) struct Tally {
     /// Answers to each prompt.
     choices: usize,
     pub(crate) usage: Usage,
-    /// Of the only answer; several answers share their time in no way that
-    /// could be added up.
+    /// Of the only answer, if its time is known; several answers share theirs in
+    /// no way that could be added up.
     pub(crate) timings: Option<(Usage, Timings)>,
     ended: usize,
 }
@@ -20,14 +20,15 @@ impl Tally {
     }
 
     /// Counts the answer with this index.
-    pub(crate) fn add(&mut self, index: usize, usage: Usage, timings: Timings) {
+    pub(crate) fn add(&mut self, index: usize, usage: Usage, timings: Option<Timings>) {
         if index.is_multiple_of(self.choices) {
             self.usage.prompt_tokens += usage.prompt_tokens;
             self.usage.cached_tokens += usage.cached_tokens;
         }
         self.usage.completion_tokens += usage.completion_tokens;
         self.ended += 1;
-        self.timings = (self.ended == 1).then_some((usage, timings));
+        let only = timings.filter(|_| self.ended == 1);
+        self.timings = only.map(|timings| (usage, timings));
     }
 }
 
@@ -40,7 +41,7 @@ mod tests {
         let mut tally = Tally::new(2);
         for index in [1, 0, 3, 2] {
             let usage = Usage { prompt_tokens: 10, cached_tokens: index, completion_tokens: 5 };
-            tally.add(index as usize, usage, Timings::default());
+            tally.add(index as usize, usage, Some(Timings::default()));
         }
         let usage = Usage { prompt_tokens: 20, cached_tokens: 2, completion_tokens: 20 };
         assert_eq!(tally.usage, usage);
@@ -51,7 +52,7 @@ mod tests {
     fn one_answer_has_timings() {
         let mut tally = Tally::new(1);
         let timings = Timings { queued_us: 1, prefill_us: 2, decode_us: 3 };
-        tally.add(0, Usage::default(), timings);
+        tally.add(0, Usage::default(), Some(timings));
         assert_eq!(tally.timings, Some((Usage::default(), timings)));
     }
 }

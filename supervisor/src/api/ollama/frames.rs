@@ -39,7 +39,8 @@ impl OllamaFrames {
     fn last(&self, text: &str, tokens: &[Token], end: &End, out: &mut BytesMut) {
         let tokens = self.scored(tokens);
         let (now, total) = (SystemTime::now(), self.arrived.elapsed());
-        let end = ollama_reply::End::new(&end.reason, end.usage, end.timings, total);
+        let timings = end.timings.unwrap_or_default();
+        let end = ollama_reply::End::new(&end.reason, end.usage, timings, total);
         match self.kind {
             Kind::Chat => {
                 sse::line(out, &Line::last(&self.model, now, Chat::new(text), tokens, end));

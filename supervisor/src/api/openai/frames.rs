@@ -1,4 +1,7 @@
 //! OpenAI's streams: one event a chunk, `[DONE]` at the end and only there.
+//!
+//! What a client has seen already is not written again, so a stream that is
+//! taken up again goes through here from its beginning.
 
 use std::time::Duration;
 
@@ -7,7 +10,8 @@ use engine_api::protocol::Token;
 
 use super::{DIALECT, Kind};
 use crate::api::error::Problem;
-use crate::api::sse;
+use crate::api::kept::Position;
+use crate::api::sse::{self, EventId};
 use crate::api::stream::{End, Frames};
 use crate::api::tally::Tally;
 use crate::api::wire::logprobs;
@@ -27,6 +31,12 @@ pub(crate) struct OpenAiFrames {
     choices: usize,
     /// Where each choice's next token begins, in characters.
     offsets: Vec<usize>,
+    /// Whether events get ids, because the answer is kept.
+    ids: bool,
+    /// How far the stream is.
+    position: Position,
+    /// How far the client has seen it.
+    seen: Position,
 }
 
 impl OpenAiFrames {
@@ -37,7 +47,28 @@ impl OpenAiFrames {
         logprobs: bool,
         echo: Vec<String>,
     ) -> Self {
-        Self { kind, stamp, include_usage, logprobs, echo, choices: 0, offsets: Vec::new() }
+        Self {
+            kind,
+            stamp,
+            include_usage,
+            logprobs,
+            echo,
+            choices: 0,
+            offsets: Vec::new(),
+            ids: false,
+            position: Position::default(),
+            seen: Position::default(),
+        }
+    }
+
+    /// The same with event ids.
+    pub(crate) fn with_ids(self, ids: bool) -> Self {
+        Self { ids, ..self }
+    }
+
+    /// The same for a client that has seen so much.
+    pub(crate) fn after(self, seen: Position) -> Self {
+        Self { seen, ..self }
     }
 
     fn chat_chunk<'a>(&'a self, choice: ChatDelta<'a>) -> Document<'a, [ChatDelta<'a>; 1]> {
@@ -46,6 +77,22 @@ impl OpenAiFrames {
 
     fn text_chunk<'a>(&'a self, choice: TextChoice<'a>) -> Document<'a, [TextChoice<'a>; 1]> {
         Document::new(&self.stamp, TEXT_CHUNK, [choice])
+    }
+
+    /// Counts steps of a choice. Says whether the client has not seen them.
+    fn step(&mut self, index: usize, steps: usize) -> bool {
+        self.position.step(index, steps);
+        self.position.is_past(&self.seen, index)
+    }
+
+    /// The same for the whole.
+    fn step_whole(&mut self) -> bool {
+        self.position.step_whole();
+        self.position.whole_is_past(&self.seen)
+    }
+
+    fn id(&self) -> Option<EventId<'_>> {
+        self.ids.then(|| EventId { answer: self.stamp.id(), position: &self.position })
     }
 }
 
@@ -59,35 +106,51 @@ impl Frames for OpenAiFrames {
     fn begin(&mut self, choices: usize, out: &mut BytesMut) {
         self.choices = choices;
         self.offsets = vec![0; choices];
+        self.position = Position::start(choices);
         for index in 0..choices {
+            if !self.step(index, 1) {
+                continue;
+            }
             if self.kind == Kind::Chat {
                 let delta = Delta { role: Some("assistant"), content: Some("") };
                 let choice = ChatDelta { index, delta, logprobs: None, finish_reason: None };
-                sse::event(out, &self.chat_chunk(choice));
+                sse::event(out, &self.chat_chunk(choice), self.id());
             } else if let Some(text) = said_again(&self.echo, index, choices) {
                 let choice = TextChoice { index, text, logprobs: None, finish_reason: None };
-                sse::event(out, &self.text_chunk(choice));
+                sse::event(out, &self.text_chunk(choice), self.id());
             }
         }
     }
 
     fn text(&mut self, index: usize, text: &str, tokens: &[Token], out: &mut BytesMut) {
+        // Text without tokens is what was held back until the end: one step.
+        let news = self.step(index, tokens.len().max(1));
         let tokens = self.logprobs.then_some(tokens);
         if text.is_empty() && tokens.is_none_or(<[Token]>::is_empty) {
             return;
         }
         match self.kind {
-            Kind::Chat => sse::event(out, &self.chat_chunk(ChatDelta::text(index, text, tokens))),
+            Kind::Chat => {
+                if news {
+                    let choice = ChatDelta::text(index, text, tokens);
+                    sse::event(out, &self.chat_chunk(choice), self.id());
+                }
+            }
             Kind::Completion => {
                 let offset = &mut self.offsets[index];
                 let logprobs = tokens.map(|tokens| logprobs::Completion::new(tokens, offset));
-                let choice = TextChoice { index, text, logprobs, finish_reason: None };
-                sse::event(out, &self.text_chunk(choice));
+                if news {
+                    let choice = TextChoice { index, text, logprobs, finish_reason: None };
+                    sse::event(out, &self.text_chunk(choice), self.id());
+                }
             }
         }
     }
 
     fn done(&mut self, index: usize, end: &End, out: &mut BytesMut) {
+        if !self.step(index, 1) {
+            return;
+        }
         let finish_reason = Some(finish_reason(&end.reason));
         // Timings stand in the last chunk: this one, unless usage follows.
         let mut tally = Tally::new(1);
@@ -98,22 +161,24 @@ impl Frames for OpenAiFrames {
             Kind::Chat => {
                 let delta = Delta::default();
                 let choice = ChatDelta { index, delta, logprobs: None, finish_reason };
-                sse::event(out, &self.chat_chunk(choice).with_timings(&tally));
+                sse::event(out, &self.chat_chunk(choice).with_timings(&tally), self.id());
             }
             Kind::Completion => {
                 let choice = TextChoice { index, text: "", logprobs: None, finish_reason };
-                sse::event(out, &self.text_chunk(choice).with_timings(&tally));
+                sse::event(out, &self.text_chunk(choice).with_timings(&tally), self.id());
             }
         }
     }
 
     fn end(&mut self, tally: &Tally, out: &mut BytesMut) {
-        if self.include_usage {
+        if self.include_usage && self.step_whole() {
             let object = if self.kind == Kind::Chat { CHAT_CHUNK } else { TEXT_CHUNK };
             let chunk = Document::new(&self.stamp, object, [(); 0]);
-            sse::event(out, &chunk.with_usage(tally).with_timings(tally));
+            sse::event(out, &chunk.with_usage(tally).with_timings(tally), self.id());
         }
-        out.put_slice(sse::DONE);
+        if self.step_whole() {
+            sse::done(out, self.id());
+        }
     }
 
     fn failed(&mut self, problem: &Problem, out: &mut BytesMut) {

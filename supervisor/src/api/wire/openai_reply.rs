@@ -1,15 +1,14 @@
 //! What the OpenAI routes answer with, whole or in chunks.
 
 use engine_api::protocol::{FinishReason, Token, Usage};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::llama_server::TimingsReply;
 use super::logprobs;
-use super::number::random;
 use crate::api::tally::Tally;
 
 /// What every document of one answer repeats.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stamp {
     id: String,
     /// Seconds since 1970.
@@ -18,10 +17,18 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// A fresh id, beginning with `prefix`.
+    /// A fresh id, beginning with `prefix`. Nobody can guess it, because it is
+    /// half of what it takes to have the answer again.
     pub(crate) fn new(prefix: &str, created: u64, model: &str) -> Self {
-        let id = format!("{prefix}-{:016x}{:016x}", random(), random());
+        let mut drawn = [0; 16];
+        getrandom::fill(&mut drawn).expect("the kernel gives random numbers once it has started");
+        let id = format!("{prefix}-{:032x}", u128::from_ne_bytes(drawn));
         Self { id, created, model: model.to_owned() }
+    }
+
+    /// The id that the answer is known by.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
     }
 
     #[cfg(test)]
