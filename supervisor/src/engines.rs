@@ -9,6 +9,9 @@
 //!     └──────────────────────┴───────────────────────────┴──► Death
 //! ```
 //!
+//! A worker that an earlier supervisor left goes the same way, see [`adopt`]; its
+//! engine is there already, so it is ready at once.
+//!
 //! [`launch`] runs one life as a task and tells the main loop what happens;
 //! whether there is a next life is decided by [`restart`], and by nobody here.
 
@@ -32,11 +35,17 @@ use engine_api::protocol::{
 use tokio::sync::mpsc;
 
 use connection::Connection;
-use process::Exit;
+use process::{Exit, Process};
 use watchdog::{Speeds, Stall};
+
+use crate::systemd::keeper::{Keeper, LeftWorker};
 
 /// How long a fresh worker may take to say hello.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a worker that was left running may take to say hello, and then to
+/// say that it is ready unless it still loads. It says hello at once and ready
+/// after the step that it is in; one that does neither hangs.
+pub const ADOPTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a worker may take to exit after `Drain`, with nothing running.
 pub const DRAIN_GRACE: Duration = Duration::from_secs(5);
 
@@ -54,6 +63,8 @@ pub struct Spec {
     /// How long the engine took to load when it was built.
     pub measured_load: Duration,
     pub speeds: Speeds,
+    /// Who keeps its sockets while we restart.
+    pub keeper: Keeper,
 }
 
 /// What a worker's life tells the main loop. `Ended` is always the last.
@@ -79,6 +90,8 @@ pub enum Ending {
 pub enum Order {
     /// Exit when nothing runs; after [`DRAIN_GRACE`] it is killed.
     Drain,
+    /// Go on for the next supervisor, without what runs.
+    Leave,
     /// End at once, because of this.
     Kill(&'static str),
 }
@@ -96,8 +109,8 @@ pub struct Death {
 pub enum Cause {
     #[error(transparent)]
     Spawn(#[from] process::SpawnError),
-    #[error("it did not say hello within {} s", HELLO_TIMEOUT.as_secs())]
-    NoHello,
+    #[error("it did not say hello within {} s", within.as_secs())]
+    NoHello { within: Duration },
     #[error("it speaks version {theirs} of the protocol, this program speaks {PROTOCOL_VERSION}")]
     Version { theirs: u32 },
     #[error("it did not load the engine within {} s", after.as_secs())]
@@ -111,8 +124,15 @@ pub enum Cause {
     /// `exits`: it closed its socket after `Drain`, so it is about to exit.
     #[error("it was told to end")]
     Drained { exits: bool },
+    #[error("it was left running for the next supervisor")]
+    Left,
     #[error("{0}")]
     Killed(&'static str),
+    /// It was left by an earlier supervisor, and never got ready for this one.
+    #[error("it could not be taken over")]
+    NotAdopted(#[source] Box<Cause>),
+    #[error(transparent)]
+    Gone(#[from] process::Gone),
 }
 
 impl Cause {
@@ -124,10 +144,17 @@ impl Cause {
 }
 
 impl Death {
+    /// Whether the worker was left by an earlier supervisor and could not be
+    /// taken over. That says nothing about how another one will fare.
+    #[must_use]
+    pub fn is_of_unadopted(&self) -> bool {
+        !self.is_stuck() && matches!(self.cause, Cause::NotAdopted(_) | Cause::Gone(_))
+    }
+
     /// Whether the process could not be ended.
     #[must_use]
     pub fn is_stuck(&self) -> bool {
-        self.exit.as_ref().is_some_and(|exit| exit.status.is_none())
+        self.exit.as_ref().is_some_and(|exit| exit.stuck)
     }
 }
 
@@ -142,9 +169,10 @@ impl fmt::Display for Death {
         }
         match &self.exit {
             Some(Exit { status: Some(status), .. }) => write!(f, " ({status})"),
-            Some(Exit { status: None, .. }) => {
+            Some(Exit { stuck: true, .. }) => {
                 f.write_str(" (it is stuck in the kernel and could not be ended)")
             }
+            Some(_) => f.write_str(" (exit status unknown: an earlier supervisor started it)"),
             None => Ok(()),
         }
     }
@@ -168,6 +196,28 @@ impl Worker {
 #[must_use]
 pub fn launch(spec: Spec, life: LifeId, events: mpsc::Sender<(LifeId, WorkerEvent)>) -> Worker {
     let (sender, orders) = mpsc::channel(4);
-    tokio::spawn(life::live(spec, life, orders, events));
+    tokio::spawn(life::live(None, spec, life, orders, events));
     Worker { orders: sender }
+}
+
+/// Like [`launch`], with a worker that an earlier supervisor left in place of a
+/// new one.
+#[must_use]
+pub fn adopt(
+    left: LeftWorker,
+    spec: Spec,
+    life: LifeId,
+    events: mpsc::Sender<(LifeId, WorkerEvent)>,
+) -> Worker {
+    let (sender, orders) = mpsc::channel(4);
+    tokio::spawn(life::live(Some(left), spec, life, orders, events));
+    Worker { orders: sender }
+}
+
+/// Ends a worker that an earlier supervisor left and nobody needs.
+pub fn discard(left: LeftWorker, keeper: Keeper) {
+    tracing::info!(pid = left.pid, "an engine that was left running is not needed");
+    if let Ok(process) = Process::adopt(left, keeper) {
+        tokio::spawn(process.end(Duration::ZERO));
+    }
 }

@@ -1,9 +1,12 @@
-//! The socket that we serve on: systemd's, if it holds one for us, else our own.
+//! The socket that we serve on: a socket unit's, else the one that an earlier
+//! supervisor left with systemd, else a new one, which is left there in turn.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use nix::sys::socket::{Backlog, listen};
+
+use crate::systemd::keeper::{Inherited, Keeper};
 
 /// Why nothing can be served. Each says what a person can do.
 #[derive(Debug, thiserror::Error)]
@@ -23,21 +26,37 @@ pub enum ListenError {
     Inherited(#[source] io::Error),
 }
 
-/// A listener that does not block: the first socket that systemd passed, else
-/// one bound to `address`.
+/// A listener that does not block.
 ///
 /// # Errors
 /// See [`ListenError`].
-pub fn open(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    if let Some(inherited) = inherited().map_err(ListenError::Inherited)? {
-        return Ok(inherited);
+pub fn open(
+    address: SocketAddr,
+    inherited: &mut Inherited,
+    keeper: Keeper,
+) -> Result<TcpListener, ListenError> {
+    if let Some(activated) = inherited.activated.take() {
+        activated.set_nonblocking(true).map_err(ListenError::Inherited)?;
+        return Ok(activated);
     }
-    bind(address).map_err(|source| explain(address, source))
+    if let Some(left) = inherited.listener.take() {
+        if serves(&left, address) {
+            left.set_nonblocking(true).map_err(ListenError::Inherited)?;
+            return Ok(left);
+        }
+        tracing::info!(%address, "serving on another address than before");
+        keeper.forget_listener();
+    }
+    let listener = bind(address).map_err(|source| explain(address, source))?;
+    keeper.keep_listener(&listener);
+    Ok(listener)
 }
 
-fn inherited() -> io::Result<Option<TcpListener>> {
-    let listener = listenfd::ListenFd::from_env().take_tcp_listener(0)?;
-    listener.map(|listener| listener.set_nonblocking(true).map(|()| listener)).transpose()
+/// Whether a socket is what `address` asks for. Port 0 asks for any.
+fn serves(listener: &TcpListener, address: SocketAddr) -> bool {
+    listener.local_addr().is_ok_and(|own| {
+        own.ip() == address.ip() && (own.port() == address.port() || address.port() == 0)
+    })
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -64,8 +83,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_socket_that_was_left_is_used_again_unless_another_address_is_wanted() {
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let left = TcpListener::bind(any).unwrap();
+        let address = left.local_addr().unwrap();
+        let mut inherited = Inherited { listener: Some(left), ..Inherited::default() };
+        let again = open(address, &mut inherited, Keeper::none()).unwrap();
+        assert_eq!(again.local_addr().unwrap(), address);
+        let mut inherited = Inherited { listener: Some(again), ..Inherited::default() };
+        let other = open("127.0.0.2:0".parse().unwrap(), &mut inherited, Keeper::none()).unwrap();
+        assert_eq!(other.local_addr().unwrap().ip().to_string(), "127.0.0.2");
+    }
+
+    #[test]
     fn an_address_of_another_machine_is_named() {
-        let error = open("192.0.2.1:0".parse().unwrap()).unwrap_err();
+        let address = "192.0.2.1:0".parse().unwrap();
+        let error = open(address, &mut Inherited::default(), Keeper::none()).unwrap_err();
         assert_eq!(
             error.to_string(),
             "192.0.2.1 is no address of this machine; choose another with --listen"

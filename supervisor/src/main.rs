@@ -1,13 +1,14 @@
 //! `stoker`: runs an engine under watchdog control and serves it.
 //!
-//! Arguments → configuration → journal → listener → supervisor and HTTP →
-//! signals → drain → exit.
+//! Arguments → configuration → journal → what an earlier one left → listener →
+//! supervisor and HTTP → signals → drain → exit.
 
 #![forbid(unsafe_code)]
 
 use std::io::{self, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,10 +17,11 @@ use clap::{Args, Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use supervisor::config::{self, Flags, Settings};
 use supervisor::console::{self, Format};
-use supervisor::supervisor::{Handle, Haste};
+use supervisor::ending::Ending;
+use supervisor::listener::ListenError;
+use supervisor::systemd::keeper::{self, Inherited, Keeper};
 use supervisor::{api, journal, listener, systemd};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 /// How long the last bytes of answers may take to leave after the engine ended.
 const LAST_BYTES: Duration = Duration::from_secs(5);
@@ -93,35 +95,52 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
     journal::start()?;
     raise_file_limit();
     make_state_dir(settings.state_dir.path())?;
-    let listener = listener::open(settings.server.listen)?;
+    let keeper = Keeper::of_this_process();
+    let mut inherited = keeper::inherit(keeper).map_err(ListenError::Inherited)?;
+    let listener = listener::open(settings.server.listen, &mut inherited, keeper)?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the runtime")?
-        .block_on(run(settings, listener))
+        .block_on(run(settings, listener, inherited, keeper))
 }
 
-async fn run(settings: Settings, listener: TcpListener) -> anyhow::Result<()> {
+async fn run(
+    settings: Settings,
+    listener: TcpListener,
+    inherited: Inherited,
+    keeper: Keeper,
+) -> anyhow::Result<()> {
     let address = listener.local_addr().context("ask for our own address")?;
     let listener = tokio::net::TcpListener::from_std(listener).context("watch the listener")?;
     let (supervisor, handle, threads) =
-        supervisor::supervisor::start(settings.clone()).context("start the threads")?;
+        supervisor::supervisor::start(settings.clone(), inherited.workers, keeper)
+            .context("start the threads")?;
     tokio::spawn(systemd::follow(handle.clone(), threads.telemetry.clone(), threads.store.clone()));
-    let interrupted = tokio::spawn(heed_signals(handle.clone())?);
-    let (engine_ended, shutdown) = oneshot::channel::<()>();
-    let shutdown = async { drop(shutdown.await) };
+    let ending = Ending::new(handle.clone(), keeper, settings.server.drain_timeout);
     let answers = (!settings.store.answers_kept.is_zero()).then(|| threads.store.clone());
-    let http = api::serve(listener, handle, answers, bounds(settings.server), shutdown);
-    let mut http = tokio::spawn(http);
+    let http = api::serve(listener, handle, answers, bounds(settings.server), ending.closed());
+    let mut http = tokio::spawn(ending.until_served(http));
+    let interrupted = tokio::spawn(ending.heed_signals().context("listen for signals")?);
     systemd::ready();
     tracing::info!(%address, state_dir = %settings.state_dir.path().display(), "serving");
 
+    let mut supervisor = pin!(supervisor.run());
     tokio::select! {
-        () = supervisor.run() => {}
-        ended = &mut http => bail!("the HTTP side ended by itself: {ended:?}"),
+        () = &mut supervisor => {
+            ending.close();
+            match timeout(LAST_BYTES, &mut http).await {
+                Ok(ended) => ended.context("end the HTTP side")?,
+                Err(_) => tracing::warn!("clients that read too slowly were cut off"),
+            }
+        }
+        ended = &mut http => {
+            if !ending.is_closed() {
+                bail!("the HTTP side ended by itself: {ended:?}");
+            }
+            supervisor.await;
+        }
     }
-    drop(engine_ended);
-    http.await.context("end the HTTP side")?;
     threads.store_thread.close();
     if interrupted.is_finished() {
         bail!("ended at once by a second signal");
@@ -130,8 +149,8 @@ async fn run(settings: Settings, listener: TcpListener) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The bounds of the HTTP side, which ends after the engine: what it still has
-/// to send is short.
+/// The bounds of the HTTP side. It ends after the engine, and then within
+/// [`LAST_BYTES`].
 fn bounds(server: config::Server) -> api::Settings {
     api::Settings {
         max_connections: server.max_connections,
@@ -141,27 +160,10 @@ fn bounds(server: config::Server) -> api::Settings {
         body_timeout: server.body_timeout,
         idle_timeout: server.idle_timeout,
         stall_timeout: server.stall_timeout,
-        drain_timeout: LAST_BYTES,
+        drain_timeout: server.drain_timeout + LAST_BYTES,
         hosts: server.hosts,
         origins: server.origins,
     }
-}
-
-/// The first signal drains, the second ends at once. The future resolves after
-/// the second.
-fn heed_signals(handle: Handle) -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    Ok(async move {
-        for haste in [Haste::Drain, Haste::Now] {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            systemd::stopping();
-            handle.shut_down(haste).await;
-        }
-    })
 }
 
 /// Each connection and each worker takes descriptors, and the usual soft limit

@@ -12,6 +12,7 @@
 //! something sends an input and gets a snapshot. A turn never waits. Tokens
 //! do not pass here.
 
+mod adoption;
 mod ending;
 mod engine;
 mod handle;
@@ -41,6 +42,7 @@ use crate::engines::{LifeId, WorkerEvent};
 use crate::request::{Answer, Refusal, Request};
 use crate::snapshot::Snapshot;
 use crate::store::{Report, RequestRow};
+use crate::systemd::keeper::{Keeper, LeftWorker};
 use crate::telemetry::{Reading, Telemetry};
 use handle::Access;
 use ledger::Ledger;
@@ -85,6 +87,10 @@ pub struct Supervisor {
     located: Option<Located>,
     /// Names of the chosen engine while another one is served in its place.
     stands_in_for: Vec<String>,
+    /// Who keeps the worker's sockets while we restart.
+    keeper: Keeper,
+    /// Workers that an earlier supervisor left and that were not looked at yet.
+    left: Vec<LeftWorker>,
     /// Workers started so far.
     lives: u64,
     deaths: Deaths,

@@ -4,6 +4,10 @@
 //! main loop, the telemetry thread and the store's thread. Each is pinged when
 //! a sign was given, and must have answered by the next. Without systemd there
 //! is nobody to tell, and nothing here runs.
+//!
+//! What systemd keeps for us while we restart is in [`keeper`].
+
+pub mod keeper;
 
 use std::time::Duration;
 

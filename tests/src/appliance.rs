@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -16,6 +17,7 @@ use tempfile::TempDir;
 use crate::answer::Answer;
 use crate::client::{Client, Reply};
 use crate::engine::Engine;
+use crate::notify::Listener;
 use crate::patience::until;
 use crate::process;
 
@@ -27,6 +29,8 @@ pub struct Setup {
     variables: Vec<(String, String)>,
     /// Put before the program: a command that runs it.
     through: Vec<String>,
+    /// Descriptors that it is passed, as systemd does.
+    passed: Vec<(String, OwnedFd)>,
 }
 
 /// A running server.
@@ -59,7 +63,8 @@ impl Setup {
         let place = tempfile::tempdir().expect("there is a place for temporary files");
         let state_dir = place.path().join("state");
         engine.install(&state_dir);
-        Self { place, state_dir, variables: Vec::new(), through: Vec::new() }.config("")
+        let (variables, through, passed) = (Vec::new(), Vec::new(), Vec::new());
+        Self { place, state_dir, variables, through, passed }.config("")
     }
 
     /// The same with this configuration file.
@@ -89,6 +94,23 @@ impl Setup {
     #[must_use]
     pub fn through(self, command: &[&str]) -> Self {
         Self { through: command.iter().map(|&word| word.to_owned()).collect(), ..self }
+    }
+
+    /// The same, passed these descriptors by their names; three at most.
+    #[must_use]
+    pub fn passed(self, passed: Vec<(String, OwnedFd)>) -> Self {
+        Self { passed, ..self }
+    }
+
+    /// The same with this systemd beside it, which keeps descriptors.
+    ///
+    /// # Panics
+    /// There is no place for temporary files whose name is text.
+    #[must_use]
+    pub fn under(self, systemd: &Listener) -> Self {
+        let path = systemd.path();
+        let path = path.to_str().expect("temporary files have plain names");
+        self.variable("NOTIFY_SOCKET", path).variable("FDSTORE", "8")
     }
 
     /// The state directory.
@@ -156,18 +178,42 @@ impl Setup {
             }
         };
         let log = File::options().create(true).append(true).open(self.log_path());
+        let log = log.expect("a fresh directory takes a file");
+        if !self.passed.is_empty() {
+            command = self.passing(&command);
+        }
         command
             .args(["serve", "--listen", listen, "--config"])
             .arg(self.config_path())
             .arg("--state-dir")
             .arg(&self.state_dir)
             .env_remove("NOTIFY_SOCKET")
-            .envs(self.variables.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log.expect("a fresh directory takes a file"))
-            .spawn()
-            .expect("the server's program can be started")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)));
+        if self.passed.is_empty() {
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        }
+        command.spawn().expect("the server's program can be started")
+    }
+
+    /// `command` with the descriptors in the places where systemd puts them. They
+    /// come to a shell as its standard ones, because those are inherited by this
+    /// child alone.
+    fn passing(&self, command: &Command) -> Command {
+        const SHELL: &str = r#"exec 3<&0 4<&1 5<&2 </dev/null >/dev/null 2>>"$0"
+            export LISTEN_PID=$$; exec "$@""#;
+        let mut shell = Command::new("sh");
+        shell.args(["-c", SHELL]).arg(self.log_path());
+        shell.arg(command.get_program()).args(command.get_args());
+        let names: Vec<_> = self.passed.iter().map(|(name, _)| name.as_str()).collect();
+        shell.env("LISTEN_FDNAMES", names.join(":")).env("LISTEN_FDS", names.len().to_string());
+        let mut descriptors = self.passed.iter().map(|(_, descriptor)| {
+            Stdio::from(descriptor.try_clone().expect("there are descriptors left"))
+        });
+        shell.stdin(descriptors.next().unwrap_or_else(Stdio::null));
+        shell.stdout(descriptors.next().unwrap_or_else(Stdio::null));
+        shell.stderr(descriptors.next().unwrap_or_else(Stdio::null));
+        assert!(descriptors.next().is_none(), "a shell has three standard descriptors");
+        shell
     }
 
     fn log_path(&self) -> PathBuf {
@@ -279,7 +325,17 @@ impl Appliance {
 
     /// What it was started with, once it has ended.
     #[must_use]
-    pub fn ended(mut self) -> Setup {
+    pub fn ended(self) -> Setup {
+        self.again_passed(Vec::new())
+    }
+
+    /// What another server on the same state directory is started with, after
+    /// this one ended: these descriptors too.
+    ///
+    /// # Panics
+    /// There is no place for temporary files.
+    #[must_use]
+    pub fn again_passed(mut self, passed: Vec<(String, OwnedFd)>) -> Setup {
         let _ = self.wait_for_exit();
         let place = tempfile::tempdir().expect("there is a place for temporary files");
         let place = std::mem::replace(&mut self.setup.place, place);
@@ -288,6 +344,7 @@ impl Appliance {
             variables: self.setup.variables.clone(),
             through: self.setup.through.clone(),
             place,
+            passed,
         };
         // The old log would say the old address.
         fs::rename(setup.log_path(), setup.place.path().join("log.before"))

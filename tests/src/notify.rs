@@ -1,10 +1,15 @@
-//! The part of systemd that listens to a service.
+//! The part of systemd that listens to a service and keeps descriptors for it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use rustix::cmsg_space;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tempfile::TempDir;
 
 use crate::patience::LIMIT;
@@ -15,6 +20,7 @@ pub struct Listener {
     socket: UnixDatagram,
     place: TempDir,
     heard: VecDeque<String>,
+    kept: BTreeMap<String, OwnedFd>,
 }
 
 impl Listener {
@@ -25,7 +31,7 @@ impl Listener {
         let place = tempfile::tempdir().expect("there is a place for temporary files");
         let socket = UnixDatagram::bind(place.path().join("notify"));
         let socket = socket.expect("a fresh directory takes a socket");
-        Self { socket, place, heard: VecDeque::new() }
+        Self { socket, place, heard: VecDeque::new(), kept: BTreeMap::new() }
     }
 
     #[must_use]
@@ -59,14 +65,53 @@ impl Listener {
         self.heard.clear();
     }
 
+    /// What the service gave us to keep, by name. They are copies: ours stay.
+    ///
+    /// # Panics
+    /// There are no more descriptors.
+    pub fn kept(&mut self) -> Vec<(String, OwnedFd)> {
+        while self.receive(Duration::from_millis(1)).is_some() {}
+        let copy = |(name, descriptor): (&String, &OwnedFd)| {
+            (name.clone(), descriptor.try_clone().expect("there are descriptors left"))
+        };
+        self.kept.iter().map(copy).collect()
+    }
+
+    /// Drops what we keep, as systemd does when a service is stopped.
+    pub fn drop_kept(&mut self) {
+        while self.receive(Duration::from_millis(1)).is_some() {}
+        self.kept.clear();
+    }
+
     fn receive(&mut self, limit: Duration) -> Option<()> {
         let mut message = [0; 4096];
+        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(4))];
+        let mut rights = RecvAncillaryBuffer::new(&mut space);
         // A timeout of zero would mean none.
         let limit = limit.max(Duration::from_millis(1));
         self.socket.set_read_timeout(Some(limit)).expect("a socket has a timeout");
-        let length = self.socket.recv(&mut message).ok()?;
-        let text = String::from_utf8_lossy(&message[..length]);
-        self.heard.extend(text.lines().map(str::to_owned));
+        let bytes = &mut [IoSliceMut::new(&mut message)];
+        let received = recvmsg(&self.socket, bytes, &mut rights, RecvFlags::CMSG_CLOEXEC).ok()?;
+        let descriptors = rights.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+            _ => None,
+        });
+        let descriptors: Vec<_> = descriptors.flatten().collect();
+        let text = String::from_utf8_lossy(&message[..received.bytes]);
+        let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        self.keep(&lines, descriptors);
+        self.heard.extend(lines);
         Some(())
+    }
+
+    fn keep(&mut self, lines: &[String], descriptors: Vec<OwnedFd>) {
+        let says = |what: &str| lines.iter().any(|line| line == what);
+        let name = lines.iter().find_map(|line| line.strip_prefix("FDNAME="));
+        let name = name.unwrap_or("stored").to_owned();
+        if says("FDSTOREREMOVE=1") {
+            self.kept.remove(&name);
+        } else if says("FDSTORE=1") {
+            self.kept.extend(descriptors.into_iter().map(|descriptor| (name.clone(), descriptor)));
+        }
     }
 }

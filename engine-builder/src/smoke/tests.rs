@@ -136,7 +136,9 @@ fn a_window_smaller_than_planned_is_an_error() {
 #[test]
 fn a_worker_of_another_version_is_not_spoken_to() {
     let other = FromWorker::Hello { protocol: PROTOCOL_VERSION + 1, pid: 1 };
-    assert_eq!(wrong(0, other), "the worker speaks protocol 2, this program 1");
+    let (theirs, ours) = (PROTOCOL_VERSION + 1, PROTOCOL_VERSION);
+    let said = format!("the worker speaks protocol {theirs}, this program {ours}");
+    assert_eq!(wrong(0, other), said);
 }
 
 #[test]

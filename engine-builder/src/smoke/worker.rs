@@ -1,4 +1,4 @@
-//! One worker process on a socket: started, spoken with, and surely ended.
+//! One worker process: started, spoken with on one connection, and surely ended.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine_api::frame::{self, Decoder};
+use engine_api::handover;
 use engine_api::protocol::{FromWorker, Heartbeat, ToWorker};
 
 use super::fault::{LastWords, SmokeError};
@@ -39,10 +40,12 @@ pub(super) trait Peer {
     fn last_words(&self) -> LastWords;
 }
 
-/// A worker and the near end of its socket. Killed when dropped.
+/// A worker and the near ends of its sockets. Killed when dropped.
 #[derive(Debug)]
 pub(super) struct Worker {
     process: Group,
+    /// The worker ends when this is closed.
+    control: Option<OwnedFd>,
     socket: UnixStream,
     decoder: Decoder,
     interrupt: Interrupt,
@@ -61,11 +64,14 @@ struct Progress {
 }
 
 impl Worker {
-    /// Starts `command` with one end of a socket pair as its standard input.
+    /// Starts `command` with a control socket as its standard input.
     pub(super) fn start(mut command: Command, interrupt: Interrupt) -> Result<Self, SmokeError> {
-        let (near, far) = UnixStream::pair()?;
-        near.set_read_timeout(Some(POLL))?;
-        command.stdin(OwnedFd::from(far)).stdout(Stdio::null()).stderr(Stdio::piped());
+        let (control, far) = handover::control_pair()?;
+        // Offered before there is anybody to take it: whoever dies early has died
+        // with its connection.
+        let socket = handover::offer(&control)?;
+        socket.set_read_timeout(Some(POLL))?;
+        command.stdin(far).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = Group::spawn(&mut command)?;
         // The far end must live in the worker alone, or its death is not seen.
         drop(command);
@@ -73,13 +79,13 @@ impl Worker {
         let stderr = process.leader().stderr.take();
         let listener = stderr.map(|stderr| listen(stderr, Arc::clone(&lines))).transpose()?;
         let (decoder, progress) = (Decoder::default(), Progress::default());
-        Ok(Self { process, socket: near, decoder, interrupt, lines, listener, progress })
+        let control = Some(control);
+        Ok(Self { process, control, socket, decoder, interrupt, lines, listener, progress })
     }
 
-    /// Lets the worker end by itself, as the end of its socket asks it to.
+    /// Lets the worker end by itself, as the end of its control socket asks it to.
     pub(super) fn finish(mut self) {
-        // A socket that is closed already is what is wanted.
-        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+        drop(self.control.take());
         self.wait();
     }
 
@@ -200,7 +206,7 @@ fn is_patience(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
-    /// A worker that is a shell script; its socket is file descriptor 0.
+    /// A worker that is a shell script; its control socket is file descriptor 0.
     fn script(script: &str) -> Worker {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
@@ -226,7 +232,12 @@ mod tests {
 
     #[test]
     fn a_worker_that_babbles_is_not_understood() {
-        let mut worker = script(r"printf '\377\377\377\377' >&0; exec sleep 600");
+        let babble = "import socket, time
+control = socket.socket(fileno=0)
+_, (connection,), _, _ = socket.recv_fds(control, 1, 1)
+socket.socket(fileno=connection).send(b'\\xff' * 4)
+time.sleep(600)";
+        let mut worker = script(&format!("exec python3 -c \"{babble}\""));
         let error = worker.receive("loading", FAREWELL).unwrap_err();
         assert!(matches!(error, SmokeError::Garbage(_)), "{error}");
     }

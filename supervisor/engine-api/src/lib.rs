@@ -3,11 +3,13 @@
 //! - [`manifest`]: what an engine directory holds and what it is bound to, at rest.
 //! - [`protocol`]: the messages between a supervisor and one worker.
 //! - [`frame`]: how those messages stand on a byte stream, bounded.
+//! - [`handover`]: how a worker is given that stream, and given another.
 //!
-//! This package opens no socket and starts no process.
+//! This package listens to nobody and starts no process.
 
 #![forbid(unsafe_code)]
 
 pub mod frame;
+pub mod handover;
 pub mod manifest;
 pub mod protocol;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! worker                          supervisor
+//!   ◄────────────── a connection ────      (see `handover`)
 //!   ── Hello{version} ───────────────►
 //!   ◄────────────────── Load{engine} ──
 //!   ── Loading{fraction} … ──────────►     (any number)
@@ -14,8 +15,11 @@
 //!                                          every [`IDLE_HEARTBEAT_PERIOD`] without
 //! ```
 //!
-//! The worker ends at end of file on its socket. Every request that was
-//! started gets exactly one `Done` or `Failed`, also after `Cancel`.
+//! All this is said on one connection. When it ends, its requests are forgotten,
+//! and the worker waits for the next one, on which it begins with `Hello` again
+//! and answers `Load` at once if that engine is loaded already. Every request
+//! that was started gets exactly one `Done` or `Failed` on its connection, also
+//! after `Cancel`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 /// Version of everything in this module. A worker that says another number is
 /// not spoken to.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// How often a worker that has requests says how far it has come.
 pub const HEARTBEAT_PERIOD: Duration = Duration::from_millis(250);
@@ -56,7 +60,8 @@ impl std::fmt::Display for RequestId {
 /// What a supervisor says to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ToWorker {
-    /// Load this engine. Sent once, after `Hello`.
+    /// Load this engine. Sent once on a connection, after `Hello`. A worker that
+    /// has another one, or the same with other threads, answers `LoadFailed`.
     Load(Load),
     /// Turn a prompt into token ids. Answered out of turn, also during a step.
     Prepare { id: RequestId, prompt: Prompt },
@@ -73,7 +78,8 @@ pub enum ToWorker {
 /// What a worker says to its supervisor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromWorker {
-    /// The first frame.
+    /// The first frame of a connection. It stands the same in every version, so
+    /// that each can say that it does not understand the other.
     Hello { protocol: u32, pid: u32 },
     /// Share of the load that is done, 0 to 1.
     Loading { fraction: f32 },

@@ -120,6 +120,16 @@ impl Batch {
         }
     }
 
+    /// Forgets every request without a word; what was computed for them stays
+    /// as prefixes.
+    pub fn abandon(&mut self) {
+        self.waiting.clear();
+        while !self.running.is_empty() {
+            let _ = self.leave(0);
+        }
+        self.out.clear();
+    }
+
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
     }

@@ -1,29 +1,39 @@
 //! `engine-worker`: serves the engine that its supervisor names, over the
-//! socket on stdin.
+//! connections that come in on the control socket on stdin.
 //!
 //! It is started by `stoker` or `engine-builder`, never by hand, and ends at
-//! end of file on its socket.
+//! end of file on its control socket.
 
 #![forbid(unsafe_code)]
 
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::Context;
-use engine_api::protocol::{FromWorker, PROTOCOL_VERSION, PromptProblem, ToWorker};
+use engine_api::protocol::{FromWorker, PromptProblem, ToWorker};
 
-use engine_worker::link::{self, EXIT_PROTOCOL, Outbox};
-use engine_worker::session::{self, Inbox};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::getpid;
+
+use engine_worker::link::{self, Heard, Line};
+use engine_worker::session::{self, Engine, Inbox};
 use engine_worker::{diagnostics, openmp};
 
-/// Messages from the supervisor that may wait for the end of a step. It sends
-/// two for a request at most, and has a bounded number of requests in flight.
+/// What may wait for the end of a step. The supervisor sends two messages for a
+/// request at most, and has a bounded number of requests in flight.
 const COMMANDS: usize = 4096;
 
 /// Prompts that may wait to be prepared.
 const PROMPTS: usize = 1024;
+
+/// How long cleaning up may take at the end.
+const LAST_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Exit status after frames that are none, or more than was agreed.
+const EXIT_PROTOCOL: i32 = 2;
 
 fn main() -> ExitCode {
     diagnostics::install();
@@ -38,43 +48,60 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<()> {
     openmp::settle_environment().context("set up the compute threads")?;
-    let stream = socket_on_stdin()?;
-    let outbox = Outbox::new(stream.try_clone().context("share the socket on stdin")?);
-    let pid = std::process::id();
-    outbox.send(&[FromWorker::Hello { protocol: PROTOCOL_VERSION, pid }]);
-
-    let inbox = spawn_reader(stream, outbox.clone());
-    session::run(inbox, &outbox)
-}
-
-/// Stdin, which must be one end of a socketpair.
-fn socket_on_stdin() -> anyhow::Result<UnixStream> {
-    let stdin = std::io::stdin().as_fd().try_clone_to_owned().context("take stdin")?;
-    let stream = UnixStream::from(stdin);
-    stream.peer_addr().context("stdin is not a socket; engine-worker is started by stoker")?;
-    Ok(stream)
+    let line = Line::default();
+    let inbox = spawn_listener(line.clone())?;
+    session::run(inbox, &line)
 }
 
 /// Sorts what the supervisor says: prompts to prepare go their own way, so
 /// that they never wait for a step.
-fn spawn_reader(stream: UnixStream, outbox: Outbox) -> Inbox {
+fn spawn_listener(line: Line) -> anyhow::Result<Inbox> {
+    let control = std::io::stdin().as_fd().try_clone_to_owned().context("take stdin")?;
     let (commands, command_inbox) = sync_channel(COMMANDS);
     let (prompts, prompt_inbox) = sync_channel(PROMPTS);
+    let engine = Arc::<OnceLock<Engine>>::default();
+    let loaded = Arc::clone(&engine);
     std::thread::spawn(move || {
-        link::read_until_gone(stream, |message| match message {
-            ToWorker::Prepare { id, prompt } => {
-                if prompts.try_send((id, prompt)).is_err() {
+        let ended = link::listen(&control, &line, |heard| match heard {
+            Heard::Said(outbox, ToWorker::Prepare { id, prompt }) => {
+                if prompts.try_send((outbox.clone(), id, prompt)).is_err() {
                     let problem = PromptProblem::Template("too many prompts at once".into());
                     outbox.send(&[FromWorker::Unprepared { id, problem }]);
                 }
             }
-            command => {
-                if commands.try_send(command).is_err() {
+            heard => {
+                let heard = match (heard, loaded.get()) {
+                    (Heard::Said(outbox, ToWorker::Load(load)), Some(engine)) => {
+                        let next = engine.answer(&outbox, &load);
+                        Heard::Said(outbox, next)
+                    }
+                    (heard, _) => heard,
+                };
+                if commands.try_send(heard).is_err() {
                     tracing::error!("the supervisor sent more than was agreed");
-                    std::process::exit(EXIT_PROTOCOL);
+                    leave(EXIT_PROTOCOL);
                 }
+            }
+        });
+        // No supervisor will come any more, so nobody waits for what is computed.
+        leave(match ended {
+            Ok(()) => 0,
+            Err(error) => {
+                tracing::error!("{error:#}");
+                EXIT_PROTOCOL
             }
         })
     });
-    Inbox { commands: command_inbox, prompts: prompt_inbox }
+    Ok(Inbox { commands: command_inbox, prompts: prompt_inbox, engine })
+}
+
+/// Ends the process. A device that hangs can hang the runtime's own cleaning up,
+/// and nobody may be left to end us.
+fn leave(status: i32) -> ! {
+    std::thread::spawn(|| {
+        std::thread::sleep(LAST_PATIENCE);
+        // The only error is that the process has ended.
+        let _ = kill(getpid(), Signal::SIGKILL);
+    });
+    std::process::exit(status)
 }

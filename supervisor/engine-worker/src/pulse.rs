@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use engine_api::protocol::{FromWorker, HEARTBEAT_PERIOD, Heartbeat, IDLE_HEARTBEAT_PERIOD};
 
-use crate::link::Outbox;
+use crate::link::Line;
 
 /// Where the batch leaves its counters for the heartbeat thread.
 #[derive(Debug, Clone)]
@@ -31,14 +31,14 @@ struct Beat {
 impl Pulse {
     /// Starts the thread. Until the first [`Pulse::set`], a load counts as work.
     #[must_use]
-    pub fn start(outbox: Outbox) -> Self {
+    pub fn start(line: Line) -> Self {
         let beat = Mutex::new(Beat { progress: Heartbeat::default(), idle: false, turns: 0 });
         let pulse = Self(Arc::new(Shared { beat, turned: Condvar::new() }));
         let beating = pulse.clone();
         std::thread::spawn(move || {
             loop {
                 let (progress, turns) = beating.take();
-                outbox.send(&[FromWorker::Heartbeat(Box::new(progress))]);
+                line.send(&[FromWorker::Heartbeat(Box::new(progress))]);
                 beating.wait(turns);
             }
         });

@@ -1,12 +1,13 @@
-//! One worker's life: load, say ready, then steps until the supervisor is gone
-//! or has drained it.
+//! One worker's life: load, say ready, then steps until it is drained. When a
+//! supervisor goes, its requests go with it and the engine stays; the next
+//! supervisor finds it loaded.
 //!
-//! Threads: this one computes; one reads frames; one prepares prompts; one
-//! sends heartbeats, so that a step that never ends is told apart from a
-//! process that died.
+//! Threads: this one computes; one listens; one prepares prompts; one sends
+//! heartbeats, so that a step that never ends is told apart from a process that
+//! died.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -17,15 +18,18 @@ use jetpack::{Root, cpu};
 use crate::backend::{self, Loaded, Wishes};
 use crate::batch::Batch;
 use crate::cores::{Cores, Usage};
-use crate::link::Outbox;
+use crate::link::{Heard, Line, Outbox};
 use crate::prompt::Preparer;
 use crate::pulse::Pulse;
 
-/// What the thread that reads frames hands on.
+/// What the thread that listens hands on.
 #[derive(Debug)]
 pub struct Inbox {
-    pub commands: Receiver<ToWorker>,
-    pub prompts: Receiver<(RequestId, Prompt)>,
+    pub commands: Receiver<Heard>,
+    pub prompts: Receiver<(Outbox, RequestId, Prompt)>,
+    /// Filled when there is one, so that who comes later is answered at once and
+    /// not after a step.
+    pub engine: Arc<OnceLock<Engine>>,
 }
 
 /// How often to look at what other processes use, while computing.
@@ -35,14 +39,15 @@ const LOOK_AT_CORES: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// The engine cannot be loaded; the supervisor has been told.
-pub fn run(inbox: Inbox, outbox: &Outbox) -> anyhow::Result<()> {
-    let Inbox { commands, prompts } = inbox;
-    let ToWorker::Load(load) = commands.recv().context("wait for the engine to load")? else {
-        anyhow::bail!("the first message was not a load");
-    };
-    let pulse = Pulse::start(outbox.clone());
+pub fn run(inbox: Inbox, line: &Line) -> anyhow::Result<()> {
+    let Inbox { commands, prompts, engine } = inbox;
+    let (outbox, load) = first_load(&commands)?;
+    let pulse = Pulse::start(line.clone());
     let started = Instant::now();
-    match load_engine(&load, outbox) {
+    line.loading(0.0);
+    let loaded = load_engine(&load, line);
+    line.loaded();
+    match loaded {
         Ok((manifest, (backend, vocabulary))) => {
             let description = backend.description();
             let context = manifest.serving.context.min(description.context);
@@ -62,29 +67,41 @@ pub fn run(inbox: Inbox, outbox: &Outbox) -> anyhow::Result<()> {
             };
             let sequences = manifest.serving.max_sequences;
             let batch = Batch::new(backend, vocabulary, sequences, context, load.limits);
-            spawn_preparer(preparer, prompts, outbox.clone());
-            outbox.send(&[FromWorker::Ready(Box::new(ready))]);
-            Session::new(batch, pulse, outbox.clone()).serve(&commands);
+            spawn_preparer(preparer, prompts);
+            outbox.send(&[FromWorker::Ready(Box::new(ready.clone()))]);
+            let engine = engine.get_or_init(|| Engine { load, manifest, ready });
+            Session::new(engine, batch, pulse, outbox).serve(&commands);
             Ok(())
         }
         Err(error) => {
-            outbox.send(&[FromWorker::LoadFailed { reason: format!("{error:#}") }]);
+            line.send(&[FromWorker::LoadFailed { reason: format!("{error:#}") }]);
             Err(error)
         }
     }
 }
 
-fn load_engine(load: &Load, outbox: &Outbox) -> anyhow::Result<(Manifest, Loaded)> {
+/// What to load, and who said so. A supervisor may have gone before it did.
+fn first_load(commands: &Receiver<Heard>) -> anyhow::Result<(Outbox, Load)> {
+    loop {
+        match commands.recv().context("wait for the engine to load")? {
+            Heard::Connected(_) | Heard::Disconnected => {}
+            Heard::Said(outbox, ToWorker::Load(load)) => return Ok((outbox, load)),
+            Heard::Said(..) => anyhow::bail!("the first message was not a load"),
+        }
+    }
+}
+
+fn load_engine(load: &Load, line: &Line) -> anyhow::Result<(Manifest, Loaded)> {
     let dir = &load.engine_dir;
     let manifest = Manifest::read(dir).context("read the engine's manifest")?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = load.threads.unwrap_or(u16::MAX).min(u16::try_from(cores).unwrap_or(u16::MAX));
-    let told = outbox.clone();
+    let line = line.clone();
     let mut last = 0.0;
     let progress = move |fraction: f32| {
         if fraction >= last + 0.05 {
             last = fraction;
-            told.send(&[FromWorker::Loading { fraction }]);
+            line.loading(fraction);
         }
     };
     let wishes = Wishes { threads: threads.max(1), reproducible: load.reproducible };
@@ -93,8 +110,39 @@ fn load_engine(load: &Load, outbox: &Outbox) -> anyhow::Result<(Manifest, Loaded
     Ok((manifest, loaded))
 }
 
+/// What is loaded, and by what words.
+#[derive(Debug)]
+pub struct Engine {
+    load: Load,
+    manifest: Manifest,
+    ready: Ready,
+}
+
+impl Engine {
+    /// Tells a supervisor that took this worker over whether it has the engine
+    /// that is wanted; what to do then is returned.
+    pub fn answer(&self, outbox: &Outbox, load: &Load) -> ToWorker {
+        if self.is(load) {
+            outbox.send(&[FromWorker::Ready(Box::new(self.ready.clone()))]);
+            ToWorker::Limits(load.limits)
+        } else {
+            let reason = format!("another engine is loaded, {:?}", self.manifest.id);
+            outbox.send(&[FromWorker::LoadFailed { reason }]);
+            ToWorker::Drain
+        }
+    }
+
+    /// Whether loading `load` now would end in the same engine. Limits are not
+    /// part of it, they change at any time.
+    fn is(&self, load: &Load) -> bool {
+        let same = Load { limits: self.load.limits, ..load.clone() } == self.load;
+        same && Manifest::read(&load.engine_dir).is_ok_and(|manifest| manifest == self.manifest)
+    }
+}
+
 /// A loaded engine at work.
-struct Session {
+struct Session<'a> {
+    engine: &'a Engine,
     batch: Batch,
     outbox: Outbox,
     pulse: Pulse,
@@ -104,9 +152,10 @@ struct Session {
     draining: bool,
 }
 
-impl Session {
-    fn new(batch: Batch, pulse: Pulse, outbox: Outbox) -> Self {
+impl<'a> Session<'a> {
+    fn new(engine: &'a Engine, batch: Batch, pulse: Pulse, outbox: Outbox) -> Self {
         Self {
+            engine,
             batch,
             outbox,
             pulse,
@@ -117,22 +166,22 @@ impl Session {
         }
     }
 
-    /// Steps until drained. The process ends elsewhere if the supervisor goes.
-    fn serve(mut self, commands: &Receiver<ToWorker>) {
+    /// Steps until drained. The process ends elsewhere if no supervisor can come.
+    fn serve(mut self, commands: &Receiver<Heard>) {
         while !(self.draining && self.batch.is_idle()) {
             if self.batch.is_idle() {
                 self.publish();
                 self.cores.rest();
                 self.looked = None;
                 match commands.recv() {
-                    Ok(command) => self.obey(command),
+                    Ok(heard) => self.heed(heard),
                     Err(_) => return,
                 }
                 // So that work of a single step shows as work.
                 self.publish();
             }
-            while let Ok(command) = commands.try_recv() {
-                self.obey(command);
+            while let Ok(heard) = commands.try_recv() {
+                self.heed(heard);
             }
             let step = Instant::now();
             self.look_at_cores(step);
@@ -143,15 +192,27 @@ impl Session {
         }
     }
 
+    fn heed(&mut self, heard: Heard) {
+        match heard {
+            Heard::Said(_, command) => self.obey(command),
+            // Nobody waits for the answers of an earlier connection.
+            Heard::Disconnected => self.batch.abandon(),
+            Heard::Connected(outbox) => {
+                self.batch.abandon();
+                self.outbox = outbox;
+            }
+        }
+    }
+
     fn obey(&mut self, command: ToWorker) {
         match command {
+            // It was sent while this engine was loading.
+            ToWorker::Load(load) => self.obey(self.engine.answer(&self.outbox, &load)),
             ToWorker::Generate(request) => self.batch.add(*request, Instant::now()),
             ToWorker::Cancel { id } => self.batch.cancel(id),
             ToWorker::Limits(limits) => self.batch.set_limits(limits),
             ToWorker::Drain => self.draining = true,
-            ToWorker::Load(_) | ToWorker::Prepare { .. } => {
-                tracing::warn!("message out of place was ignored");
-            }
+            ToWorker::Prepare { .. } => tracing::warn!("message out of place was ignored"),
         }
         self.outbox.send(&self.batch.take_messages());
     }
@@ -179,23 +240,23 @@ impl Session {
     }
 
     /// Waits until the next step may start; what arrives meanwhile is obeyed.
-    fn wait_for_pace(&mut self, step: Instant, commands: &Receiver<ToWorker>) {
+    fn wait_for_pace(&mut self, step: Instant, commands: &Receiver<Heard>) {
         loop {
             let left = self.batch.pace().saturating_sub(step.elapsed());
             if left.is_zero() {
                 return;
             }
             match commands.recv_timeout(left) {
-                Ok(command) => self.obey(command),
+                Ok(heard) => self.heed(heard),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 }
 
-fn spawn_preparer(preparer: Preparer, prompts: Receiver<(RequestId, Prompt)>, outbox: Outbox) {
+fn spawn_preparer(preparer: Preparer, prompts: Receiver<(Outbox, RequestId, Prompt)>) {
     std::thread::spawn(move || {
-        for (id, prompt) in prompts {
+        for (outbox, id, prompt) in prompts {
             let answer = match preparer.prepare(prompt) {
                 Ok(tokens) => FromWorker::Prepared { id, tokens },
                 Err(problem) => FromWorker::Unprepared { id, problem },

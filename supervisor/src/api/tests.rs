@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::config::{self, Flags};
 use crate::supervisor::start;
+use crate::systemd::keeper::Keeper;
 
 struct Server {
     address: SocketAddr,
@@ -35,7 +36,7 @@ async fn server() -> Server {
         listen: None,
     };
     let settings = config::load(&flags, std::iter::empty()).unwrap();
-    let (supervisor, handle, _) = start(settings).unwrap();
+    let (supervisor, handle, _) = start(settings, Vec::new(), Keeper::none()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut snapshots = handle.snapshots();

@@ -1,9 +1,11 @@
-//! One worker's life, from its start to its collected exit status.
+//! One worker's life, from its start, or from where an earlier supervisor left
+//! it, to its collected exit status.
 
 use std::time::Duration;
 
 use engine_api::protocol::{FromWorker, PROTOCOL_VERSION, Ready, ToWorker};
 use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -13,7 +15,10 @@ use super::connection::{self, Broken, Connection, Frames, encode};
 use super::process::Process;
 use super::watch::{self, LoadWatch};
 use super::watchdog::Speeds;
-use super::{Cause, DRAIN_GRACE, Death, HELLO_TIMEOUT, LifeId, Order, Spec, WorkerEvent};
+use super::{
+    ADOPTION_TIMEOUT, Cause, DRAIN_GRACE, Death, HELLO_TIMEOUT, LifeId, Order, Spec, WorkerEvent,
+};
+use crate::systemd::keeper::LeftWorker;
 
 /// How long a worker that closed its socket may take to exit by itself, so
 /// that its own exit status is seen and not our signal.
@@ -34,37 +39,67 @@ impl Teller {
 
 /// Runs a whole life.
 pub(super) async fn live(
+    left: Option<LeftWorker>,
     spec: Spec,
     life: LifeId,
     mut orders: mpsc::Receiver<Order>,
     events: mpsc::Sender<(LifeId, WorkerEvent)>,
 ) {
     let teller = Teller { life, events };
-    let death = match Spawned::start(&spec) {
+    let adopted = left.is_some();
+    let process = match left {
+        Some(left) => Process::adopt(left, spec.keeper).map_err(Cause::from),
+        None => Process::spawn(&spec.worker, spec.keeper).map_err(Cause::from),
+    };
+    let death = match process {
         Err(cause) => Death { cause, exit: None },
-        Ok(spawned) => {
-            let pid = spawned.process.pid();
+        Ok(process) => {
+            let pid = process.pid();
             let span = tracing::info_span!("engine", pid);
             teller.tell(WorkerEvent::Spawned { pid }).await;
-            run(spawned, &spec, &mut orders, &teller).instrument(span).await
+            run(process, adopted, &spec, &mut orders, &teller).instrument(span).await
         }
     };
     teller.tell(WorkerEvent::Ended(death)).await;
 }
 
 async fn run(
-    spawned: Spawned,
+    process: Process,
+    adopted: bool,
     spec: &Spec,
     orders: &mut mpsc::Receiver<Order>,
     teller: &Teller,
 ) -> Death {
-    let connected = match spawned.connect(orders).await {
-        Ok(connected) => connected,
-        Err(death) => return death,
-    };
-    match connected.load(spec, orders, teller).await {
+    match start(process, adopted, spec, orders, teller).await {
         Ok(serving) => serving.serve(orders, teller).await,
+        Err(death) if adopted => death.not_adopted(),
         Err(death) => death,
+    }
+}
+
+async fn start(
+    process: Process,
+    adopted: bool,
+    spec: &Spec,
+    orders: &mut mpsc::Receiver<Order>,
+    teller: &Teller,
+) -> Result<Serving, Death> {
+    let spawned = match process.connect() {
+        Ok(socket) => Spawned::new(process, socket, adopted),
+        // It is gone, or has not read for long.
+        Err(_) => return Err(end(process, Broken::Closed.into()).await),
+    };
+    let connected = spawned.connect(orders).await?;
+    connected.load(spec, orders, teller).await
+}
+
+impl Death {
+    /// The same of a worker that was to be taken over.
+    fn not_adopted(self) -> Self {
+        match self.cause {
+            Cause::Left | Cause::Drained { .. } | Cause::Killed(_) => self,
+            cause => Self { cause: Cause::NotAdopted(Box::new(cause)), ..self },
+        }
     }
 }
 
@@ -73,6 +108,8 @@ struct Spawned {
     process: Process,
     frames: Frames,
     socket: OwnedWriteHalf,
+    /// Another supervisor started it.
+    adopted: bool,
 }
 
 /// The worker speaks our protocol; it has no engine yet.
@@ -86,19 +123,19 @@ struct Serving {
 }
 
 impl Spawned {
-    fn start(spec: &Spec) -> Result<Self, Cause> {
-        let (process, socket) = Process::spawn(&spec.worker)?;
+    fn new(process: Process, socket: UnixStream, adopted: bool) -> Self {
         let (reading, socket) = socket.into_split();
-        Ok(Self { process, frames: Frames::new(reading), socket })
+        Self { process, frames: Frames::new(reading), socket, adopted }
     }
 
     async fn connect(mut self, orders: &mut mpsc::Receiver<Order>) -> Result<Connected, Death> {
-        let deadline = Instant::now() + HELLO_TIMEOUT;
+        let bound = if self.adopted { ADOPTION_TIMEOUT } else { HELLO_TIMEOUT };
+        let deadline = Instant::now() + bound;
         let cause = match self.hear(deadline, orders).await {
             Ok(FromWorker::Hello { protocol: PROTOCOL_VERSION, .. }) => return Ok(Connected(self)),
             Ok(FromWorker::Hello { protocol, .. }) => Cause::Version { theirs: protocol },
             Ok(_) => unexpected("anything but a hello as the first frame"),
-            Err(Silence::Deadline) => Cause::NoHello,
+            Err(Silence::Deadline) => Cause::NoHello { within: bound },
             Err(Silence::Cause(cause)) => cause,
         };
         Err(self.die(cause).await)
@@ -155,15 +192,17 @@ impl Spawned {
         let encoded = encode(&ToWorker::Load(spec.load.clone())).map_err(Broken::Garbage)?;
         // One small frame: it fits the socket's buffer.
         self.socket.write_all(&encoded).await.map_err(|_| Broken::Closed)?;
-        let deadline = Instant::now() + spec.load_timeout;
+        let begun = Instant::now();
+        let mut bound = if self.adopted { ADOPTION_TIMEOUT } else { spec.load_timeout };
         let mut watch = LoadWatch::new(self.process.pid(), spec.measured_load);
         loop {
             let heard = tokio::select! {
-                heard = self.hear(deadline, orders) => heard,
+                heard = self.hear(begun + bound, orders) => heard,
                 stall = watch.until_stalled() => return Err(stall.into()),
             };
             match heard {
                 Ok(FromWorker::Loading { fraction }) => {
+                    bound = spec.load_timeout;
                     watch.got_on();
                     teller.tell(WorkerEvent::Loading { fraction }).await;
                 }
@@ -174,7 +213,7 @@ impl Spawned {
                 }
                 Ok(_) => return Err(unexpected("an answer before it was ready")),
                 Err(Silence::Deadline) => {
-                    return Err(Cause::LoadTimeout { after: spec.load_timeout });
+                    return Err(Cause::LoadTimeout { after: bound });
                 }
                 Err(Silence::Cause(cause)) => return Err(cause),
             }
@@ -217,6 +256,10 @@ impl Serving {
 /// Ends the process, at once unless it is about to exit by itself.
 async fn end(process: Process, cause: Cause) -> Death {
     let grace = match &cause {
+        Cause::Left => {
+            process.leave();
+            return Death { cause, exit: None };
+        }
         Cause::Broken(Broken::Closed)
         | Cause::LoadFailed { .. }
         | Cause::Drained { exits: true } => EXIT_GRACE,
@@ -228,6 +271,7 @@ async fn end(process: Process, cause: Cause) -> Death {
 fn ended_by(order: Option<Order>) -> Cause {
     match order {
         Some(Order::Drain) => Cause::Drained { exits: false },
+        Some(Order::Leave) => Cause::Left,
         Some(Order::Kill(why)) => Cause::Killed(why),
         None => Cause::Killed("the supervisor is gone"),
     }

@@ -1,3 +1,5 @@
+//! The watchdog against workers that stand still, crawl, and starve.
+
 use proptest::prelude::*;
 
 use super::*;

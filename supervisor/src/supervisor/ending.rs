@@ -27,7 +27,7 @@ impl Supervisor {
         self.lifecycle_changed();
     }
 
-    /// Ends the worker when nothing runs any more, or when it is time.
+    /// Ends or leaves the worker when nothing runs any more, or when it is time.
     pub(super) fn drain_on(&mut self, now: Instant) {
         let Some(draining) = &mut self.draining else { return };
         let Lifecycle::Alive(alive) = &self.lifecycle else {
@@ -37,7 +37,10 @@ impl Supervisor {
         if draining.ordered {
             return;
         }
-        if draining.until <= now {
+        if self.keeper.keeps() && (draining.until <= now || self.requests.is_empty()) {
+            alive.worker.order(Order::Leave);
+            draining.ordered = true;
+        } else if draining.until <= now {
             alive.worker.order(Order::Kill(words::OUT_OF_TIME));
             draining.ordered = true;
         } else if self.requests.is_empty() {

@@ -12,7 +12,7 @@ use crate::engines::connection::Connection;
 use crate::engines::locate::{self, LocateError, Located, locate};
 use crate::engines::restart::{self, Deaths, Facts, Rung, Verdict};
 use crate::engines::watchdog::Speeds;
-use crate::engines::{self, Death, LifeId, Order, Spec, WorkerEvent};
+use crate::engines::{Death, LifeId, Order, Spec, WorkerEvent};
 use crate::request::Failure;
 
 /// How long the worker may take to end a request that was cancelled. It is one
@@ -72,6 +72,9 @@ impl Supervisor {
         self.requests.set_limit(0);
         let heartbeat = self.ledger.worker_gone();
         let lifecycle = std::mem::replace(&mut self.lifecycle, Lifecycle::Ended);
+        if self.draining.is_none() && death.is_of_unadopted() {
+            return self.replace_unadopted(death, now);
+        }
         if self.draining.is_some() {
             tracing::info!(%death, "engine ended");
             self.fail_running(&lifecycle, &words::shutting_down(), now);
@@ -211,9 +214,10 @@ impl Supervisor {
             load_timeout: self.settings.engine.load_timeout,
             measured_load: measured_load(&located),
             speeds: speeds(&located, self.settings.engine.max_batch_tokens),
+            keeper: self.keeper,
         };
         self.located = Some(located);
-        let worker = engines::launch(spec, life, self.event_sender.clone());
+        let worker = self.worker_for(spec, life);
         self.lifecycle =
             Lifecycle::Alive(Alive { life, worker, pid: None, stage: Stage::Starting });
         self.lifecycle_changed();
@@ -223,6 +227,7 @@ impl Supervisor {
         let reason = in_one_line(error);
         tracing::warn!(reason, "no engine");
         self.located = None;
+        self.discard_left();
         self.lifecycle = match error.is_absence() {
             true => Lifecycle::Absent { reason },
             false => Lifecycle::Failed { reason, retry: None },

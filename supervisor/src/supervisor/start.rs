@@ -16,6 +16,7 @@ use super::{Change, Input, Supervisor, now};
 use crate::config::Settings;
 use crate::engines::restart::{Deaths, Rung};
 use crate::store::{self, Bounds, Paths, Store, StoreThread};
+use crate::systemd::keeper::{Keeper, LeftWorker};
 use crate::telemetry::{self, Telemetry};
 
 /// Inputs that may wait for the loop; whoever sends more waits.
@@ -31,12 +32,17 @@ pub struct Threads {
     pub store_thread: StoreThread,
 }
 
-/// Starts the threads and the engine, and makes the loop, which runs in
-/// [`Supervisor::run`]. Belongs inside a tokio runtime.
+/// Starts the threads and the engine, or takes over the one that was `left`, and
+/// makes the loop, which runs in [`Supervisor::run`]. Belongs inside a tokio
+/// runtime.
 ///
 /// # Errors
 /// There are no more threads.
-pub fn start(settings: Settings) -> std::io::Result<(Supervisor, Handle, Threads)> {
+pub fn start(
+    settings: Settings,
+    left: Vec<LeftWorker>,
+    keeper: Keeper,
+) -> std::io::Result<(Supervisor, Handle, Threads)> {
     let (input_sender, inputs) = mpsc::channel(INPUTS);
     let (event_sender, events) = mpsc::channel(INPUTS);
     let (report_sender, reports) = mpsc::channel(REPORTS);
@@ -91,6 +97,8 @@ pub fn start(settings: Settings) -> std::io::Result<(Supervisor, Handle, Threads
         lifecycle,
         located: None,
         stands_in_for: Vec::new(),
+        keeper,
+        left,
         lives: 0,
         deaths: Deaths::default(),
         draining: None,

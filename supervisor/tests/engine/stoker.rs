@@ -9,6 +9,7 @@ use supervisor::config::{Admission, Engine, Server, Settings, StateDir, Store, T
 use supervisor::request::{Answer, Client, Event, Request};
 use supervisor::snapshot::{EngineState, Snapshot};
 use supervisor::supervisor::{Handle, Haste, Threads};
+use supervisor::systemd::keeper::Keeper;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -60,7 +61,8 @@ impl Stoker {
         let dir = tempfile::tempdir().unwrap();
         prepare(dir.path());
         let settings = settings(dir.path(), worker);
-        let (supervisor, handle, threads) = supervisor::supervisor::start(settings).unwrap();
+        let (supervisor, handle, threads) =
+            supervisor::supervisor::start(settings, Vec::new(), Keeper::none()).unwrap();
         let loop_task = tokio::spawn(supervisor.run());
         Self { handle, dir, loop_task, threads }
     }

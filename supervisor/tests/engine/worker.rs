@@ -1,13 +1,13 @@
-//! A worker that speaks the protocol on its stdin and does what its scenario
-//! and its prompts say. A token is a byte of the prompt.
+//! A worker that speaks the protocol on the first connection that it is handed
+//! and does what its scenario and its prompts say. A token is a byte of the prompt.
 
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use engine_api::frame::{self, Decoder};
+use engine_api::handover;
 use engine_api::protocol::{
     FinishReason, FromWorker, Generate, Heartbeat, ModelFacts, PROTOCOL_VERSION, Prompt, Ready,
     RequestId, Timings, ToWorker, Token, TokenId, Usage,
@@ -23,10 +23,10 @@ pub(crate) fn run_if_asked() {
     let Ok(scenario) = std::env::var("FAKE_WORKER") else { return };
     // The test harness has taken over stdout; the supervisor reads stderr too.
     eprintln!("fake worker: {scenario}");
-    let socket = io::stdin().as_fd().try_clone_to_owned().unwrap();
+    let socket = handover::accept(io::stdin()).unwrap().unwrap();
     let mut worker = Worker {
         scenario,
-        socket: socket.into(),
+        socket,
         decoder: Decoder::default(),
         running: Vec::new(),
         dir: PathBuf::new(),

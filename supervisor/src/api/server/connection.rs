@@ -46,6 +46,10 @@ const GATHERED: usize = 4 * 1024;
 /// What is set aside at first for a head.
 const FIRST_READ: usize = 512;
 
+/// How long a head may take that was under way when we were told to stop: what a
+/// client sent before it could know is still answered.
+const LAST_HEAD: Duration = Duration::from_millis(100);
+
 /// How long hyper keeps an idle connection: long enough for a client that
 /// sends one request after another.
 const KEPT: Duration = Duration::from_secs(1);
@@ -104,9 +108,12 @@ impl Connection {
             }
             timeout(header_timeout, gather(stream, first)).await.unwrap_or(false)
         };
+        tokio::pin!(gathering);
         tokio::select! {
-            gathered = gathering => gathered,
-            () = told_to_stop(&mut self.stop) => false,
+            gathered = &mut gathering => gathered,
+            () = told_to_stop(&mut self.stop) => {
+                timeout(LAST_HEAD, gathering).await.unwrap_or(false)
+            }
         }
     }
 
