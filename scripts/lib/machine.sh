@@ -36,6 +36,13 @@ need_browser() {
     fi
 }
 
+# A small machine with a systemd of its own, for the tests of what systemd does
+# with our unit.
+need_systemd_machine() {
+    need mmdebstrap command -v mmdebstrap
+    need systemd-container command -v systemd-nspawn
+}
+
 # Asking pip itself would take half a second at each start.
 has_pip() {
     python3 -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("pip") is None)'

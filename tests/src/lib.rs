@@ -16,6 +16,7 @@ pub mod appliance;
 pub mod browser;
 pub mod client;
 pub mod engine;
+pub mod machine;
 pub mod notify;
 pub mod patience;
 pub mod process;
@@ -26,6 +27,6 @@ pub mod dice;
 pub mod prompts;
 pub mod sse;
 
-pub mod machine;
+pub mod measured_on;
 pub mod spinner;
 pub mod stats;

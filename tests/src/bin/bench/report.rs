@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ::tests::machine::MachineFacts;
+use ::tests::measured_on::MachineFacts;
 use ::tests::rivals::version;
 use ::tests::stats::Summary;
 use serde::Serialize;

@@ -47,7 +47,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use clap::{Parser, ValueEnum};
-use tests::machine::MachineFacts;
+use tests::measured_on::MachineFacts;
 use tests::rivals::Serving;
 use tests::spinner;
 use tokio::signal::unix::{SignalKind, signal};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
-use tests::machine::MachineFacts;
+use tests::measured_on::MachineFacts;
 use tests::rivals::version;
 use tests::stats::percentile;
 
