@@ -43,6 +43,7 @@ fn ready() -> Ready {
         backend: "llama_cpp".into(),
         device: "CPU".into(),
         model: engine_api::protocol::ModelFacts::default(),
+        largest_step: 512,
         reproducible: true,
         load_ms: 7,
         chat: true,

@@ -338,6 +338,8 @@ pub struct Ready {
     pub device: String,
     pub model: ModelFacts,
     pub load_ms: u64,
+    /// Tokens that it computes in one step at most.
+    pub largest_step: u32,
     /// Whether an answer depends on its prompt and settings alone, and not on
     /// what is computed beside it or how its tokens came to be computed.
     pub reproducible: bool,

@@ -100,6 +100,8 @@ pub struct Description {
     pub context: u32,
     pub kv_bytes: u64,
     pub threads: u16,
+    /// Tokens that are worth computing at once, where nobody waits for a step.
+    pub largest_step: u32,
     /// See [`engine_api::protocol::Ready`].
     pub reproducible: bool,
 }

@@ -24,9 +24,6 @@ use crate::backend::{Backend, Chunk, NextToken, Slot, StepError, Vocabulary};
 use crate::sequence::{Advance, Sequence};
 use crate::slots::{Move, Slots, common_prefix};
 
-/// Prompt tokens computed at once while no answer is running.
-const FREE_CHUNK: usize = 512;
-
 /// A common beginning shorter than this is not waited for.
 const WORTH_WAITING: usize = 32;
 
@@ -41,6 +38,8 @@ pub struct Batch {
     /// Sequences that the engine was built for.
     built_for: usize,
     context: u32,
+    /// Prompt tokens computed at once while no answer is running.
+    largest_step: usize,
     slots: Slots,
     waiting: VecDeque<Sequence>,
     running: Vec<Sequence>,
@@ -82,6 +81,7 @@ impl Batch {
             limits,
             built_for: usize::from(built_for),
             context,
+            largest_step: description.largest_step.max(1) as usize,
             slots,
             waiting: VecDeque::new(),
             running: Vec::new(),
@@ -347,9 +347,9 @@ impl Batch {
     /// serves them all.
     fn prefill(&mut self, answers_run: bool) {
         let budget = if answers_run {
-            usize::from(self.limits.max_batch_tokens).clamp(1, FREE_CHUNK)
+            usize::from(self.limits.max_batch_tokens).clamp(1, self.largest_step)
         } else {
-            FREE_CHUNK
+            self.largest_step
         };
         let parts = self.next_prefill(budget);
         if parts.is_empty() {

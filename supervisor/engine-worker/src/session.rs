@@ -59,6 +59,7 @@ pub fn run(inbox: Inbox, line: &Line) -> anyhow::Result<()> {
                 backend: description.backend.to_owned(),
                 device: description.device,
                 model: description.model,
+                largest_step: description.largest_step,
                 reproducible: description.reproducible,
                 load_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
                 chat: preparer.has_template(),

@@ -221,7 +221,7 @@ impl Spawned {
     }
 
     async fn into_serving(self, ready: Box<Ready>, speeds: Speeds, teller: &Teller) -> Serving {
-        let (connection, frames) = Connection::new(speeds);
+        let (connection, frames) = Connection::new(speeds.with_steps_of(ready.largest_step));
         tokio::spawn(connection::write(self.socket, frames));
         teller.tell(WorkerEvent::Ready { ready, connection: connection.clone() }).await;
         Serving { process: self.process, frames: self.frames, connection }

@@ -13,8 +13,6 @@ use std::time::{Duration, Instant};
 
 /// How often to look while there is something to do.
 pub const LOOK: Duration = Duration::from_millis(250);
-/// Prompt tokens in the largest step of a worker.
-const LARGEST_STEP: u32 = 512;
 /// A decode step is not expected to be faster than this, however small the model.
 const LEAST_STEP: Duration = Duration::from_millis(50);
 /// How many of the slowest steps an engine may stand still.
@@ -78,6 +76,7 @@ impl StepTimes {
 pub struct Speeds {
     decode: StepTimes,
     prefill: StepTimes,
+    prompt_token: Duration,
     /// Prompt tokens that its smallest step computes.
     part: u64,
 }
@@ -89,12 +88,21 @@ impl Speeds {
     pub fn new(decode_step: Duration, prompt_token: Duration, part: u16) -> Self {
         // A full batch, and half of the cores.
         let decode = (decode_step * 4).max(LEAST_STEP);
-        let prefill = (prompt_token * LARGEST_STEP * 2).max(decode);
         Self {
             decode: StepTimes::new(decode),
-            prefill: StepTimes::new(prefill),
+            prefill: StepTimes::new(decode),
+            prompt_token,
             part: u64::from(part.max(1)),
         }
+    }
+
+    /// The same for an engine that computes so many tokens at once.
+    #[must_use]
+    pub fn with_steps_of(mut self, tokens: u32) -> Self {
+        // Half of the cores, or a long context before it.
+        let assumed = self.prompt_token.saturating_mul(tokens).saturating_mul(2);
+        self.prefill = StepTimes::new(assumed.max(self.decode.assumed));
+        self
     }
 
     /// Takes the slowest step of one heartbeat.

@@ -146,6 +146,15 @@ fn the_99th_percentile_leaves_out_the_two_slowest_of_240() {
     assert_eq!(times.p99(), Duration::from_millis(238));
 }
 
+#[test]
+fn a_prompt_of_a_large_step_has_the_time_that_it_needs() {
+    let token = Duration::from_millis(3);
+    let speeds = Speeds::new(Duration::from_millis(10), token, 64).with_steps_of(128);
+    assert_eq!(speeds.p99(true), token * 256);
+    assert_eq!(speeds.p99(false), LEAST_STEP);
+    assert_eq!(speeds.steps_of_prompt(6400), 101);
+}
+
 proptest! {
     /// A worker that makes a step within three of its slow ones of time that it
     /// really had is never killed, however long others keep it waiting.

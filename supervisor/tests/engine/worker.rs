@@ -226,6 +226,7 @@ fn ready() -> Ready {
         device: "nothing".to_owned(),
         model: ModelFacts::default(),
         load_ms: 1,
+        largest_step: 512,
         reproducible: true,
         chat: true,
         infill: false,

@@ -168,6 +168,7 @@ impl Backend for EchoBackend {
             context: self.context,
             kv_bytes: 0,
             threads: 1,
+            largest_step: 512,
             reproducible: true,
         }
     }

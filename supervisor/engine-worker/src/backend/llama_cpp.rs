@@ -38,8 +38,9 @@ use self::vocabulary::ModelVocabulary;
 use super::{Backend, Chunk, Description, Loaded, NextToken, Slot, StepError, Wishes};
 use crate::{diagnostics, openmp};
 
-/// Most tokens computed in one call.
-const MOST_TOKENS: u32 = 512;
+/// Most tokens computed in one call. A CPU gains nothing from more, and a short
+/// step is soon over for whoever comes; a GPU wants to be filled.
+const MOST_TOKENS: u32 = if cfg!(feature = "cuda") { 512 } else { 128 };
 
 /// llama.cpp's `LLAMA_FLASH_ATTN_TYPE_AUTO`.
 const FLASH_ATTENTION_AUTO: i32 = -1;
@@ -104,6 +105,7 @@ pub fn load(
         context: serving.context,
         kv_bytes: cache.bytes(serving.kv_bytes),
         threads,
+        largest_step: MOST_TOKENS,
         reproducible,
     };
     let backend = LlamaCpp { runner, description };
