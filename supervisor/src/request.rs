@@ -102,6 +102,9 @@ pub struct Failure {
     pub message: String,
     /// The incident's row, if there is one.
     pub incident: Option<i64>,
+    /// Whether the request itself stops the engine, so that it must not be
+    /// taken up again.
+    pub poisoned: bool,
 }
 
 /// Why a request was not accepted. Each names what the client can do.

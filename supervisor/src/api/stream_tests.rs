@@ -50,7 +50,8 @@ impl Engine {
     }
 
     fn fail(&self, index: usize) {
-        let failure = Failure { message: "the engine died".to_owned(), incident: Some(1) };
+        let message = "the engine died".to_owned();
+        let failure = Failure { message, incident: Some(1), poisoned: false };
         self.say(index, Event::Failed(failure));
     }
 }

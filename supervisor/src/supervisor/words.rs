@@ -45,7 +45,7 @@ pub(super) fn poisoned(incident: i64) -> Failure {
         "the engine stopped each time it worked on this request, so it was taken out (incident \
          {incident}); change the request before you send it again"
     );
-    Failure { incident: Some(incident), ..failure(&message) }
+    Failure { incident: Some(incident), poisoned: true, ..failure(&message) }
 }
 
 /// The incident of a request that was convicted.
@@ -173,5 +173,5 @@ pub(super) fn lowered(rung: Rung) -> Option<Problem> {
 }
 
 fn failure(message: &str) -> Failure {
-    Failure { message: message.to_owned(), incident: None }
+    Failure { message: message.to_owned(), incident: None, poisoned: false }
 }

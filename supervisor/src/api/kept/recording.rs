@@ -81,10 +81,10 @@ impl Recording {
                 let (rest, reason) = (Cow::Owned(rest), Cow::Borrowed(reason));
                 self.gather(&Entry::Done { index, rest, reason, usage, timings });
             }
-            // What an incident names must not come back with every client that
+            // What stops the engine must not come back with every client that
             // does. Any other failure is the server's, and passes.
             Event::Failed(failure) => {
-                if failure.incident.is_some() {
+                if failure.poisoned {
                     self.forget();
                 }
             }

@@ -209,17 +209,18 @@ async fn text_that_was_held_back_is_kept_only_with_the_end() {
 }
 
 #[tokio::test]
-async fn an_answer_that_an_incident_names_is_not_taken_up_again() {
+async fn an_answer_that_stops_the_engine_is_not_taken_up_again() {
     let dir = tempfile::tempdir().unwrap();
     let (keeper, thread) = keeper(dir.path());
-    for (incident, found) in [(None, true), (Some(7), false)] {
+    for (poisoned, found) in [(false, true), (true, false)] {
         let (_seat, recording) = keeper.begin(&alice(), &recipe());
         let mut recording = recording.unwrap();
         record(&mut recording, &script()[..2]);
-        let failure = crate::request::Failure { message: "it died".to_owned(), incident };
+        let failure =
+            crate::request::Failure { message: "it died".to_owned(), incident: Some(7), poisoned };
         recording.note(0, &Event::Failed(failure), true);
         drop(recording);
-        assert_eq!(keeper.take_over(&alice(), "id-1").await.is_ok(), found, "{incident:?}");
+        assert_eq!(keeper.take_over(&alice(), "id-1").await.is_ok(), found, "{poisoned}");
     }
     thread.close();
 }

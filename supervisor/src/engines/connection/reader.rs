@@ -91,7 +91,7 @@ fn route(message: FromWorker, routes: &Routes) -> Result<Option<WorkerEvent>, Br
             Ok(Some(WorkerEvent::Finished { id, ending: Ending::Done { reason, usage, timings } }))
         }
         FromWorker::Failed { id, reason } => {
-            let failure = Failure { message: reason.clone(), incident: None };
+            let failure = Failure { message: reason.clone(), incident: None, poisoned: false };
             let used = delivered(id, routes.failed(id, failure))?;
             Ok(Some(WorkerEvent::Finished { id, ending: Ending::Failed { reason, used } }))
         }
