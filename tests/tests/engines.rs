@@ -114,7 +114,7 @@ fn an_engine_whose_weights_were_damaged_is_named_and_not_tried_without_end() {
     let status = assert_failed(&appliance);
     let incident = &status["incidents"][0];
     assert_eq!(incident["kind"], "engine_load_failed");
-    assert!(incident["done"].as_str().unwrap().contains("not started again"), "{incident}");
+    assert!(incident["done"].as_str().unwrap().contains("only the status is served"), "{incident}");
     assert!(incident["advice"].as_str().unwrap().contains("engine-builder"), "{incident}");
 }
 

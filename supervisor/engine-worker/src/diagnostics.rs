@@ -1,16 +1,17 @@
 //! What the worker says on stderr, which is the supervisor's evidence when
 //! something went wrong: warnings and errors, one line each.
 //!
-//! llama.cpp reports why a file cannot be loaded only in its log, so the last
-//! error is kept for the message to the supervisor.
+//! llama.cpp reports why a file cannot be loaded only in its log, so the first
+//! error is kept for the message to the supervisor: those that follow say no
+//! more than that it failed.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
 use tracing_subscriber::filter::LevelFilter;
 
-/// The last error line, if there was one.
-static LAST_ERROR: Mutex<Option<String>> = Mutex::new(None);
+/// The first error line, if there was one.
+static FIRST_ERROR: Mutex<Option<String>> = Mutex::new(None);
 
 /// Sends events, llama.cpp's among them, to stderr.
 pub fn install() {
@@ -26,8 +27,8 @@ pub fn install() {
 
 /// Why llama.cpp failed, in its own words.
 #[must_use]
-pub fn last_error() -> Option<String> {
-    LAST_ERROR.lock().unwrap_or_else(PoisonError::into_inner).clone()
+pub fn first_error() -> Option<String> {
+    FIRST_ERROR.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// One event on its way to stderr.
@@ -48,8 +49,8 @@ impl Drop for Line {
     fn drop(&mut self) {
         let line = String::from_utf8_lossy(&self.0);
         if let Some(message) = line.trim().strip_prefix("ERROR ") {
-            let mut last = LAST_ERROR.lock().unwrap_or_else(PoisonError::into_inner);
-            *last = Some(message.to_owned());
+            let mut first = FIRST_ERROR.lock().unwrap_or_else(PoisonError::into_inner);
+            first.get_or_insert_with(|| message.to_owned());
         }
         // Without stderr there is nobody left to tell.
         let _unheard = io::stderr().write_all(&self.0);

@@ -142,7 +142,7 @@ fn can_be_reproducible(model: &LlamaModel) -> bool {
 }
 
 fn in_its_own_words() -> String {
-    diagnostics::last_error().unwrap_or_else(|| "llama.cpp gave no reason".into())
+    diagnostics::first_error().unwrap_or_else(|| "llama.cpp gave no reason".into())
 }
 
 fn device(threads: u16) -> String {
