@@ -93,6 +93,19 @@ async fn a_request_that_kills_each_worker_is_taken_out_with_its_incident() {
 }
 
 #[tokio::test]
+async fn an_answer_that_its_worker_forgot_goes_on_with_the_next() {
+    let stoker = Stoker::start("good").await;
+    let mut answer = stoker.ask("!mute-once", 9).await;
+    // The worker seems to work all the time; the limit for one answer is 30 s.
+    let (words, last) = end(&mut answer).await;
+    assert!(matches!(last, Event::Done { .. }), "{last:?}");
+    assert_eq!(words, "xxxxxxxxx");
+    let snapshot = stoker.ready_after(1).await;
+    assert_eq!(snapshot.incidents[0].kind, "engine_stalled");
+    stoker.shut_down(Haste::Drain).await;
+}
+
+#[tokio::test]
 async fn a_worker_that_hangs_while_it_loads_is_ended_and_tried_again() {
     let stoker = Stoker::start("hang").await;
     let first = stoker.when(|snapshot| snapshot.engine.pid.is_some()).await.engine.pid;
