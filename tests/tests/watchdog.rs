@@ -88,6 +88,22 @@ fn of_eight_requests_only_the_one_that_kills_fails() {
 }
 
 #[test]
+fn a_step_that_fails_for_all_is_the_end_of_one_request_only() {
+    let appliance = Appliance::start(&Engine::echo_with_steps_of(5));
+    thread::scope(|scope| {
+        let others: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| appliance.stream(CHAT, &chat(&"k".repeat(150))).transcript()))
+            .collect();
+        let poison = appliance.stream(CHAT, &chat("please !fail@12 now")).transcript();
+        assert!(poison.error().is_some() && !poison.is_done());
+        for other in others {
+            let other = other.join().unwrap();
+            assert_eq!((other.text(0), other.is_done()), ("k".repeat(150), true));
+        }
+    });
+}
+
+#[test]
 fn what_is_tried_gets_less_until_only_the_status_is_served() {
     let appliance = Appliance::start(&Engine::echo_that_loads_for(1500));
     let mut last = 0;

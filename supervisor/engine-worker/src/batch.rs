@@ -171,10 +171,25 @@ impl Batch {
     }
 
     /// One step: places who waits, decodes, computes a part of the prompts.
-    pub fn step(&mut self) {
+    ///
+    /// # Errors
+    /// Several requests were computed together and the runtime failed: which of
+    /// them it failed at is not known, and what they had is lost. The process
+    /// must end; the supervisor finds out, and nobody else's answer is lost. A
+    /// request that was computed alone fails alone.
+    pub fn step(&mut self) -> Result<(), StepError> {
         self.place_waiting();
-        let decoded = self.decode();
-        self.prefill(decoded);
+        let decoded = self.decode()?;
+        self.prefill(decoded)
+    }
+
+    /// A step of these slots has failed.
+    fn failed(&mut self, slots: &[Slot], error: StepError) -> Result<(), StepError> {
+        match slots {
+            [_] => self.lose(slots, &error),
+            _ => return Err(error),
+        }
+        Ok(())
     }
 
     /// Gives slots to waiting requests, most urgent first.
@@ -264,20 +279,19 @@ impl Batch {
 
     /// One token for every decoding sequence that the limits allow; whether
     /// there was any.
-    fn decode(&mut self) -> bool {
+    fn decode(&mut self) -> Result<bool, StepError> {
         let running = &self.running;
         let moves = self.slots.pack(|id| is_decoding(running, id));
         self.apply(&moves);
 
         let batch = self.next_tokens();
         if batch.is_empty() {
-            return false;
+            return Ok(false);
         }
         let started = Instant::now();
         if let Err(error) = self.backend.decode(&batch) {
             let slots: Vec<Slot> = batch.iter().map(|entry| entry.slot).collect();
-            self.lose(&slots, &error);
-            return false;
+            return self.failed(&slots, error).map(|()| false);
         }
         let owners: Vec<_> = batch
             .iter()
@@ -291,7 +305,7 @@ impl Batch {
         }
         self.note_step(started);
         self.progress.decode_tokens += batch.len() as u64;
-        true
+        Ok(true)
     }
 
     /// The next token of each decoding sequence, in order of slots. When the
@@ -345,7 +359,7 @@ impl Batch {
     /// Computes the next part of the most urgent prompts, a small one while
     /// answers are running. Short prompts go together: one pass over the weights
     /// serves them all.
-    fn prefill(&mut self, answers_run: bool) {
+    fn prefill(&mut self, answers_run: bool) -> Result<(), StepError> {
         let budget = if answers_run {
             usize::from(self.limits.max_batch_tokens).clamp(1, self.largest_step)
         } else {
@@ -353,15 +367,14 @@ impl Batch {
         };
         let parts = self.next_prefill(budget);
         if parts.is_empty() {
-            return;
+            return Ok(());
         }
         let chunks: Vec<Chunk<'_>> =
             parts.iter().map(|part| part.chunk(&self.running[part.index])).collect();
         let started = Instant::now();
         if let Err(error) = self.backend.prefill(&chunks) {
             let slots: Vec<Slot> = parts.iter().map(|part| part.slot).collect();
-            self.lose(&slots, &error);
-            return;
+            return self.failed(&slots, error);
         }
         for chunk in &chunks {
             self.slots.extend(chunk.slot, chunk.tokens);
@@ -379,6 +392,7 @@ impl Batch {
             self.advance(id, row);
         }
         self.note_step(started);
+        Ok(())
     }
 
     /// What to compute of which prompts within `budget` tokens, in order of

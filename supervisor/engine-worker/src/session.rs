@@ -71,8 +71,7 @@ pub fn run(inbox: Inbox, line: &Line) -> anyhow::Result<()> {
             spawn_preparer(preparer, prompts);
             outbox.send(&[FromWorker::Ready(Box::new(ready.clone()))]);
             let engine = engine.get_or_init(|| Engine { load, manifest, ready });
-            Session::new(engine, batch, pulse, outbox).serve(&commands);
-            Ok(())
+            Session::new(engine, batch, pulse, outbox).serve(&commands)
         }
         Err(error) => {
             line.send(&[FromWorker::LoadFailed { reason: format!("{error:#}") }]);
@@ -168,7 +167,7 @@ impl<'a> Session<'a> {
     }
 
     /// Steps until drained. The process ends elsewhere if no supervisor can come.
-    fn serve(mut self, commands: &Receiver<Heard>) {
+    fn serve(mut self, commands: &Receiver<Heard>) -> anyhow::Result<()> {
         while !(self.draining && self.batch.is_idle()) {
             if self.batch.is_idle() {
                 self.publish();
@@ -176,7 +175,7 @@ impl<'a> Session<'a> {
                 self.looked = None;
                 match commands.recv() {
                     Ok(heard) => self.heed(heard),
-                    Err(_) => return,
+                    Err(_) => return Ok(()),
                 }
                 // So that work of a single step shows as work.
                 self.publish();
@@ -186,11 +185,13 @@ impl<'a> Session<'a> {
             }
             let step = Instant::now();
             self.look_at_cores(step);
-            self.batch.step();
+            let stepped = self.batch.step();
             self.outbox.send(&self.batch.take_messages());
+            stepped.context("compute several requests together")?;
             self.publish();
             self.wait_for_pace(step, commands);
         }
+        Ok(())
     }
 
     fn heed(&mut self, heard: Heard) {

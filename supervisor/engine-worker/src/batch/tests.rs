@@ -106,7 +106,7 @@ impl Answers {
 
 fn run(batch: &mut Batch, answers: &mut Answers, steps: usize) {
     for _ in 0..steps {
-        batch.step();
+        batch.step().unwrap();
         answers.note(batch.take_messages());
     }
 }
@@ -264,7 +264,7 @@ fn an_answer_ends_with_the_window() {
 }
 
 #[test]
-fn a_failed_step_ends_the_requests_in_it_and_no_later_one() {
+fn a_request_whose_step_fails_alone_ends_alone() {
     let (mut batch, mut answers) = (batch(), Answers::default());
     batch.add(request(1, chat("a b c !fail@3 d")), Instant::now());
     finish(&mut batch, &mut answers);
@@ -272,6 +272,17 @@ fn a_failed_step_ends_the_requests_in_it_and_no_later_one() {
     batch.add(request(2, chat("all is well")), Instant::now());
     finish(&mut batch, &mut answers);
     assert_eq!(answers.get(2).text, "all is well");
+}
+
+#[test]
+fn a_step_of_several_that_fails_blames_nobody() {
+    let mut batch = batch();
+    batch.add(request(1, chat("a b c !fail@3 d")), Instant::now());
+    batch.add(request(2, chat("a good neighbour")), Instant::now());
+    let failed = (0..20).find_map(|_| batch.step().err());
+    assert_eq!(failed.unwrap().to_string(), "echo a token: asked for by the prompt");
+    let ended = |message: &FromWorker| matches!(message, FromWorker::Failed { .. });
+    assert!(!batch.take_messages().iter().any(ended));
 }
 
 #[test]

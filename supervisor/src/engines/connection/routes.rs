@@ -152,8 +152,9 @@ struct Table {
     progress: u64,
     /// Tokens given to clients; the end of an answer counts like several.
     given: usize,
-    /// Of the last heartbeat.
-    steps: u64,
+    /// Of the last heartbeat; `None` before the first, because a worker that
+    /// was taken over has made some already.
+    steps: Option<u64>,
     speeds: Speeds,
 }
 
@@ -174,7 +175,7 @@ impl Routes {
             closed: false,
             progress: 0,
             given: 0,
-            steps: 0,
+            steps: None,
             speeds,
         };
         Self { table: Mutex::new(table), work: Notify::new() }
@@ -199,7 +200,7 @@ impl Routes {
     /// cancellation is on the way.
     pub(super) fn deliver(&self, id: RequestId, event: Event) -> Result<(), Undelivered> {
         let mut table = self.lock();
-        let steps = table.steps;
+        let steps = table.steps.unwrap_or(0);
         table.progress += 1;
         if let Event::Text { tokens, .. } = &event {
             table.given += tokens.len();
@@ -256,9 +257,13 @@ impl Routes {
     /// Takes note of a heartbeat.
     pub(super) fn heard(&self, heartbeat: &Heartbeat) {
         let mut table = self.lock();
-        if heartbeat.steps != table.steps {
-            table.steps = heartbeat.steps;
+        let before = table.steps.replace(heartbeat.steps);
+        if before != Some(heartbeat.steps) {
             table.progress += 1;
+        }
+        if before.is_none() {
+            let heard = table.answers.values_mut().filter_map(|route| route.heard.as_mut());
+            heard.for_each(|(_, step)| *step = heartbeat.steps);
         }
         let slowest = Duration::from_micros(heartbeat.worst_step_us);
         table.speeds.add(slowest, heartbeat.prefilling > 0);
@@ -291,9 +296,12 @@ impl Routes {
             .values()
             .filter_map(|route| route.heard)
             .min_by_key(|(_, step)| *step)
-            .map(|(since, step)| Stalest { steps: table.steps - step, prompts, since });
+            .map(|(since, step)| {
+                let steps = table.steps.unwrap_or(step).saturating_sub(step);
+                Stalest { steps, prompts, since }
+            });
         // A token may come before the heartbeat that tells of its step.
-        let steps = table.steps.max(table.given as u64);
+        let steps = table.steps.unwrap_or(0).max(table.given as u64);
         Some((doing, Seen { progress: table.progress, steps, stalest }))
     }
 

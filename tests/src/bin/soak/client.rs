@@ -24,6 +24,9 @@ use crate::http::{Outgoing, Unsent, send};
 use crate::plan::Manner;
 use crate::transcript::Transcript;
 
+/// Times that a request is sent again that got no answer at all; what OpenAI's
+/// own client does.
+const REPEATS: u32 = 2;
 /// Longest time that a client asks in vain before anybody takes its request.
 const TAKEN_LIMIT: Duration = Duration::from_secs(180);
 /// Longest time without a single byte. Ours says at least every twenty seconds
@@ -129,6 +132,7 @@ impl Reader<'_> {
     /// Asks until somebody takes the request.
     async fn ask(&mut self) -> Result<Response<Incoming>, String> {
         let started = Instant::now();
+        let mut repeats = 0;
         loop {
             let outgoing = Outgoing {
                 method: Method::POST,
@@ -141,6 +145,11 @@ impl Reader<'_> {
                 Ok(response) if response.status() == StatusCode::OK => return Ok(response),
                 Ok(response) => refusal(response).await?,
                 Err(Unsent::Connect(error)) => format!("connect: {error}"),
+                // The connection waited in the socket of a server that ended.
+                Err(Unsent::Send(error)) if repeats < REPEATS => {
+                    repeats += 1;
+                    format!("no answer: {error}")
+                }
                 Err(Unsent::Send(error)) => return Err(format!("no answer at all: {error}")),
             };
             self.outcome.turned_away += 1;
