@@ -63,8 +63,7 @@ impl Layer {
             if OTHER_VARIABLES.contains(&name.as_str()) {
                 continue;
             }
-            let value = text.parse::<u64>().map_or_else(|_| text.into(), Value::from);
-            set(&mut values, &key.to_lowercase().replace(SEPARATOR, "."), value);
+            set(&mut values, &key.to_lowercase().replace(SEPARATOR, "."), typed(text));
         }
         Self { origin: Origin::Environment, values }.checked()
     }
@@ -232,5 +231,14 @@ fn in_words(expected: &str) -> String {
         "a sequence" => "a list in brackets".to_owned(),
         other if other.starts_with("struct ") => "a table".to_owned(),
         other => other.to_owned(),
+    }
+}
+
+/// A variable's text as what it most likely is.
+fn typed(text: String) -> Value {
+    match (text.parse::<u64>(), text.parse::<bool>()) {
+        (Ok(number), _) => number.into(),
+        (_, Ok(switch)) => switch.into(),
+        _ => text.into(),
     }
 }

@@ -165,6 +165,15 @@ fn a_broken_line_is_named() {
 }
 
 #[test]
+fn a_switch_can_be_set_by_a_variable() {
+    for (text, expected) in [("true", true), ("false", false)] {
+        let variables = [("STOKER_ENGINE__REPRODUCIBLE".to_owned(), text.to_owned())];
+        let settings = load(&Flags::default(), variables.into_iter()).unwrap();
+        assert_eq!(settings.engine.reproducible, expected);
+    }
+}
+
+#[test]
 fn a_bad_variable_or_flag_is_named() {
     let variable = |name, text| load_with(&[], &[(name, text)], &Flags::default());
     expect!["STOKER_SERVER__LISTNE: server.listne: unknown key; did you mean server.listen?"]
