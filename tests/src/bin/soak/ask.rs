@@ -70,20 +70,20 @@ const KINDS: [(Dialect, Form, Choosing, Extra); 12] = [
     (Completion, Events, Drawn, Extra::Logprobs),
 ];
 
-/// Tokens of an answer.
-const ANSWER: (usize, usize) = (8, 120);
+/// Tokens of the shortest answer.
+const SHORTEST: usize = 8;
 /// Words of a prompt, and how often in a hundred; a word is 1.13 tokens.
 const PROMPTS: [(usize, (usize, usize)); 3] = [(70, (6, 60)), (20, (100, 400)), (10, (600, 1300))];
 /// Common enough to come, rare enough not to come at once.
 const STOPS: [&str; 3] = [" not", ".\n", " people"];
 const SCRIPT: &str = "Repeat this three times: naïve café, Ελλάδα, 東京都, ещё раз, 🚒🔥👩‍🚒!";
 
-/// A pool of `count` requests to `model`.
-pub(crate) fn pool(seed: u64, count: usize, model: &str) -> Vec<Ask> {
-    (0..count).map(|number| ask(seed, number, model)).collect()
+/// A pool of `count` requests to `model`, for answers of at most `longest` tokens.
+pub(crate) fn pool(seed: u64, count: usize, model: &str, longest: usize) -> Vec<Ask> {
+    (0..count).map(|number| ask(seed, number, model, longest)).collect()
 }
 
-fn ask(seed: u64, number: usize, model: &str) -> Ask {
+fn ask(seed: u64, number: usize, model: &str, longest: usize) -> Ask {
     let (dialect, form, choosing, extra) = KINDS[number % KINDS.len()];
     let place = u64::try_from(number).expect("a usize fits 64 bits");
     let mut dice = Dice::new(seed, &[0, place]);
@@ -91,7 +91,7 @@ fn ask(seed: u64, number: usize, model: &str) -> Ask {
         Extra::Script => SCRIPT.to_owned(),
         _ => Prompts::new(seed, &[1, place]).text(words(&mut dice)),
     };
-    let tokens = dice.within(ANSWER.0, ANSWER.1);
+    let tokens = dice.within(SHORTEST.min(longest), longest);
     let settings = Settings { tokens, choosing, extra, seed: dice.seed() };
     let (path, mut body) = match dialect {
         Chat => ("/v1/chat/completions", json!({"messages": turns(&prompt)})),
@@ -195,7 +195,10 @@ mod tests {
     #[test]
     fn the_pool_is_the_same_again_and_no_request_is_there_twice() {
         let bodies = |seed| -> Vec<String> {
-            pool(seed, 40, "m").iter().map(|ask| format!("{} {}", ask.path, ask.body)).collect()
+            pool(seed, 40, "m", 120)
+                .iter()
+                .map(|ask| format!("{} {}", ask.path, ask.body))
+                .collect()
         };
         assert_eq!(bodies(7), bodies(7));
         let distinct: std::collections::BTreeSet<_> = bodies(7).into_iter().collect();
@@ -205,13 +208,13 @@ mod tests {
 
     #[test]
     fn long_prompts_are_among_many() {
-        let lengths = pool(1, 200, "m").into_iter().map(|ask| ask.body.to_string().len());
+        let lengths = pool(1, 200, "m", 120).into_iter().map(|ask| ask.body.to_string().len());
         assert!(lengths.max().unwrap() > 4000);
     }
 
     #[test]
     fn the_peer_is_asked_the_same_in_its_own_words() {
-        let pool = pool(3, KINDS.len(), "m");
+        let pool = pool(3, KINDS.len(), "m", 120);
         let ollama = pool.iter().find(|ask| ask.form == Lines).unwrap();
         let peer = ollama.clone().for_peer();
         assert_eq!(peer.body["max_tokens"], ollama.body["options"]["num_predict"]);

@@ -79,6 +79,9 @@ struct Arguments {
     /// Different requests, each of which is answered once undisturbed.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     bodies: u32,
+    /// Tokens of the longest answer.
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u16).range(1..))]
+    longest_answer: u16,
     /// No request begins after so many minutes under load.
     #[arg(long, default_value_t = 600.0)]
     minutes: f64,
@@ -171,7 +174,7 @@ async fn soak(arguments: Arguments) -> anyhow::Result<bool> {
     setup.link_engine(&arguments.engine)?;
     let terms = terms(&arguments, seed)?;
     let bodies = usize::try_from(arguments.bodies).context("more requests than memory")?;
-    let asks = ask::pool(seed, bodies, &setup.serving.model);
+    let asks = ask::pool(seed, bodies, &setup.serving.model, arguments.longest_answer.into());
 
     let first = Setup { log: logs.join("stoker-alone.log"), ..setup.clone() };
     let (pool, alone) = trial::alone(Side::Ours, &first, asks.clone()).await?;
