@@ -35,11 +35,13 @@ pub use board::Board;
 pub use conditions::{Conditions, Totals};
 pub use constant::{Constant, Origin};
 pub use fan::Profile;
+pub use faults::{Faults, UnknownFault};
 pub use llm::Llm;
 pub use module::{Mode, Module};
 pub use power::Load;
 pub use readings::{Off, Rail, Readings};
 pub use speed::{Speed, Step, Work};
+pub use tree::{Asked, Tree};
 
 mod board;
 
@@ -58,3 +60,6 @@ mod rounding;
 mod speed;
 mod thermal;
 mod throttle;
+
+pub mod faults;
+pub mod tree;

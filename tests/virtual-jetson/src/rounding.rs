@@ -26,3 +26,9 @@ pub(crate) fn sensor_step(celsius: f64) -> f64 {
     // Above -1000 °C the sum is positive, so that cutting off rounds down.
     f64::from(((celsius + 1000.0) * 32.0) as i32) / 32.0 - 1000.0
 }
+
+/// In the kernel's unit for temperatures, cut off as it does.
+#[expect(clippy::cast_possible_truncation, reason = "temperatures are far from the ends")]
+pub(crate) fn millidegrees(celsius: f64) -> i32 {
+    (celsius * 1000.0) as i32
+}
