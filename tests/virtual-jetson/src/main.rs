@@ -4,8 +4,8 @@
 //! computes as its load. Control is by files below the directory:
 //!
 //! - `run/virtual/faults`: what is wrong, in the lines of [`virtual_jetson::faults`].
-//!   Write the whole file; it is looked at four times a second, and wins over
-//!   the arguments.
+//!   It is looked at four times a second and wins over the arguments. A file
+//!   that is looked at while it is empty means for a moment that all is well.
 //! - `run/virtual/power`: `on` switches a board that went off on again.
 //! - `max_freq` of the GPU and nvpmodel's status file, as on a real board.
 //!
@@ -31,8 +31,15 @@ mod status;
 /// Between two looks at what changed, in this machine's time.
 const TICK_MS: u16 = 250;
 
+/// A Jetson that is not there, alive on a directory.
+///
+/// While it runs, DIR/run/virtual/faults says what is wrong with it, a line each:
+/// ambient 45 | fan stuck|quiet|cool|full | vent blocked | supply weak | load W |
+/// memory MB | sensor NAME dead|frozen|cold|jumping|hanging, where NAME is a zone
+/// (tj-thermal), a rail (VDD_IN) or fan. Writing "on" to DIR/run/virtual/power
+/// switches a board that went off on again.
 #[derive(Debug, Parser)]
-#[command(version, about, long_about = None)]
+#[command(version)]
 struct Args {
     /// Which module; --boards lists them
     #[arg(long, default_value = "orin-nano-8gb-super")]
@@ -255,8 +262,8 @@ impl Control {
         Ok(Self { faults, power, text: format!("{text}\n"), present })
     }
 
-    /// The faults of now. A file that is half written, gone or not understood
-    /// changes nothing; the last is said.
+    /// The faults of now. A file that is gone or not understood changes nothing;
+    /// the latter is said.
     fn faults(&mut self) -> Faults {
         if let Ok(text) = fs::read_to_string(&self.faults)
             && text != self.text

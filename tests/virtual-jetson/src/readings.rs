@@ -26,8 +26,8 @@ pub enum Off {
 }
 
 /// What can be read from the board, with the sensors' own steps and delays, and
-/// at the end what only its outside shows. A board that is off reads as it last
-/// was.
+/// at the end what no sensor shows. Of a board that is off nobody could read
+/// any.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Readings {
     /// Since power-on.

@@ -74,10 +74,11 @@ impl Cooler {
         }
     }
 
-    fn state(self, readings: &Readings, before: u32) -> u32 {
+    fn state(self, module: &Module, readings: &Readings, before: u32) -> u32 {
+        // Published: the drives of the fan's states above the lowest.
+        let levels: &[u8] = if module.is_agx() { &[215, 255] } else { &[88, 187, 255] };
         match self {
-            // Nano's levels are 0, 88, 187 and 255.
-            Self::Fan => [88, 187, 255].into_iter().filter(|pwm| readings.fan_pwm >= *pwm).count(),
+            Self::Fan => levels.iter().filter(|level| readings.fan_pwm >= **level).count(),
             Self::Cpu(_) | Self::Gpu => return readings.throttle_steps,
             Self::Alert("cpu" | "gpu") => usize::from(readings.throttle_steps > 0),
             Self::Alert(_) => 0,
@@ -176,7 +177,7 @@ impl Tree {
         for (at, cooler) in coolers(&module).into_iter().enumerate() {
             let path = format!("{CLASS}/cooling_device{}/cur_state", self.numbers.coolers[at]);
             let before = self.files.read(&path).and_then(|text| text.trim().parse().ok());
-            self.files.line(&path, cooler.state(readings, before.unwrap_or(0)))?;
+            self.files.line(&path, cooler.state(&module, readings, before.unwrap_or(0)))?;
         }
         let (fan, tachometer) = (self.chip(0), self.chip(2));
         self.files.line(&format!("{fan}/pwm1"), readings.fan_pwm)?;

@@ -154,7 +154,11 @@ impl Tree {
             let path = format!("sys/firmware/efi/efivars/{name}-{SLOTS_GUID}");
             self.files.put(&path, [7, 0, 0, 0, value, 0, 0, 0])?;
         }
-        let kit = if self.module.is_agx() { "jetson-agx-orin-devkit" } else { JETSON_ORIN_NANO };
+        let kit = match (self.module.is_agx(), self.module.identity.is_super) {
+            (true, _) => "jetson-agx-orin-devkit",
+            (false, true) => "jetson-orin-nano-devkit-super",
+            (false, false) => "jetson-orin-nano-devkit",
+        };
         let (board, sku) = self.module.identity.part.split_once('-').unwrap_or(("p3767", "0005"));
         let board = board.trim_start_matches('p');
         self.files.put(
@@ -168,8 +172,6 @@ impl Tree {
         )
     }
 }
-
-const JETSON_ORIN_NANO: &str = "jetson-orin-nano-devkit-super";
 
 /// The power modes as NVIDIA writes them, its missing space included.
 fn conf(module: &Module) -> String {
