@@ -116,6 +116,13 @@ fn chip_fans(chip: &Chip) -> Vec<Sensor> {
     fans
 }
 
+/// What NVIDIA's fan control follows: the profile it is configured to start with.
+pub(crate) fn profile(root: &Root) -> Option<String> {
+    let text = root.read("etc/nvfancontrol.conf").ok()?;
+    let mut words = text.split_whitespace().skip_while(|word| *word != "FAN_DEFAULT_PROFILE");
+    words.nth(1).map(str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +152,12 @@ mod tests {
             fans(&tree::pc()),
             [fan("nct6775 CPU", Some(900), Some(0.2)), fan("nct6775 fan2", Some(0), None)]
         );
+    }
+
+    #[test]
+    fn the_profile_is_the_one_that_is_configured() {
+        assert_eq!(profile(&tree::orin_nano().root()).as_deref(), Some("quiet"));
+        assert_eq!(profile(&tree::pc().root()), None);
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nvml_wrapper::enum_wrappers::device::{TemperatureSensor, TemperatureThreshold};
+use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::struct_wrappers::device::ProcessInfo;
 use nvml_wrapper::{Device, Nvml};
 use serde::Serialize;
 
@@ -16,7 +18,7 @@ use crate::absent::split;
 use crate::group::Sensors;
 use crate::steady::plausible;
 use crate::thermal::{self, Limits};
-use crate::{Absent, Board, Bytes, Celsius, Root, Source, Watts, Zone};
+use crate::{Absent, Board, Bytes, Celsius, GpuClient, Root, Source, Watts, Zone};
 
 /// The file name that every release of the driver installs.
 const LIBRARY: &str = "libnvidia-ml.so.1";
@@ -31,6 +33,9 @@ pub struct Gpu {
     pub busy_share: Option<f64>,
     pub celsius: Option<Celsius>,
     pub watts: Option<Watts>,
+    /// Programs that compute on it, at most a minute old; `None` when the
+    /// driver does not tell.
+    pub clients: Option<Vec<GpuClient>>,
 }
 
 /// All discrete GPUs and their temperatures, in the driver's order, which is
@@ -41,12 +46,14 @@ pub(crate) struct Gpus {
     board: Board,
     /// The loaded library, or why there is none.
     library: Result<Arc<Nvml>, Absent>,
+    /// Of each GPU.
+    clients: Vec<Option<Vec<GpuClient>>>,
 }
 
 impl Gpus {
     pub(crate) fn new(root: &Root, board: &Board) -> Self {
         let (root, board) = (root.clone(), board.clone());
-        Self { root, board, library: Err(Absent::NotYet) }
+        Self { root, board, library: Err(Absent::NotYet), clients: Vec::new() }
     }
 
     fn look(&self) -> Result<Vec<(Gpu, Zone)>, Absent> {
@@ -54,10 +61,32 @@ impl Gpus {
         let count = library.device_count().map_err(|error| refused(&error))?;
         Ok((0..count)
             .map(|index| match library.device_by_index(index) {
-                Ok(gpu) => read(index, &gpu),
+                Ok(gpu) => {
+                    let (mut gpu, zone) = read(index, &gpu);
+                    gpu.clients = self.clients.get(index as usize).cloned().flatten();
+                    (gpu, zone)
+                }
                 Err(error) => lost(index, &error),
             })
             .collect())
+    }
+
+    fn look_for_clients(&self) -> Option<Vec<Option<Vec<GpuClient>>>> {
+        let library = self.library.as_ref().ok()?;
+        let of = |index| {
+            let list = library.device_by_index(index).ok()?.running_compute_processes().ok()?;
+            Some(list.into_iter().map(|process| self.client(&process)).collect())
+        };
+        Some((0..library.device_count().ok()?).map(of).collect())
+    }
+
+    fn client(&self, process: &ProcessInfo) -> GpuClient {
+        let name = self.root.read(&format!("proc/{}/comm", process.pid));
+        let bytes = match process.used_gpu_memory {
+            UsedGpuMemory::Used(bytes) => Some(Bytes::new(bytes)),
+            UsedGpuMemory::Unavailable => None,
+        };
+        GpuClient { pid: process.pid, name: name.unwrap_or_else(|_| "unknown".into()), bytes }
     }
 }
 
@@ -89,6 +118,7 @@ impl Sensors for Gpus {
                 load(LIBRARY).map(Arc::new)
             };
         }
+        self.clients = self.look_for_clients().unwrap_or_default();
     }
 
     fn read(&mut self, _: Instant) -> Reading {
@@ -138,6 +168,7 @@ fn read(index: u32, gpu: &Device<'_>) -> (Gpu, Zone) {
         busy_share: gpu.utilization_rates().ok().map(|busy| f64::from(busy.gpu) / 100.0),
         celsius,
         watts: gpu.power_usage().ok().map(|milliwatts| Watts::from_milliwatts(milliwatts.into())),
+        clients: None,
     };
     (gpu, zone)
 }

@@ -16,20 +16,28 @@
 
 pub use absent::Absent;
 pub use board::{Board, L4t};
+pub use boot::{Boot, Slot};
+pub use calendar::Calendar;
 pub use clocks::{Clock, Clocks};
 pub use cpu::Cpu;
+pub use desktop::Desktop;
 pub use facts::Facts;
 pub use fan::Fan;
 pub use gpu::Gpu;
+pub use gpu_clients::GpuClient;
 pub use group::Silent;
 pub use machine::{Machine, Sample};
 pub use memory::Memory;
+pub use module::{Basis, BestMode, Module};
 pub use power::Rail;
 pub use power_mode::{Mode, Modes, PowerMode};
 pub use quantity::{Bytes, Celsius, Hertz, Watts};
 pub use root::Root;
+pub use storage::{DiskKind, Ext4, Storage, Swap};
 pub use thermal::{Source, Zone};
 pub use throttle::{Cooling, OverCurrent, Throttle};
+pub use versions::Versions;
+pub use watchdog::Watchdog;
 
 mod root;
 
@@ -52,6 +60,15 @@ pub mod process;
 mod system;
 mod thermal;
 mod throttle;
+
+mod boot;
+mod calendar;
+mod desktop;
+mod gpu_clients;
+mod module;
+mod storage;
+mod versions;
+mod watchdog;
 
 mod absent;
 mod hwmon;

@@ -53,6 +53,12 @@ impl Root {
         watched(&path, || path.exists()).unwrap_or(false)
     }
 
+    /// Whether there is a file, or a link that may lead nowhere, at `path`.
+    pub(crate) fn has_link(&self, path: &str) -> bool {
+        let path = self.path(path);
+        watched(&path, || path.symlink_metadata().is_ok()).unwrap_or(false)
+    }
+
     /// Where the link at `path` leads, and what that leads to. A captured
     /// tree's links may begin with `/`; that is its own root.
     pub(crate) fn follow(&self, path: &str) -> PathBuf {

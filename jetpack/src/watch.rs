@@ -89,6 +89,8 @@ impl Watch {
 /// # Errors
 /// An earlier look at this file has not returned yet.
 pub(crate) fn watched<T>(path: &Path, look: impl FnOnce() -> T) -> Result<T, Absent> {
+    #[cfg(test)]
+    seen::note(path);
     let watch = WATCH.with_borrow(Clone::clone);
     let Some(watch) = watch else { return Ok(look()) };
     watch.arrive(path)?;
@@ -104,4 +106,24 @@ pub(crate) fn seconds(since: Instant, now: Instant) -> u64 {
 /// A thread that panicked leaves a path or none behind, both of which are fine.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Every path that was looked at, so that a test can tell what is read.
+#[cfg(test)]
+pub(crate) mod seen {
+    use std::collections::BTreeSet;
+    use std::path::{Path, PathBuf};
+    use std::sync::Mutex;
+
+    static SEEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+    pub(super) fn note(path: &Path) {
+        super::lock(&SEEN).insert(path.to_owned());
+    }
+
+    /// What was looked at below `root`, relative to it.
+    pub(crate) fn below(root: &Path) -> Vec<PathBuf> {
+        let seen = super::lock(&SEEN);
+        seen.iter().filter_map(|path| Some(path.strip_prefix(root).ok()?.to_owned())).collect()
+    }
 }
