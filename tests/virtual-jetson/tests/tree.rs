@@ -172,3 +172,32 @@ fn a_reader_never_sees_half_a_file() {
     }
     assert!(reader.join().unwrap());
 }
+
+#[test]
+fn what_rarely_changes_and_what_throttles_is_read_of_every_module() {
+    for module in Module::all() {
+        let mut rig = Rig::new(module.name, 5);
+        let readings = rig.serve("");
+        let sample = rig.sample();
+        let facts = &sample.facts;
+        let known = facts.module.as_ref().expect("the module is known");
+        assert_eq!((known.sku, known.is_super), (module.identity.part, module.identity.is_super));
+        assert_eq!(known.cores, module.cpu.cores, "{}", module.name);
+        assert_eq!(facts.versions.jetpack, Some("6.2.2"));
+        assert_eq!(facts.power_modes.default, Some(module.default_mode));
+        let modes: Vec<_> =
+            facts.power_modes.list.iter().map(|m| (m.id, m.name.as_str())).collect();
+        assert_eq!(modes, module.modes.iter().map(|m| (m.id, m.name)).collect::<Vec<_>>());
+        assert_eq!(sample.power_mode.as_ref().map(|mode| mode.id), Some(module.default_mode));
+        let gpu = sample.clocks.gpu.as_ref().expect("there is a GPU");
+        assert_eq!(gpu.available_hertz.len(), module.gpu.hz.len());
+        assert!(sample.clocks.gpu_busy_share.is_some_and(|share| share > 0.5));
+        assert_eq!(sample.clocks.cpus.len(), module.cpu.policies.len());
+        let counted: u64 = readings.over_currents.iter().sum();
+        assert_eq!(sample.throttle.over_current_events(), Some(counted));
+        assert_eq!(sample.throttle.clocks_held_down().count(), 0);
+        assert!(facts.boot.slots.iter().all(|slot| slot.status == Some(0)));
+        assert!(facts.gpu_clients.as_ref().is_some_and(|clients| !clients.is_empty()));
+        assert!(sample.silent.is_empty());
+    }
+}
