@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  waiting ──place──► prefill ──last prompt token──► decode ──► done
-//!     ▲ stays while another request is computing the same beginning
+//!     ▲ stays while another request is computing the same beginning,
+//!       or its grammar is being compiled
 //! ```
 //!
 //! A step is one token for every decoding sequence, then a part of the prompts
@@ -21,6 +22,7 @@ use engine_api::protocol::{
 };
 
 use crate::backend::{Backend, Chunk, NextToken, Slot, StepError, Vocabulary};
+use crate::grammar::{Constraint, GrammarError};
 use crate::sequence::{Advance, Sequence};
 use crate::slots::{Move, Slots, common_prefix};
 
@@ -106,6 +108,23 @@ impl Batch {
         }
     }
 
+    /// Gives a request the constraint that it waits for. Unknown ids are requests
+    /// that were cancelled meanwhile.
+    pub fn constrain(&mut self, id: RequestId, constraint: Result<Constraint, GrammarError>) {
+        let waits = |sequence: &Sequence| sequence.id() == id && !sequence.is_ready();
+        let Some(index) = self.waiting.iter().position(waits) else { return };
+        let ended = match constraint {
+            Ok(constraint) => self.waiting[index].constrain(constraint).map(Ok),
+            Err(error) => Some(Err(format!("the answer's form cannot be enforced: {error}"))),
+        };
+        let Some(end) = ended else { return };
+        let sequence = self.waiting.remove(index).expect("the index was found just now");
+        self.out.push(match end {
+            Ok(reason) => sequence.done(reason),
+            Err(reason) => FromWorker::Failed { id, reason },
+        });
+    }
+
     /// Ends a request early. Unknown ids are requests that ended by themselves.
     pub fn cancel(&mut self, id: RequestId) {
         let waiting = self.waiting.iter().position(|sequence| sequence.id() == id);
@@ -149,6 +168,13 @@ impl Batch {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty()
+    }
+
+    /// Whether a step would do anything: not if all that is there waits for
+    /// its grammar.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.running.is_empty() || self.waiting.iter().any(Sequence::is_ready)
     }
 
     /// Messages since the last call, in order.
@@ -199,7 +225,8 @@ impl Batch {
             .sort_by_key(|sequence| (std::cmp::Reverse(sequence.priority()), sequence.arrived()));
         let mut index = 0;
         while index < self.waiting.len() && self.has_room() {
-            if self.is_being_computed(&self.waiting[index]) {
+            let candidate = &self.waiting[index];
+            if !candidate.is_ready() || self.is_being_computed(candidate) {
                 index += 1;
                 continue;
             }
@@ -348,9 +375,8 @@ impl Batch {
                 let sequence = self.leave(index);
                 self.out.push(sequence.done(reason));
             }
-            Advance::Broken => {
+            Advance::Broken(reason) => {
                 let sequence = self.leave(index);
-                let reason = "the engine computed no usable logits".to_owned();
                 self.out.push(FromWorker::Failed { id: sequence.id(), reason });
             }
         }
