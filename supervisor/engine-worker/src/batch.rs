@@ -10,6 +10,7 @@
 //! that are not computed yet. That part is small while answers are running, so that a long prompt
 //! cannot freeze them. Sequences join and leave between steps only.
 
+mod part;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use engine_api::protocol::{
     FinishReason, FromWorker, Generate, Heartbeat, KvUse, Limits, RequestId,
 };
 
+use self::part::Part;
 use crate::backend::{Backend, Chunk, NextToken, Slot, StepError, Vocabulary};
 use crate::grammar::{Constraint, GrammarError};
 use crate::sequence::{Advance, Sequence};
@@ -463,33 +465,6 @@ impl Batch {
         self.progress.steps += 1;
         self.progress.step_us = took;
         self.progress.worst_step_us = self.progress.worst_step_us.max(took);
-    }
-}
-
-/// A part of one running sequence's prompt.
-#[derive(Debug)]
-struct Part {
-    /// Of the sequence in `running`.
-    index: usize,
-    slot: Slot,
-    from: usize,
-    length: usize,
-    /// Whether the prompt is complete with it.
-    last: bool,
-}
-
-impl Part {
-    /// As much of it as fits into `left` tokens, which it takes; `None` if
-    /// there are none left.
-    fn within(self, left: &mut usize) -> Option<Self> {
-        let length = self.length.min(*left);
-        *left -= length;
-        (length > 0).then_some(Self { last: self.last && length == self.length, length, ..self })
-    }
-
-    fn chunk<'a>(&self, sequence: &'a Sequence) -> Chunk<'a> {
-        let tokens = &sequence.context()[self.from..self.from + self.length];
-        Chunk { slot: self.slot, tokens, from: count(self.from), logits: self.last }
     }
 }
 
