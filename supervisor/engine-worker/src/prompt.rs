@@ -114,6 +114,9 @@ impl Preparer {
         let chosen = tools::chosen(&all, &tools.choice);
         let several = tools.parallel && tools.choice == ToolChoice::Required;
         let begun = tools.choice != ToolChoice::Auto;
+        if begun || grammar.is_some() {
+            tools::check(&chosen).map_err(PromptProblem::Tools)?;
+        }
         let grammar = match (begun, grammar) {
             (false, None) => None,
             (false, Some(grammar)) => Some(self.either(&grammar, &chosen, syntax)?),

@@ -12,6 +12,9 @@ use serde_json::{Value, json};
 
 use crate::grammar::schema;
 
+/// Tools of one request. Editors' longest lists have about half.
+const MOST_TOOLS: usize = 256;
+
 /// How this template's model writes calls; `None` if the template does not know
 /// tools, or another way to call them.
 #[must_use]
@@ -55,6 +58,17 @@ pub fn read(definitions: &str) -> Result<Vec<Tool>, String> {
         Ok(Tool { name, parameters })
     };
     list.iter().map(tool).collect()
+}
+
+/// Looks whether calls of these tools can be compiled in a moment.
+///
+/// # Errors
+/// They cannot.
+pub fn check(tools: &[Tool]) -> Result<(), String> {
+    if tools.len() > MOST_TOOLS {
+        return Err(format!("there are {}, {MOST_TOOLS} can be forced", tools.len()));
+    }
+    tools.iter().try_for_each(|tool| schema::check(&tool.parameters))
 }
 
 /// What the prompt ends with when the answer must be a call.

@@ -16,6 +16,10 @@ const WHITE_SPACE: &str = r"[ ]|\n{1,2}[ \t]{0,20}";
 const COMBINING: [&str; 8] =
     ["allOf", "anyOf", "oneOf", "not", "if", "$ref", "unevaluatedProperties", "dependentSchemas"];
 
+/// Properties that one object may list. The work to compile them grows with the
+/// square of their number: 500 take some hundredths of a second.
+const MOST_PROPERTIES: usize = 500;
+
 /// Any JSON object.
 pub(super) fn any_object() -> GrammarWithLexer {
     with_options(json!({"type": "object"}), true)
@@ -26,8 +30,29 @@ pub(super) fn variants(text: &str, strict: bool) -> Result<Vec<GrammarWithLexer>
     debug_assert!(text.len() <= MAX_GRAMMAR_BYTES, "the caller looks at the length");
     let schema: Value =
         serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))?;
+    check(&schema)?;
     let closed = closed(schema.clone());
     Ok(vec![with_options(closed, strict), with_options(schema, strict)])
+}
+
+/// Looks whether a schema can be compiled in a moment.
+///
+/// # Errors
+/// It cannot.
+pub(crate) fn check(schema: &Value) -> Result<(), String> {
+    match schema {
+        Value::Array(parts) => parts.iter().try_for_each(check),
+        Value::Object(fields) => {
+            let listed = fields.get("properties").and_then(Value::as_object).map_or(0, Map::len);
+            if listed > MOST_PROPERTIES {
+                return Err(format!(
+                    "an object lists {listed} properties, {MOST_PROPERTIES} can be"
+                ));
+            }
+            fields.values().try_for_each(check)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The schema of a grammar that is one, ready to stand in another grammar.

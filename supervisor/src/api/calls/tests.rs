@@ -39,7 +39,10 @@ fn call(name: &str, arguments: &str) -> (String, String, bool) {
     (name.to_owned(), arguments.to_owned(), true)
 }
 
-const TABLE: [(CallSyntax, &str, &str, &[(&str, &str)]); 20] = {
+/// A text, and its content and calls.
+type Row = (CallSyntax, &'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+const TABLE: [Row; 20] = {
     use CallSyntax::{Hermes, Llama3, Mistral};
     [
         (Hermes, "just text", "just text", &[]),

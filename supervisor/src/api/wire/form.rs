@@ -8,9 +8,10 @@ use serde_json::value::RawValue;
 use super::object::Object;
 use crate::api::error::Problem;
 
-/// Bytes of a grammar that a client wrote at most. Schemas and tools, which
-/// programs write, may be longer.
-const MAX_WRITTEN_BYTES: usize = 32 * 1024;
+/// Bytes of a grammar that somebody wrote at most: the work to compile it grows
+/// with the square of its length. Schemas and tools, which programs write, may
+/// be longer.
+const MAX_WRITTEN_BYTES: usize = 8 * 1024;
 
 /// A grammar, and the field that asked for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
