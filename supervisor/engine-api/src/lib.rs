@@ -2,6 +2,7 @@
 //!
 //! - [`manifest`]: what an engine directory holds and what it is bound to, at rest.
 //! - [`protocol`]: the messages between a supervisor and one worker.
+//! - [`form`]: grammars and calls of tools, which those messages carry.
 //! - [`frame`]: how those messages stand on a byte stream, bounded.
 //! - [`handover`]: how a worker is given that stream, and given another.
 //! - [`virtual_board`]: how the echo backend is paced by a board that is not there.
@@ -10,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod form;
 pub mod frame;
 pub mod handover;
 pub mod manifest;

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`session`] (a worker's life), [`batch`] (what a step is),
 //! [`sequence`], [`slots`], [`backend`]. [`prompt`] turns text into tokens,
-//! [`sampling`] chooses them, [`text`] turns them back.
+//! [`grammar`] and [`sampling`] choose them, [`text`] turns them back.
 
 pub mod session;
 
@@ -12,11 +12,15 @@ pub mod sequence;
 
 pub mod slots;
 
+pub mod grammar;
+
 pub mod sampling;
 
 pub mod text;
 
 pub mod prompt;
+
+pub mod tools;
 
 pub mod cores;
 

@@ -98,7 +98,7 @@ impl Stoker {
     }
 
     pub(crate) async fn ask(&self, prompt: &str, max_tokens: u32) -> Answer {
-        let prepared = timeout(PATIENCE, self.handle.prepare(text(prompt))).await;
+        let prepared = timeout(PATIENCE, self.handle.prepare(text(prompt), None)).await;
         let tokens = prepared.unwrap().unwrap().tokens;
         let request = Request { prompt: tokens, ..request(prompt, max_tokens) };
         timeout(PATIENCE, self.handle.submit(request)).await.unwrap().unwrap()
@@ -129,6 +129,8 @@ pub(crate) fn request(prompt: &str, max_tokens: u32) -> Request {
         max_tokens,
         sampling: Sampling::default(),
         stops: Vec::new(),
+        grammar: None,
+        calls: None,
         priority: Priority::Interactive,
         reuse_prefix: true,
     }

@@ -1,8 +1,10 @@
 //! What the batch promises, with the echo backend computing nothing, at once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
+use engine_api::form::Grammar;
 use engine_api::manifest::{
     Backend as ManifestBackend, BackendKind, BoundTo, Capabilities, MANIFEST_VERSION, Manifest,
     Model, Serving,
@@ -13,6 +15,7 @@ use engine_api::protocol::{
 
 use super::Batch;
 use crate::backend::{Vocabulary, echo};
+use crate::grammar::{GrammarError, Grammars};
 
 const CONTEXT: u32 = 4096;
 const LIMITS: Limits = Limits { max_sequences: 8, max_batch_tokens: 64, pace_us: 0 };
@@ -54,6 +57,8 @@ fn request(id: u64, prompt: Vec<TokenId>) -> Generate {
         max_tokens: CONTEXT,
         sampling: Sampling::default(),
         stops: Vec::new(),
+        grammar: None,
+        calls: None,
         priority: Priority::Interactive,
         reuse_prefix: true,
     }
@@ -303,4 +308,75 @@ fn a_request_without_room_for_an_answer_is_refused() {
     answers.note(batch.take_messages());
     assert!(matches!(answers.get(1).end, Some(Err(_))));
     assert!(matches!(answers.get(2).end, Some(Err(_))));
+}
+
+/// A request whose answer must be three digits.
+fn digits(id: u64, message: &str) -> (Generate, Grammar) {
+    let grammar = Grammar::Lark("start: /[0-9]{3}/".into());
+    let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
+    (Generate { grammar: Some(grammar.clone()), sampling, ..request(id, chat(message)) }, grammar)
+}
+
+fn grammars() -> Grammars {
+    Grammars::new(Arc::new(echo::EchoVocabulary::new()))
+}
+
+#[test]
+fn a_request_waits_for_its_grammar_and_then_obeys_it() {
+    let (mut batch, mut answers) = (batch(), Answers::default());
+    let (constrained, grammar) = digits(1, "12x and more");
+    batch.add(constrained, Instant::now());
+    assert!(!batch.has_work() && !batch.is_idle());
+    batch.add(request(2, chat("a neighbour")), Instant::now());
+    run(&mut batch, &mut answers, 5);
+    assert_eq!(answers.get(1), Answer::default());
+    assert!(answers.get(2).tokens > 0, "nobody else waits");
+    batch.constrain(RequestId(1), grammars().start(&grammar, &[]));
+    finish(&mut batch, &mut answers);
+    // The engine wants an x, which is not allowed; of the others all are alike.
+    assert_eq!((answers.get(1).text.as_str(), answers.get(1).end), ("120", stopped()));
+    assert_eq!(answers.get(2).text, "a neighbour");
+}
+
+#[test]
+fn a_constrained_answer_is_taken_up_at_any_of_its_tokens() {
+    let answer: Vec<TokenId> = "120".bytes().map(|byte| TokenId(byte.into())).collect();
+    for had in 0..=3 {
+        let (mut batch, mut answers) = (batch(), Answers::default());
+        let (constrained, grammar) = digits(1, "12x and more");
+        let generated = answer[..had].to_vec();
+        batch.add(Generate { generated: generated.clone(), ..constrained }, Instant::now());
+        batch.constrain(RequestId(1), grammars().start(&grammar, &generated));
+        answers.note(batch.take_messages());
+        finish(&mut batch, &mut answers);
+        assert_eq!((&*answers.get(1).text, answers.get(1).end), (&"120"[had..], stopped()));
+    }
+}
+
+#[test]
+fn a_grammar_that_fails_costs_one_request_and_a_cancelled_one_needs_none() {
+    let (mut batch, mut answers) = (batch(), Answers::default());
+    for id in [1, 2] {
+        batch.add(digits(id, "123").0, Instant::now());
+    }
+    batch.cancel(RequestId(2));
+    let grammar = digits(2, "123").1;
+    let wrong = grammars().start(&Grammar::Lark("start: nothing".into()), &[]);
+    assert!(matches!(wrong, Err(GrammarError { .. })));
+    batch.constrain(RequestId(1), wrong);
+    batch.constrain(RequestId(2), grammars().start(&grammar, &[]));
+    answers.note(batch.take_messages());
+    assert!(batch.is_idle());
+    assert!(matches!(answers.get(1).end, Some(Err(_))));
+    assert_eq!(answers.get(2).end, Some(Ok(FinishReason::Cancelled)));
+}
+
+#[test]
+fn an_answer_cut_by_its_length_says_so_whatever_its_form() {
+    let (mut batch, mut answers) = (batch(), Answers::default());
+    let (constrained, grammar) = digits(1, "123");
+    batch.add(Generate { max_tokens: 2, ..constrained }, Instant::now());
+    batch.constrain(RequestId(1), grammars().start(&grammar, &[]));
+    finish(&mut batch, &mut answers);
+    assert_eq!(answers.get(1).end, Some(Ok(FinishReason::Length)));
 }

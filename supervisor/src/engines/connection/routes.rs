@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use engine_api::form::Form;
 use engine_api::protocol::{
     FinishReason, Heartbeat, PromptProblem, RequestId, Timings, TokenId, Usage,
 };
@@ -132,7 +133,7 @@ impl Route {
 /// yet to read.
 #[derive(Debug)]
 pub(super) struct PromptReply {
-    pub(super) reply: oneshot::Sender<Result<Vec<TokenId>, PromptProblem>>,
+    pub(super) reply: oneshot::Sender<Result<(Vec<TokenId>, Form), PromptProblem>>,
     pub(super) _permit: OwnedSemaphorePermit,
 }
 
@@ -244,7 +245,7 @@ impl Routes {
     pub(super) fn reply(
         &self,
         id: RequestId,
-        result: Result<Vec<TokenId>, PromptProblem>,
+        result: Result<(Vec<TokenId>, Form), PromptProblem>,
     ) -> Result<(), Undelivered> {
         let mut table = self.lock();
         table.progress += 1;
