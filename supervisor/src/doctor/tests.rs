@@ -65,16 +65,16 @@ fn an_agx_orin_as_it_is_sold() {
     check(
         &seen(&tree::agx_orin_64gb()),
         expect![[r#"
-        warning  the power mode is 30W, below 50W [power_mode_low]
-                 why: 50W gives the most tokens for each joule (measured on this module), and more of them
-                 do:  nvpmodel -m 3, if supply and cooling can bear it; it may ask for a reboot
-        warning  3.7 GiB of swap are compressed memory (zram) [zram]
-                 why: what is swapped still takes memory, which the GPU's memory is part of, and processor time
-                 do:  systemctl disable nvzramconfig.service, have swap on NVMe instead, reboot
-        note     the fan follows the profile "quiet" [fan_profile_quiet]
-                 why: under lasting load the board gets hotter than it has to, and sooner slow
-                 do:  if noise does not matter: FAN_DEFAULT_PROFILE cool in /etc/nvfancontrol.conf, delete /var/lib/nvfancontrol/status, restart nvfancontrol.service
-    "#]],
+            warning  the power mode is 30W, below 50W [power_mode_low]
+                     why: 50W gives the most tokens for each joule (inferred from measurements of this chip at that clock), and more of them
+                     do:  nvpmodel -m 3, if supply and cooling can bear it; it may ask for a reboot
+            warning  3.7 GiB of swap are compressed memory (zram) [zram]
+                     why: what is swapped still takes memory, which the GPU's memory is part of, and processor time
+                     do:  systemctl disable nvzramconfig.service, have swap on NVMe instead, reboot
+            note     the fan follows the profile "quiet" [fan_profile_quiet]
+                     why: under lasting load the board gets hotter than it has to, and sooner slow
+                     do:  if noise does not matter: FAN_DEFAULT_PROFILE cool in /etc/nvfancontrol.conf, delete /var/lib/nvfancontrol/status, restart nvfancontrol.service
+        "#]],
     );
 }
 
@@ -84,19 +84,16 @@ fn a_board_on_jetpack_7_with_another_s_name() {
     check(
         &seen(&tree),
         expect![[r#"
-        warning  the clock is earlier than the system that runs [clock_wrong]
-                 why: connections to other servers fail, and times in logs mislead; a board without a battery forgets the time at each power cut
-                 do:  connect a time server (timedatectl set-ntp true), or fit the clock's battery
-        warning  3.7 GiB of swap are compressed memory (zram) [zram]
-                 why: what is swapped still takes memory, which the GPU's memory is part of, and processor time
-                 do:  systemctl disable nvzramconfig.service, have swap on NVMe instead, reboot
-        note     the board calls itself "NVIDIA Jetson Orin NX Engineering Reference Developer Kit Super", but is a Jetson Orin Nano 8GB [model_disagrees]
-                 why: tools that go by that name take wrong limits; this one goes by the part number
-                 do:  nothing, if the module is a Jetson Orin Nano 8GB (p3767-0005)
-        note     the fan follows the profile "quiet" [fan_profile_quiet]
-                 why: under lasting load the board gets hotter than it has to, and sooner slow
-                 do:  if noise does not matter: FAN_DEFAULT_PROFILE cool in /etc/nvfancontrol.conf, delete /var/lib/nvfancontrol/status, restart nvfancontrol.service
-    "#]],
+            warning  3.7 GiB of swap are compressed memory (zram) [zram]
+                     why: what is swapped still takes memory, which the GPU's memory is part of, and processor time
+                     do:  systemctl disable nvzramconfig.service, have swap on NVMe instead, reboot
+            note     the board calls itself "NVIDIA Jetson Orin NX Engineering Reference Developer Kit Super", but is a Jetson Orin Nano 8GB [model_disagrees]
+                     why: tools that go by that name take wrong limits; this one goes by the part number
+                     do:  nothing, if the module is a Jetson Orin Nano 8GB (p3767-0005)
+            note     the fan follows the profile "quiet" [fan_profile_quiet]
+                     why: under lasting load the board gets hotter than it has to, and sooner slow
+                     do:  if noise does not matter: FAN_DEFAULT_PROFILE cool in /etc/nvfancontrol.conf, delete /var/lib/nvfancontrol/status, restart nvfancontrol.service
+        "#]],
     );
 }
 
@@ -144,10 +141,10 @@ fn a_gpu_that_firmware_holds_down() {
     check_tree(
         |tree| tree.write(path, steps),
         expect![[r#"
-        serious  the GPU offers no clock above 624.8 MHz; this module has 1020 MHz [gpu_capped_by_firmware]
-                 why: the firmware in flash is older than the system, or not the one for this module, and half of the speed is missing in every power mode
-                 do:  flash the board anew with its own configuration (for the higher power modes, the one whose name ends in -super)
-    "#]],
+            serious  the GPU offers no clock above 624.8 MHz; this module has 1020 MHz [gpu_capped_by_firmware]
+                     why: the firmware in flash is older than the system, or not the one for this module, and that part of the speed is missing in every power mode
+                     do:  flash the board anew with its own configuration (for the higher power modes, the one whose name ends in -super)
+        "#]],
     );
 }
 
@@ -232,7 +229,7 @@ fn somebody_else_on_the_gpu() {
     check_tree(
         |tree| tree.write("sys/kernel/debug/nvmap/iovmm/clients", clients),
         expect![[r#"
-            warning  ollama (process 77) and another has 4.0 GiB of the GPU's memory [gpu_memory_taken]
+            warning  ollama (process 77) and another have 4.0 GiB of the GPU's memory [gpu_memory_taken]
                      why: a model that would fit may not load, and work takes turns on the GPU
                      do:  end it, or choose a smaller model
         "#]],
