@@ -201,4 +201,6 @@ impl Sample {
 }
 
 #[cfg(test)]
+mod capture_tests;
+#[cfg(test)]
 mod tests;

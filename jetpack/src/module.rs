@@ -38,7 +38,8 @@ pub struct BestMode {
 pub enum Basis {
     /// Somebody measured this module in its modes.
     Measured,
-    /// Follows from what was measured of another one with the same chip.
+    /// Follows from what was measured of the same chip at the clock that this
+    /// mode allows.
     Inferred,
 }
 
@@ -83,7 +84,7 @@ const TABLE: [Row; 11] = [
         [Some(930_750), None],
         [inferred("40W"), None],
     ),
-    row("p3701-0005", "Jetson AGX Orin 64GB", 12, 64, AGX64_TOP, [measured("50W"), None]),
+    row("p3701-0005", "Jetson AGX Orin 64GB", 12, 64, AGX64_TOP, [inferred("50W"), None]),
     row("p3701-0008", "Jetson AGX Orin Industrial", 12, 64, [None, None], [None, None]),
 ];
 

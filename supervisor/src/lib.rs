@@ -15,6 +15,7 @@ pub mod telemetry;
 
 pub mod config;
 pub mod console;
+pub mod doctor;
 pub mod ending;
 pub mod journal;
 pub mod listener;

@@ -16,7 +16,7 @@ pub(super) fn write(board: &Board, tree: &Tree) {
     boot(tree);
     disk(tree);
     for (path, content) in [
-        ("proc/stat", "cpu  1000 20 300 5000 40 5 6 7 0 0\ncpu0 1 2 3 4\nbtime 1780000000\n"),
+        ("proc/stat", "cpu  1000 20 300 5000 40 5 6 7 0 0\ncpu0 1 2 3 4\nbtime 1790000000\n"),
         ("proc/loadavg", "0.52 0.31 0.20 1/345 6789\n"),
         ("proc/uptime", "3600.25 20000.00\n"),
         ("sys/class/watchdog/watchdog0/identity", "NVIDIA Tegra186 WDT\n"),
