@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use engine_api::manifest::{BoundTo, Capabilities, MANIFEST_VERSION, Manifest};
 use serde_json::json;
 
-use crate::catalogue;
+use crate::catalogue::Catalogue;
 use crate::engines::Engines;
 use crate::error::{Error, io};
 use crate::existing;
@@ -26,6 +26,8 @@ pub struct Order {
     pub wishes: Wishes,
     pub state_dir: PathBuf,
     pub cache_dir: PathBuf,
+    /// Where the user's own catalogue files are.
+    pub models_dir: PathBuf,
     /// The worker for the smoke run; else the one beside this program.
     pub worker: Option<PathBuf>,
     /// Only say what would be done.
@@ -64,7 +66,10 @@ pub fn run(order: &Order, report: &Report) -> Result<(), Error> {
 
 fn plan(order: &Order) -> Result<Plan, Error> {
     match &order.model {
-        Choice::Catalogue(name) => plan::from_catalogue(&catalogue::find(name)?, &order.wishes),
+        Choice::Catalogue(name) => {
+            let catalogue = Catalogue::with_dir(&order.models_dir)?;
+            plan::from_catalogue(catalogue.find(name)?, &order.wishes)
+        }
         Choice::File(path) => {
             let path = path.canonicalize().map_err(io("read", path))?;
             let facts = read(&path)?;

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 
 use crate::build::{self, Choice, Order};
-use crate::catalogue;
+use crate::catalogue::{self, Catalogue};
 use crate::engines::{EngineId, Engines};
 use crate::error::Error;
 use crate::existing;
@@ -27,6 +27,7 @@ Exit codes:
     6  the model file or the engine is damaged, or is not what it should be
     7  the engine did not prove itself in a worker
     8  another engine-builder is at work
+    9  the board, its release or this version cannot do it
   130  interrupted";
 
 /// llama.cpp keeps 256 sequences apart; some of them are finished ones, kept
@@ -47,7 +48,12 @@ enum Command {
     #[command(after_help = EXIT_CODES)]
     Build(Build),
     /// Show the models of the catalogue and the engines that are built
-    List(Common),
+    List {
+        #[command(flatten)]
+        models: Models,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Read every file of an engine and compare it with the manifest
     Verify {
         /// The engine's name
@@ -65,6 +71,13 @@ struct Common {
     /// Text for people or one JSON object a line
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+}
+
+#[derive(Debug, Args)]
+struct Models {
+    /// Where files that add or replace models of the catalogue are
+    #[arg(long, env = "STOKER_MODELS_DIR", default_value = catalogue::MODELS_DIR, value_name = "DIR")]
+    models_dir: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -94,6 +107,8 @@ struct Build {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
+    models: Models,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -104,7 +119,7 @@ pub fn main() -> ExitCode {
     // Without it, Ctrl-C just ends the process; the next build tidies up.
     let interrupt = Interrupt::on_signals().unwrap_or_default();
     let (Command::Build(Build { common, .. })
-    | Command::List(common)
+    | Command::List { common, .. }
     | Command::Verify { common, .. }) = &cli.command;
     let report = Report::new(common.format, interrupt);
     match run(cli.command, &report) {
@@ -119,7 +134,10 @@ pub fn main() -> ExitCode {
 fn run(command: Command, report: &Report) -> Result<(), Error> {
     match command {
         Command::Build(build) => build::run(&build.order()?, report),
-        Command::List(common) => list(&Engines::of(&common.state_dir), report),
+        Command::List { models, common } => {
+            let catalogue = Catalogue::with_dir(&models.models_dir)?;
+            list(&catalogue, &Engines::of(&common.state_dir), report)
+        }
         Command::Verify { id, common } => verify(&id, &Engines::of(&common.state_dir), report),
     }
 }
@@ -143,6 +161,7 @@ impl Build {
                 Some(dir) => dir,
                 None => default_cache(|name| std::env::var_os(name))?,
             },
+            models_dir: self.models.models_dir,
             worker: self.worker,
             dry_run: self.dry_run,
         })
@@ -159,9 +178,9 @@ fn default_cache(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf,
         .join("stoker"))
 }
 
-fn list(engines: &Engines, report: &Report) -> Result<(), Error> {
+fn list(catalogue: &Catalogue, engines: &Engines, report: &Report) -> Result<(), Error> {
     let default = engines.default_id();
-    for entry in catalogue::all() {
+    for entry in catalogue.entries() {
         let text = format!(
             "model   {:<28} {} {}, {}, also {}",
             entry.id.as_str(),
@@ -224,7 +243,13 @@ mod tests {
     fn every_exit_code_is_documented() {
         for class in [Class::Io, Class::Usage, Class::UnknownModel, Class::NoRoom, Class::Fetch]
             .into_iter()
-            .chain([Class::BadModel, Class::Smoke, Class::Busy, Class::Interrupted])
+            .chain([
+                Class::BadModel,
+                Class::Smoke,
+                Class::Busy,
+                Class::Unsupported,
+                Class::Interrupted,
+            ])
         {
             let line = format!("\n{:>5}  ", class.exit_code());
             assert!(EXIT_CODES.contains(&line), "{class:?}");
