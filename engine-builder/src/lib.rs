@@ -12,6 +12,8 @@
 //!
 //! [`build`] walks through them. Nothing is visible below `engines/` before
 //! the last step, so a build that is interrupted leaves no half engine.
+//!
+//! Command lines of foreign tools are held against the tables of [`flags`].
 
 #![forbid(unsafe_code)]
 
@@ -28,6 +30,7 @@ pub mod smoke;
 pub mod catalogue;
 pub mod engines;
 pub mod existing;
+pub mod flags;
 pub mod gguf;
 
 pub mod child;
