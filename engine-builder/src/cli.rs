@@ -7,6 +7,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 
+mod list;
+mod plan;
+
 use crate::build::{self, Choice, Order};
 use crate::catalogue::{self, Catalogue};
 use crate::engines::{EngineId, Engines};
@@ -14,6 +17,7 @@ use crate::error::Error;
 use crate::existing;
 use crate::interrupt::Interrupt;
 use crate::plan::Wishes;
+use crate::planning::Backend;
 use crate::report::{Format, Report, Step};
 
 const EXIT_CODES: &str = "\
@@ -47,6 +51,9 @@ enum Command {
     /// Build an engine, unless it is already there
     #[command(after_help = EXIT_CODES)]
     Build(Build),
+    /// Say how a model would be built and served on a board, and why
+    #[command(after_help = EXIT_CODES)]
+    Plan(plan::Plan),
     /// Show the models of the catalogue and the engines that are built
     List {
         #[command(flatten)]
@@ -97,6 +104,9 @@ struct Build {
     /// Requests answered at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MOST_USERS))]
     users: Option<u16>,
+    /// What the engine is for [default: llama-cpp]
+    #[arg(long, value_enum)]
+    backend: Option<Backend>,
     /// Where fetched models are kept [default: ${XDG_CACHE_HOME:-~/.cache}/stoker]
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
@@ -119,6 +129,7 @@ pub fn main() -> ExitCode {
     // Without it, Ctrl-C just ends the process; the next build tidies up.
     let interrupt = Interrupt::on_signals().unwrap_or_default();
     let (Command::Build(Build { common, .. })
+    | Command::Plan(plan::Plan { common, .. })
     | Command::List { common, .. }
     | Command::Verify { common, .. }) = &cli.command;
     let report = Report::new(common.format, interrupt);
@@ -134,9 +145,10 @@ pub fn main() -> ExitCode {
 fn run(command: Command, report: &Report) -> Result<(), Error> {
     match command {
         Command::Build(build) => build::run(&build.order()?, report),
+        Command::Plan(plan) => plan::run(&plan, report),
         Command::List { models, common } => {
             let catalogue = Catalogue::with_dir(&models.models_dir)?;
-            list(&catalogue, &Engines::of(&common.state_dir), report)
+            list::list(&catalogue, &Engines::of(&common.state_dir), report)
         }
         Command::Verify { id, common } => verify(&id, &Engines::of(&common.state_dir), report),
     }
@@ -151,21 +163,24 @@ impl Build {
         };
         Ok(Order {
             model,
+            backend: self.backend.unwrap_or(Backend::LlamaCpp),
             wishes: Wishes {
                 name: name.map_err(|error| Error::Usage(error.to_string()))?,
                 context: self.context,
                 users: self.users,
             },
             state_dir: self.common.state_dir,
-            cache_dir: match self.cache_dir {
-                Some(dir) => dir,
-                None => default_cache(|name| std::env::var_os(name))?,
-            },
+            cache_dir: cache_dir(self.cache_dir)?,
             models_dir: self.models.models_dir,
             worker: self.worker,
             dry_run: self.dry_run,
         })
     }
+}
+
+/// The named directory, or the usual one.
+fn cache_dir(named: Option<PathBuf>) -> Result<PathBuf, Error> {
+    named.map_or_else(|| default_cache(|name| std::env::var_os(name)), Ok)
 }
 
 /// `${XDG_CACHE_HOME:-~/.cache}/stoker`; a relative `XDG_CACHE_HOME` does not
@@ -176,41 +191,6 @@ fn default_cache(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf,
     Ok(base
         .ok_or_else(|| Error::Usage("HOME is not set; name a --cache-dir".into()))?
         .join("stoker"))
-}
-
-fn list(catalogue: &Catalogue, engines: &Engines, report: &Report) -> Result<(), Error> {
-    let default = engines.default_id();
-    for entry in catalogue.entries() {
-        let text = format!(
-            "model   {:<28} {} {}, {}, also {}",
-            entry.id.as_str(),
-            entry.name,
-            entry.weights.quantisation,
-            entry.licence,
-            entry.aliases.join(", ")
-        );
-        let facts = json!({
-            "kind": "model", "id": entry.id.as_str(), "aliases": entry.aliases,
-            "licence": entry.licence, "bytes": entry.weights.bytes
-        });
-        report.item(&text, facts);
-    }
-    for id in engines.list()? {
-        let is_default = default.as_deref() == Some(id.as_str());
-        let (text, fault) = match existing::open(engines, &id) {
-            Ok(manifest) => {
-                (format!("{} {}", manifest.model.name, manifest.model.quantisation), None)
-            }
-            Err(error) => (error.chain(), Some(error.chain())),
-        };
-        let mark = if is_default { " (default)" } else { "" };
-        let facts = json!({
-            "kind": "engine", "id": id.as_str(), "dir": engines.engine(&id),
-            "default": is_default, "fault": fault
-        });
-        report.item(&format!("engine  {:<28} {text}{mark}", id.as_str()), facts);
-    }
-    Ok(())
 }
 
 fn verify(name: &str, engines: &Engines, report: &Report) -> Result<(), Error> {

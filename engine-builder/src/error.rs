@@ -69,6 +69,8 @@ pub enum Error {
     Usage(String),
     #[error("{0}")]
     Unsupported(String),
+    #[error("{0}")]
+    NoPlanFits(String),
     #[error("{}{}: {problem}", place(path, *line), key_in(key))]
     Catalogue { path: PathBuf, line: Option<usize>, key: String, problem: String },
     #[error("there is no model {name:?}{}", nearest(known))]
@@ -112,7 +114,7 @@ impl Error {
             Self::Usage(_) | Self::NoWorker { .. } | Self::Catalogue { .. } => Class::Usage,
             Self::Unsupported(_) => Class::Unsupported,
             Self::UnknownModel { .. } | Self::UnknownEngine { .. } => Class::UnknownModel,
-            Self::Disk { .. } | Self::Memory { .. } => Class::NoRoom,
+            Self::Disk { .. } | Self::Memory { .. } | Self::NoPlanFits(_) => Class::NoRoom,
             Self::Fetch { source: FetchError::Interrupted(_), .. }
             | Self::Smoke { source: SmokeError::Interrupted(_), .. }
             | Self::Interrupted(_) => Class::Interrupted,

@@ -13,11 +13,15 @@
 //! [`build`] walks through them. Nothing is visible below `engines/` before
 //! the last step, so a build that is interrupted leaves no half engine.
 //!
-//! Command lines of foreign tools are held against the tables of [`flags`].
+//! [`planning`] looks further than a build of today can go: it chooses backend,
+//! quantisation and sizes for a Jetson and prints the command lines, each held
+//! against the tables of [`flags`].
 
 #![forbid(unsafe_code)]
 
 pub mod cli;
+
+pub mod planning;
 
 pub mod build;
 pub mod fetch;

@@ -22,7 +22,7 @@ const CACHED_SEQUENCES: u16 = 2;
 const CONTEXT: u32 = 4096;
 
 /// llama.cpp gives each sequence its cells of the KV cache in units of this.
-const CELLS: u32 = 256;
+pub(crate) const CELLS: u32 = 256;
 
 /// A window shorter than this holds no conversation.
 const LEAST_CONTEXT: u32 = 256;
