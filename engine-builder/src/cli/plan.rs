@@ -66,6 +66,7 @@ pub(super) fn run(order: &Plan, report: &Report) -> Result<(), Error> {
 
 /// The board and the release that are meant.
 fn machine(board: Option<&str>, jetpack: Option<&str>) -> Result<(Board, Option<Release>), Error> {
+    let mut is_named = false;
     let (board, l4t) = match board {
         None => Board::read(Root::default())?,
         Some(name) if name.contains('/') || Path::new(name).is_dir() => {
@@ -74,7 +75,10 @@ fn machine(board: Option<&str>, jetpack: Option<&str>) -> Result<(Board, Option<
             }
             Board::read(Root::new(name))?
         }
-        Some(name) => (Board::named(name)?, None),
+        Some(name) => {
+            is_named = true;
+            (Board::named(name)?, None)
+        }
     };
     let release = match (jetpack, l4t) {
         (Some(_), _) if board.class == planning::Class::Pc => {
@@ -83,7 +87,11 @@ fn machine(board: Option<&str>, jetpack: Option<&str>) -> Result<(Board, Option<
         (Some(name), _) => Some(Release::named(name)?),
         (None, Some(l4t)) => Some(Release::of(l4t)?),
         (None, None) if board.class == planning::Class::Pc => None,
-        (None, None) => Some(Release::named(planning::USUAL)?),
+        (None, None) if is_named => Some(Release::named(planning::USUAL)?),
+        (None, None) => {
+            let what = "this board does not tell its Jetson Linux; name its release with --jetpack";
+            return Err(Error::Usage(what.into()));
+        }
     };
     Ok((board, release))
 }

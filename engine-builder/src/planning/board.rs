@@ -20,7 +20,7 @@ pub struct Board {
     /// Main memory as Linux counts it, which is also the GPU's.
     pub memory_bytes: Bytes,
     pub memory_is: Origin,
-    /// In thousands of bytes a second times a thousand: NVIDIA's GB/s × 1000.
+    /// `None`: nobody has told.
     bandwidth: Option<Bandwidth>,
     /// Whether the module is flashed for Super mode.
     pub super_mode: bool,
@@ -55,11 +55,11 @@ pub enum Origin {
     Assumed,
 }
 
-/// NVIDIA's figures in MB/s, usual and in Super mode.
+/// NVIDIA's figures for the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 struct Bandwidth {
-    usual: u32,
-    in_super_mode: u32,
+    usual_mb_per_s: u32,
+    in_super_mode_mb_per_s: u32,
 }
 
 /// One row of the table of modules.
@@ -74,6 +74,10 @@ struct Module {
     has_super_mode: bool,
 }
 
+const fn mb_per_s(usual_mb_per_s: u32, in_super_mode_mb_per_s: u32) -> Bandwidth {
+    Bandwidth { usual_mb_per_s, in_super_mode_mb_per_s }
+}
+
 const MIB: u64 = 1024;
 /// Every Orin: Ampere with compute capability 8.7.
 const ORIN_SM: u32 = 87;
@@ -85,7 +89,7 @@ const MODULES: [Module; 6] = [
         class: Class::Orin4,
         memory_kib: 3496 * MIB,
         memory_is: Origin::Assumed,
-        bandwidth: Bandwidth { usual: 34_000, in_super_mode: 51_000 },
+        bandwidth: mb_per_s(34_000, 51_000),
         has_super_mode: true,
     },
     Module {
@@ -94,7 +98,7 @@ const MODULES: [Module; 6] = [
         class: Class::Orin8,
         memory_kib: 7_789_952,
         memory_is: Origin::Published,
-        bandwidth: Bandwidth { usual: 68_000, in_super_mode: 102_000 },
+        bandwidth: mb_per_s(68_000, 102_000),
         has_super_mode: true,
     },
     Module {
@@ -103,7 +107,7 @@ const MODULES: [Module; 6] = [
         class: Class::Orin8,
         memory_kib: 7_789_952,
         memory_is: Origin::Assumed,
-        bandwidth: Bandwidth { usual: 102_400, in_super_mode: 102_400 },
+        bandwidth: mb_per_s(102_400, 102_400),
         has_super_mode: false,
     },
     Module {
@@ -112,7 +116,7 @@ const MODULES: [Module; 6] = [
         class: Class::OrinNx16,
         memory_kib: 15_657 * MIB,
         memory_is: Origin::Published,
-        bandwidth: Bandwidth { usual: 102_400, in_super_mode: 102_400 },
+        bandwidth: mb_per_s(102_400, 102_400),
         has_super_mode: false,
     },
     Module {
@@ -121,7 +125,7 @@ const MODULES: [Module; 6] = [
         class: Class::AgxOrin,
         memory_kib: 30 * 1024 * MIB,
         memory_is: Origin::Published,
-        bandwidth: Bandwidth { usual: 204_800, in_super_mode: 204_800 },
+        bandwidth: mb_per_s(204_800, 204_800),
         has_super_mode: false,
     },
     Module {
@@ -130,7 +134,7 @@ const MODULES: [Module; 6] = [
         class: Class::AgxOrin,
         memory_kib: 64_349_016,
         memory_is: Origin::Published,
-        bandwidth: Bandwidth { usual: 204_800, in_super_mode: 204_800 },
+        bandwidth: mb_per_s(204_800, 204_800),
         has_super_mode: false,
     },
 ];
@@ -233,7 +237,7 @@ impl Board {
     pub fn bytes_per_s(&self, release: Option<&Release>) -> Option<u64> {
         let bandwidth = self.bandwidth?;
         let fast = self.super_mode && release.is_some_and(|release| release.version >= FIRST_SUPER);
-        let mb = if fast { bandwidth.in_super_mode } else { bandwidth.usual };
+        let mb = if fast { bandwidth.in_super_mode_mb_per_s } else { bandwidth.usual_mb_per_s };
         Some(u64::from(mb) * 1_000_000)
     }
 }

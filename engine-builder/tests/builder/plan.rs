@@ -83,6 +83,8 @@ fn a_captured_board_is_planned_for_with_what_it_has() {
     assert_eq!(planned[0]["board"]["name"], "agx-orin-64gb");
     assert_eq!(planned[0]["board"]["memory_is"], "measured");
     assert_eq!(planned[0]["release"]["jetpack"], "6.2");
+    fs::remove_file(place.path("board/etc/nv_tegra_release")).unwrap();
+    plan(&place, &["llama3", "--board", board]).failed(2, &["name its release with --jetpack"]);
     let gone = format!("{board}/nowhere");
     plan(&place, &["llama3", "--board", &gone]).failed(2, &["there is no directory"]);
 }
@@ -102,7 +104,7 @@ fn what_cannot_be_is_refused_with_what_can() {
     let qwen3 = ["qwen3:8b", "--board", "agx-orin-64gb", "--backend", "tensorrt-llm"];
     refused(&qwen3, 9, &["does not know the Qwen3 architecture", "what would fit: "]);
     let large = ["llama3", "--board", "orin-nano-4gb"];
-    refused(&large, 4, &["more than the board can give", "what would fit: qwen2.5-coder-1.5b"]);
+    refused(&large, 4, &["more than the board can give", "what would fit: llama-3.2-1b"]);
 }
 
 #[test]
