@@ -255,6 +255,12 @@ impl Serving {
 
 /// Ends the process, at once unless it is about to exit by itself.
 async fn end(process: Process, cause: Cause) -> Death {
+    let cause = match cause {
+        Cause::Left if process.is_stopped() => {
+            Cause::Killed("it was stopped, and would have heard nothing of its next supervisor")
+        }
+        cause => cause,
+    };
     let grace = match &cause {
         Cause::Left => {
             process.leave();
