@@ -193,7 +193,7 @@ impl<'a> Attempt<'a> {
             why: needs::why(*backend, entry, variant, setting, sizes),
             rejected: Vec::new(),
             cautions: needs::cautions(*backend, entry, variant, setting),
-            needs: needs::needs(*backend, entry, setting, &memory, disk),
+            needs: needs::needs(*backend, entry, variant, setting, &memory, disk),
             settings: needs::settings(*backend, sizes),
             steps: steps::steps(*backend, &job),
         }

@@ -27,7 +27,9 @@ pub(super) fn why(
     } else {
         match (backend, setting.board.class) {
             (Backend::LlamaCpp, Class::Pc) => "llama-cpp runs on any processor".to_owned(),
-            (Backend::LlamaCpp, _) => "llama-cpp runs everywhere, the others do not here".into(),
+            (Backend::LlamaCpp, _) => {
+                "llama-cpp runs everywhere; what speaks against the others is said below".into()
+            }
             (Backend::TensorrtLlm, _) => {
                 "tensorrt-llm has in-flight batching, a paged cache with reuse of prefixes, and \
                  published speeds on Orin"
@@ -102,6 +104,7 @@ pub(super) fn cautions(
 pub(super) fn needs(
     backend: Backend,
     entry: &Entry,
+    variant: &Variant,
     setting: &Setting,
     memory: &Memory,
     disk: Disk,
@@ -113,7 +116,7 @@ pub(super) fn needs(
             needs.push(format!("a swap file of {swap} on NVMe for the build, zram off"));
         }
     }
-    if entry.gated {
+    if entry.gated && variant.from == From::Checkpoint {
         needs.push(format!("the licence accepted at the hub: {}", entry.licence));
     }
     let new = setting.release.as_ref().is_some_and(|release| release.version >= (7, 0));

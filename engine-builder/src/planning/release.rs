@@ -18,8 +18,8 @@ pub struct Release {
     pub tensorrt: Option<&'static str>,
 }
 
-/// What a plan for a named board assumes when no release is named: the newest
-/// JetPack 6 that is known from two boards or more.
+/// What a plan for a named board assumes when no release is named: the first
+/// one after the repair of large allocations.
 pub const USUAL: &str = "6.2.2";
 
 const TENSORRT_10_3: Option<&str> = Some("10.3.0");
@@ -47,8 +47,9 @@ const RELEASES: [Release; 9] = [
     release("7.2", (7, 2), (39, 2, 0), "13.2", None),
 ];
 
-/// Large allocations of GPU memory fail in it; 36.5.0 has the repair.
-const BAD: L4t = L4t { major: 36, minor: 4, patch: 7 };
+/// From this one on large allocations of GPU memory fail, until the repair.
+const BROKEN: L4t = L4t { major: 36, minor: 4, patch: 7 };
+const REPAIRED: L4t = L4t { major: 36, minor: 5, patch: 0 };
 
 impl Release {
     /// The release of this name, a JetPack (`6.2`) or a Jetson Linux (`36.4.7`).
@@ -83,10 +84,11 @@ impl Release {
     /// Why nothing should be built on it.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
-        (self.l4t == BAD).then(|| {
+        (BROKEN..REPAIRED).contains(&self.l4t).then(|| {
             format!(
-                "L4T {BAD} fails to allocate large blocks of GPU memory (NvMap error 12) until \
-                 the next restart; update to L4T 36.5.0 (JetPack 6.2.2) or later"
+                "L4T {} fails to allocate large blocks of GPU memory (NvMap error 12) until the \
+                 next restart; update to L4T {REPAIRED} (JetPack 6.2.2) or later",
+                self.l4t
             )
         })
     }
@@ -139,6 +141,13 @@ mod tests {
     #[test]
     fn the_release_that_cannot_allocate_is_known() {
         assert!(Release::named("36.4.7").unwrap().fault().unwrap().contains("36.5.0"));
-        assert!(Release::of(l4t(36, 4, 7)).unwrap().fault().is_some());
+        for (l4t, bad) in [
+            (l4t(36, 4, 4), false),
+            (l4t(36, 4, 7), true),
+            (l4t(36, 4, 9), true),
+            (l4t(36, 5, 0), false),
+        ] {
+            assert_eq!(Release::of(l4t).unwrap().fault().is_some(), bad, "{l4t}");
+        }
     }
 }
