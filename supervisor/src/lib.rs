@@ -10,6 +10,7 @@ pub mod supervisor;
 
 pub mod admission;
 pub mod engines;
+pub mod governor;
 pub mod store;
 pub mod telemetry;
 
