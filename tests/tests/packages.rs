@@ -16,13 +16,24 @@ const PLATFORMS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux
 
 /// Our packages and those of ours that each may use. `tests` looks at all of
 /// them from outside and is used by none.
-const DIRECTION: [(&str, &[&str]); 6] = [
+const DIRECTION: [(&str, &[&str]); 7] = [
     ("jetpack", &[]),
     ("engine-api", &["jetpack"]),
     ("engine-worker", &["engine-api", "jetpack"]),
     ("engine-builder", &["engine-api", "jetpack"]),
     ("supervisor", &["engine-api", "jetpack"]),
-    ("tests", &["engine-api", "engine-builder", "engine-worker", "jetpack", "supervisor"]),
+    ("virtual-jetson", &["engine-api", "jetpack"]),
+    (
+        "tests",
+        &[
+            "engine-api",
+            "engine-builder",
+            "engine-worker",
+            "jetpack",
+            "supervisor",
+            "virtual-jetson",
+        ],
+    ),
 ];
 
 /// Parts of the names of packages that hold model code or bring CUDA into the
