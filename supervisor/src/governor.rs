@@ -61,6 +61,11 @@ const UP: usize = 4;
 const THROTTLED: usize = 3;
 /// A pause is corrected when the engine's steps have changed by this share.
 const TRIM: f64 = 0.25;
+/// Pauses are longer than prompts' parts where the engine computes less than this.
+const PAUSED: f64 = 0.8;
+/// How fast a shorter and a longer step are believed to be usual.
+const SHORTER: f64 = 0.3;
+const LONGER: f64 = 0.03;
 /// The step of an engine that has told none yet.
 const UNKNOWN_STEP: Duration = Duration::from_millis(50);
 /// Longest pause, so that a stream is seen to move.
@@ -107,8 +112,9 @@ pub struct Governor {
     notch: usize,
     /// The pause at the present notch; zero for none.
     pace: Duration,
-    /// The engine's usual step, in seconds.
+    /// The engine's decode step, in seconds.
     step: Option<f64>,
+    readers: Readers,
     thermometer: Thermometer,
     meter: Wattmeter,
     model: Model,
@@ -131,6 +137,7 @@ impl Governor {
             notch: 0,
             pace: Duration::ZERO,
             step: None,
+            readers: Readers::default(),
             thermometer: Thermometer::new(patience),
             meter: Wattmeter::new(patience),
             model: Model::new(),
@@ -171,6 +178,7 @@ impl Governor {
         let temperature = self.thermometer.observe(facts.governed, facts.heat.as_ref(), now);
         self.meter.observe(facts.power, facts.work.is_busy());
         self.hear_step(&facts.work);
+        self.readers.observe(&facts.work);
         let door = self.guard.observe(facts.memory, facts.work.kv);
 
         let wishes = self.wishes(facts, &temperature, now);
@@ -206,10 +214,16 @@ impl Governor {
         self.over_current.moved();
     }
 
+    /// Steps that are heard of decode, or compute a part of a prompt, which may
+    /// be much longer. The shorter ones say how long decoding takes.
     fn hear_step(&mut self, work: &Work) {
         if let Some(step) = work.step.filter(|_| work.is_busy()) {
             let step = step.as_secs_f64();
-            self.step = Some(self.step.map_or(step, |usual| usual + (step - usual) * 0.1));
+            let toward = |usual: f64| {
+                let weight = if step < usual { SHORTER } else { LONGER };
+                usual + (step - usual) * weight
+            };
+            self.step = Some(self.step.map_or(step, toward));
         }
     }
 
@@ -272,7 +286,7 @@ impl Governor {
         };
         let because = because.because.clone();
         if to == self.notch {
-            self.trim(now);
+            self.trim(facts.governed, now);
         } else if self.changes.allow(kind, now) {
             self.go(to, &because, facts, now);
         }
@@ -296,8 +310,17 @@ impl Governor {
         });
     }
 
-    /// Fits the pause to steps that have become longer or shorter.
-    fn trim(&mut self, now: Instant) {
+    /// Fits the pause to steps that have become longer or shorter, and the
+    /// prompts' part to who reads along.
+    fn trim(&mut self, governed: bool, now: Instant) {
+        // Beside pauses, the larger part costs less heat and nobody notices it.
+        let paused = self.ladder.notch(self.notch).duty < PAUSED;
+        let protect = governed && !paused && self.readers.are_most();
+        if protect != self.readers.protected && self.changes.allow(Kind::Trim, now) {
+            self.readers.protected = protect;
+            self.changes.note(now);
+            return;
+        }
         let wanted = self.wanted_pace();
         let (pace, target) = (self.pace.as_secs_f64(), wanted.as_secs_f64());
         if (target - pace).abs() > TRIM * pace.max(target) && self.changes.allow(Kind::Trim, now) {
@@ -332,7 +355,7 @@ impl Governor {
     /// The smaller of what the engine may do and what the board bears.
     fn limits(&self, facts: &Facts) -> Limits {
         let (bounds, notch) = (facts.bounds, self.ladder.notch(self.notch));
-        let part = match facts.governed {
+        let part = match self.readers.protected {
             true => facts.work.alone.map_or(u16::MAX, part_beside_answers),
             false => u16::MAX,
         };
@@ -342,6 +365,30 @@ impl Governor {
             max_batch_tokens: bounds.max_batch_tokens.min(part).max(1),
             pace_us: pace.max(bounds.pace_us),
         }
+    }
+}
+
+/// Who reads running answers, and who waits for a first token.
+#[derive(Debug, Clone, Copy, Default)]
+struct Readers {
+    decoding: f64,
+    prefilling: f64,
+    /// The prompts' part is kept small for them.
+    protected: bool,
+}
+
+impl Readers {
+    fn observe(&mut self, work: &Work) {
+        let toward = |usual: f64, now: u32| usual + (f64::from(now) - usual) * 0.05;
+        self.decoding = toward(self.decoding, work.decoding);
+        self.prefilling = toward(self.prefilling, work.prefilling);
+    }
+
+    /// Whether many read and few wait. Where it is the other way round, a small
+    /// part would make many wait long for the sake of few.
+    fn are_most(&self) -> bool {
+        let factor = if self.protected { 1.5 } else { 2.5 };
+        self.decoding > 1.0 && self.decoding > factor * self.prefilling
     }
 }
 

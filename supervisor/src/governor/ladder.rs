@@ -15,14 +15,14 @@ use super::facts::Clock;
 
 /// Share of the highest clock that gives most tokens for each joule.
 const KNEE: f64 = 0.63;
-/// The lowest clock that is set, as a share of the highest: below it tokens get
-/// dearer again.
-const LOWEST: f64 = 0.3;
+/// The lowest clock that is set, as a share of the highest: below it, a pause at
+/// this clock costs less.
+const LOWEST: f64 = 0.5;
 /// Shares of the time in which the engine computes, once the clock is lowest.
-const DUTIES: [f64; 14] =
-    [0.93, 0.86, 0.79, 0.72, 0.65, 0.58, 0.51, 0.44, 0.38, 0.32, 0.26, 0.2, 0.15, 0.1];
-/// From this share on, the batch is halved as well; at the next ones again.
-const FEWER_FROM: f64 = 0.2;
+const DUTIES: [f64; 15] =
+    [0.93, 0.86, 0.79, 0.72, 0.65, 0.58, 0.51, 0.44, 0.38, 0.32, 0.26, 0.2, 0.15, 0.1, 0.05];
+/// From this share on, the batch is halved as well.
+const FEWER_FROM: f64 = 0.05;
 /// The share of time at which a board is held that cannot be watched.
 const BLIND: f64 = 0.26;
 
@@ -120,8 +120,7 @@ impl Notch {
 }
 
 fn paused(notch: Notch, duty: f64) -> Notch {
-    let halvings = DUTIES.iter().filter(|other| **other <= FEWER_FROM && **other >= duty).count();
-    Notch { duty, divisor: 1 << halvings, ..notch }
+    Notch { duty, divisor: if duty <= FEWER_FROM { 2 } else { 1 }, ..notch }
 }
 
 /// Speed of decoding at a share of the clock: a fifth of the time does not
@@ -163,7 +162,7 @@ mod tests {
         assert_eq!(Ladder::new(None).knee(), 0);
         let fewer = (0..=ladder.last()).position(|index| ladder.notch(index).divisor > 1).unwrap();
         assert!(ladder.notch(fewer).duty <= FEWER_FROM);
-        assert_eq!(ladder.notch(ladder.last()).divisor, 8);
+        assert_eq!((fewer, ladder.notch(fewer).divisor), (ladder.last(), 2));
     }
 
     #[test]

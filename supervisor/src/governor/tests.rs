@@ -201,7 +201,7 @@ fn memory_shuts_the_door_and_not_the_limits() {
 }
 
 #[test]
-fn a_prompt_s_part_takes_no_longer_than_a_decode_step() {
+fn a_prompt_s_part_is_small_while_many_read_and_few_wait() {
     let start = Instant::now();
     let mut facts = facts(50_000, 9_000, start);
     let alone = |decode_ms, prompt_us| {
@@ -211,8 +211,14 @@ fn a_prompt_s_part_takes_no_longer_than_a_decode_step() {
     };
     for (alone, part) in [(alone(50, 2000), 25), (alone(50, 20_000), 16), (alone(50, 10), 64)] {
         facts.work.alone = alone;
-        let limits = governor(Profile::Max, start).decide(&facts, start).limits;
-        assert_eq!(limits.max_batch_tokens, part);
+        let mut governor = governor(Profile::Max, start);
+        assert_eq!(governor.decide(&facts, start).limits.max_batch_tokens, 64);
+        let many = (1..60).map(|step| governor.decide(&facts, start + PERIOD * step).limits);
+        assert_eq!(many.last().unwrap().max_batch_tokens, part, "many read, nobody waits");
+        (facts.work.decoding, facts.work.prefilling) = (2, 4);
+        let few = (60..200).map(|step| governor.decide(&facts, start + PERIOD * step).limits);
+        assert_eq!(few.last().unwrap().max_batch_tokens, 64, "few read, many wait");
+        (facts.work.decoding, facts.work.prefilling) = (8, 0);
     }
 }
 

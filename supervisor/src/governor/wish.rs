@@ -16,9 +16,9 @@ const HORIZON: f64 = 45.0;
 /// How far ahead the bare trend is believed, in seconds.
 const TREND: f64 = 25.0;
 /// A prediction this far over what is held lowers, in kelvins.
-const OVER: f64 = 0.5;
+const OVER: f64 = 0.3;
 /// One this far under it raises.
-const UNDER: f64 = 1.5;
+const UNDER: f64 = 0.5;
 /// The same for the bare trend, which knows less.
 const UNDER_TREND: f64 = 4.0;
 /// Below the limit, in kelvins: from here on two notches at a time.
