@@ -4,6 +4,7 @@
 //! - [`protocol`]: the messages between a supervisor and one worker.
 //! - [`frame`]: how those messages stand on a byte stream, bounded.
 //! - [`handover`]: how a worker is given that stream, and given another.
+//! - [`virtual_board`]: how the echo backend is paced by a board that is not there.
 //!
 //! This package listens to nobody and starts no process.
 
@@ -13,3 +14,4 @@ pub mod frame;
 pub mod handover;
 pub mod manifest;
 pub mod protocol;
+pub mod virtual_board;

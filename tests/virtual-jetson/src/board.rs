@@ -180,6 +180,11 @@ impl Board {
         self.held.model = Held::by(llm, kv_tokens);
     }
 
+    /// Says that there is no engine that holds anything.
+    pub fn release(&mut self) {
+        self.held.model = 0.0;
+    }
+
     /// Says what other processes hold.
     #[expect(clippy::cast_precision_loss, reason = "a size of memory is far below 2^52")]
     pub fn others_hold(&mut self, bytes: u64) {

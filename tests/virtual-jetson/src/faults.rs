@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 
 use crate::conditions::Conditions;
 use crate::fan::Profile;
+use crate::power::Load;
 
 /// All that is wrong at one time.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -31,7 +32,7 @@ pub struct Faults {
     fan: Option<Profile>,
     vent_blocked: bool,
     supply_weak: bool,
-    pub(crate) load_watts: f64,
+    load_watts: f64,
     pub(crate) memory_mb: u32,
     sensors: BTreeMap<String, Sense>,
 }
@@ -93,6 +94,18 @@ impl Faults {
 
     pub(crate) fn of(&self, sensor: &str) -> Option<Sense> {
         self.sensors.get(sensor).copied()
+    }
+
+    /// What another process does.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        Load { extra_watts: self.load_watts, ..Load::IDLE }
+    }
+
+    /// What another process holds.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        u64::from(self.memory_mb) * 1_000_000
     }
 
     /// `usual` with what is wrong.

@@ -24,6 +24,10 @@
 //! assert!(readings.tj_celsius > 20.0 && board.is_on());
 //! ```
 //!
+//! [`Tree`] writes what the board shows as files, [`Faults`] are what can be wrong
+//! with it, and [`Coupling`] is the way to an engine that runs beside it. The
+//! program `virtual-jetson` puts them together and lets time pass.
+//!
 //! Every constant says whether it was published, measured, fitted or guessed
 //! ([`Origin`]), and [`Module::variant`] draws boards whose thermal constants
 //! are off by up to a fifth. Nothing here has been held against a board of
@@ -34,6 +38,7 @@
 pub use board::Board;
 pub use conditions::{Conditions, Totals};
 pub use constant::{Constant, Origin};
+pub use coupling::{Activity, Coupling};
 pub use fan::Profile;
 pub use faults::{Faults, UnknownFault};
 pub use llm::Llm;
@@ -61,5 +66,7 @@ mod speed;
 mod thermal;
 mod throttle;
 
+pub mod coupling;
+pub mod engine;
 pub mod faults;
 pub mod tree;

@@ -96,6 +96,16 @@ impl Tree {
         self.show_system(readings, faults)
     }
 
+    /// Writes a file of our own, which no real board has.
+    pub(crate) fn say(&mut self, path: &str, text: &str) -> io::Result<()> {
+        self.files.put(path, text)
+    }
+
+    /// Takes it away.
+    pub(crate) fn unsay(&mut self, path: &str) -> io::Result<()> {
+        self.files.remove(path)
+    }
+
     /// What others wrote. What cannot be understood was not written.
     #[must_use]
     pub fn asked(&self) -> Asked {
