@@ -26,6 +26,7 @@ mod power;
 mod profile;
 mod reason;
 mod thermal;
+mod thrift;
 mod wish;
 
 use std::collections::VecDeque;
@@ -46,6 +47,7 @@ use memory::Guard;
 use over_current::OverCurrent;
 use power::Wattmeter;
 use thermal::Model;
+use thrift::Thrift;
 use wish::{Place, Wish};
 
 /// How many decisions are remembered.
@@ -73,8 +75,9 @@ const LONGEST_PACE: Duration = Duration::from_secs(2);
 /// Least prompt tokens between two steps: with fewer, a prompt costs far more
 /// passes over the weights than it is worth.
 const LEAST_PART: u16 = 16;
-/// How long a prompt's part may take beside running answers, in decode steps.
-const PART: f64 = 1.0;
+/// How long a prompt's part may take beside running answers, in decode steps of
+/// one request. Less costs tokens: each part reads the weights once more.
+const PART: f64 = 1.25;
 
 /// What is to hold from now on.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,8 +122,10 @@ pub struct Governor {
     meter: Wattmeter,
     model: Model,
     over_current: OverCurrent,
+    thrift: Thrift,
     guard: Guard,
     changes: Changes,
+    changes_total: u64,
     because: (Limiting, Instant),
     log: VecDeque<Change>,
 }
@@ -142,8 +147,10 @@ impl Governor {
             meter: Wattmeter::new(patience),
             model: Model::new(),
             over_current: OverCurrent::default(),
+            thrift: Thrift::new(1),
             guard: Guard::default(),
             changes: Changes::default(),
+            changes_total: 0,
             because: (Limiting::Nothing, now),
             log: VecDeque::new(),
         }
@@ -152,6 +159,12 @@ impl Governor {
     /// The last changes, newest first.
     pub fn log(&self) -> impl Iterator<Item = &Change> {
         self.log.iter()
+    }
+
+    /// Changes since the start.
+    #[must_use]
+    pub fn changes_total(&self) -> u64 {
+        self.changes_total
     }
 
     /// Changes of the last minute.
@@ -212,6 +225,7 @@ impl Governor {
         self.clock = clock.cloned();
         self.pace = self.wanted_pace();
         self.over_current.moved();
+        self.thrift = Thrift::new(self.ladder.clocks());
     }
 
     /// Steps that are heard of decode, or compute a part of a prompt, which may
@@ -255,9 +269,13 @@ impl Governor {
         if let Some(budget) = self.profile.budget() {
             wishes.push(wish::of_budget(place, budget));
         }
-        if self.profile.saves() && self.ladder.knee() > 0 {
+        if self.profile.saves() {
+            let notch = self.ladder.of_clock(self.thrift.clock());
+            let watts = facts.power.map(|power| power.watts.watts());
+            self.thrift.observe(&facts.work, watts, self.notch == notch, now);
+            let notch = self.ladder.of_clock(self.thrift.clock());
             let profile = self.profile.to_string();
-            wishes.push(Wish::at(self.ladder.knee(), Limiting::Knee { profile }));
+            wishes.push(Wish::at(notch, Limiting::Knee { profile }));
         }
         if let Some(notch) = slowed {
             let (per_s, slower) = self.over_current.seen;
@@ -298,7 +316,7 @@ impl Governor {
         self.meter.moved(&self.ladder, from, to);
         self.over_current.moved();
         self.pace = self.wanted_pace();
-        self.changes.note(now);
+        self.note_change(now);
         self.log.truncate(REMEMBERED - 1);
         self.log.push_front(Change {
             at: now,
@@ -318,15 +336,20 @@ impl Governor {
         let protect = governed && !paused && self.readers.are_most();
         if protect != self.readers.protected && self.changes.allow(Kind::Trim, now) {
             self.readers.protected = protect;
-            self.changes.note(now);
+            self.note_change(now);
             return;
         }
         let wanted = self.wanted_pace();
         let (pace, target) = (self.pace.as_secs_f64(), wanted.as_secs_f64());
         if (target - pace).abs() > TRIM * pace.max(target) && self.changes.allow(Kind::Trim, now) {
             self.pace = wanted;
-            self.changes.note(now);
+            self.note_change(now);
         }
+    }
+
+    fn note_change(&mut self, now: Instant) {
+        self.changes.note(now);
+        self.changes_total += 1;
     }
 
     fn wanted_pace(&self) -> Duration {

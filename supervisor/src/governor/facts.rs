@@ -70,6 +70,9 @@ pub struct Work {
     pub decoding: u32,
     /// Requests whose prompts are being computed.
     pub prefilling: u32,
+    /// Tokens decoded, and of prompts computed, since the engine started.
+    pub decoded: u64,
+    pub prefilled: u64,
     /// Time of its last step.
     pub step: Option<Duration>,
     /// What the engine measured when it was built, for one request alone: a

@@ -127,8 +127,8 @@ mod tests {
     #[test]
     fn memory_that_runs_out_makes_wait_then_refuses_then_opens_again() {
         let mut guard = Guard::default();
-        let mut door = |available| name(guard.observe(memory(available), None));
-        let seen = [3000, 300, 250, 200, 120, 150, 200, 300, 330].map(|mib| door(mib));
+        let door = |available| name(guard.observe(memory(available), None));
+        let seen = [3000, 300, 250, 200, 120, 150, 200, 300, 330].map(door);
         let expected = ["open", "open", "waits", "waits", "shut", "shut", "waits", "waits", "open"];
         assert_eq!(seen, expected);
         assert_eq!(Guard::default().observe(None, kv(0)), Door::Open);

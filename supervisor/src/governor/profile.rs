@@ -52,7 +52,7 @@ impl Profile {
     /// Whether the clock is to be held where a token costs least.
     #[must_use]
     pub(super) fn saves(self) -> bool {
-        matches!(self, Self::Balanced | Self::Quiet)
+        self == Self::Balanced
     }
 }
 

@@ -96,9 +96,10 @@ impl fmt::Display for Limiting {
             Self::Budget { watts, budget } => {
                 write!(f, "the machine takes {watts:.1} W of a budget of {budget:.0} W")
             }
-            Self::Knee { profile } => {
-                write!(f, "the profile \"{profile}\" holds the clock where a token costs least")
-            }
+            Self::Knee { profile } => write!(
+                f,
+                "the profile \"{profile}\" holds or tries the clock at which a token costs least"
+            ),
             Self::OverCurrent { per_s, slower } => write!(
                 f,
                 "{per_s:.1} over-current events a second make steps {:.0} % slower",

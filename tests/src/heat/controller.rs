@@ -217,6 +217,8 @@ impl Controller {
             work: Work {
                 decoding,
                 prefilling,
+                decoded: engine.counters().0,
+                prefilled: engine.counters().1,
                 step: engine.last_step(),
                 alone: Some(self.alone),
                 kv: None,

@@ -61,13 +61,15 @@ pub struct Engine {
     running: Vec<Sequence>,
     turns: u64,
     last_step: Option<Duration>,
+    /// Tokens decoded and of prompts computed.
+    counters: (u64, u64),
 }
 
 impl Engine {
     #[must_use]
     pub fn new(llm: Llm, limits: Limits) -> Self {
         let (waiting, running) = (Vec::new(), Vec::new());
-        Self { llm, limits, waiting, running, turns: 0, last_step: None }
+        Self { llm, limits, waiting, running, turns: 0, last_step: None, counters: (0, 0) }
     }
 
     pub fn set_limits(&mut self, limits: Limits) {
@@ -90,6 +92,12 @@ impl Engine {
         let decoding = self.running.iter().filter(|sequence| sequence.decodes()).count();
         let count = |count: usize| u32::try_from(count).expect("there are few places");
         (count(decoding), count(self.running.len() - decoding))
+    }
+
+    /// Tokens decoded, and of prompts computed.
+    #[must_use]
+    pub fn counters(&self) -> (u64, u64) {
+        self.counters
     }
 
     #[must_use]
@@ -196,6 +204,8 @@ impl Engine {
     fn step(&mut self, work: Work, board: &mut Board, now: &mut f64) {
         let step = board.speed().step(&self.llm, work);
         board.advance(step.time, step.load);
+        self.counters.0 += u64::from(work.sequences);
+        self.counters.1 += u64::from(work.prefill_tokens);
         *now += step.time.as_secs_f64();
         self.last_step = Some(step.time);
     }

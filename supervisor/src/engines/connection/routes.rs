@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine_api::protocol::{
-    FinishReason, Heartbeat, PromptProblem, RequestId, Timings, TokenId, Usage,
+    FinishReason, Heartbeat, Limits, PromptProblem, RequestId, Timings, TokenId, Usage,
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -156,6 +156,8 @@ struct Table {
     /// was taken over has made some already.
     steps: Option<u64>,
     speeds: Speeds,
+    /// Least time from one step to the next.
+    pace: Duration,
 }
 
 /// An event could not be delivered to its request.
@@ -177,6 +179,7 @@ impl Routes {
             given: 0,
             steps: None,
             speeds,
+            pace: Duration::ZERO,
         };
         Self { table: Mutex::new(table), work: Notify::new() }
     }
@@ -269,6 +272,14 @@ impl Routes {
         table.speeds.add(slowest, heartbeat.prefilling > 0);
     }
 
+    /// What the worker was told of parts and pauses: it is not expected to be
+    /// faster.
+    pub(in crate::engines) fn set_limits(&self, limits: Limits) {
+        let mut table = self.lock();
+        table.speeds.set_part(limits.max_batch_tokens);
+        table.pace = Duration::from_micros(limits.pace_us.into());
+    }
+
     /// Tokens that a running request has.
     pub(super) fn generated(&self, id: RequestId) -> Option<usize> {
         self.lock().answers.get(&id).map(|route| route.progress.generated.len())
@@ -287,7 +298,7 @@ impl Routes {
         let doing = if table.answers.is_empty() {
             (!table.prompts.is_empty()).then_some(Doing::Prompts)?
         } else {
-            Doing::Steps { p99: table.speeds.p99(waiting().next().is_some()) }
+            Doing::Steps { p99: table.speeds.p99(waiting().next().is_some()) + table.pace }
         };
         let prompts = waiting().map(|route| table.speeds.steps_of_prompt(route.prompt_tokens));
         let prompts = prompts.sum();
