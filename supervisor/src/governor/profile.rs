@@ -35,7 +35,7 @@ impl Profile {
     #[must_use]
     pub(super) fn margin(self) -> f64 {
         match self {
-            Self::Max | Self::Watts(_) => 8.0,
+            Self::Max | Self::Watts(_) => 6.5,
             Self::Balanced => 14.0,
             Self::Quiet => 29.0,
         }

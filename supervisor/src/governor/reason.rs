@@ -29,8 +29,9 @@ pub enum Limiting {
     Blind {
         unseen: Option<Duration>,
     },
+    /// `watts` is `None` where power cannot be read.
     Budget {
-        watts: f64,
+        watts: Option<f64>,
         budget: f64,
     },
     /// The clock is held where a token costs least.
@@ -82,7 +83,7 @@ impl fmt::Display for Limiting {
                 f.write_str("this machine is no Jetson: it is left to look after its own heat")
             }
             Self::Heat { zone, celsius, held, ahead } => {
-                write!(f, "{zone} is at {celsius:.1} °C and is held at {held:.0} °C; {ahead}")
+                write!(f, "{zone} is at {celsius:.1} °C and is held at {held:.1} °C; {ahead}")
             }
             Self::Throttled { zone, celsius } => {
                 write!(f, "the board slows itself down: {zone} is at {celsius:.1} °C")
@@ -93,8 +94,11 @@ impl fmt::Display for Limiting {
             Self::Blind { unseen: Some(unseen) } => {
                 write!(f, "no temperature was read for {} s, which counts as hot", unseen.as_secs())
             }
-            Self::Budget { watts, budget } => {
+            Self::Budget { watts: Some(watts), budget } => {
                 write!(f, "the machine takes {watts:.1} W of a budget of {budget:.0} W")
+            }
+            Self::Budget { watts: None, budget } => {
+                write!(f, "the machine's power cannot be read, and its budget is {budget:.0} W")
             }
             Self::Knee { profile } => write!(
                 f,

@@ -22,7 +22,7 @@ const UNDER: f64 = 0.5;
 /// The same for the bare trend, which knows less.
 const UNDER_TREND: f64 = 4.0;
 /// Below the limit, in kelvins: from here on two notches at a time.
-const HARD: f64 = 6.0;
+const HARD: f64 = 5.0;
 /// Below the limit, in kelvins: from here on everything at once.
 const EMERGENCY: f64 = 3.0;
 /// Shares of a power budget above which it is lowered and below which raised.
@@ -116,14 +116,13 @@ fn predicted(
     (least, rise, ahead)
 }
 
-/// Without a model: one notch at a time, by where the temperature heads.
+/// Without a model: a few notches at a time, by where the temperature heads.
 fn by_trend(place: Place<'_>, known: &Known, held: f64) -> (usize, usize, Ahead) {
     let last = place.ladder.last();
     let ahead = known.celsius + known.trend.max(0.0) * TREND;
-    let least = match (ahead > held, known.celsius > held) {
-        (true, true) => (place.notch + 2).min(last),
-        (true, false) => (place.notch + 1).min(last),
-        (false, _) => 0,
+    let least = match ahead > held {
+        true => (place.notch + notches_for(ahead - held)).min(last),
+        false => 0,
     };
     let rise = match ahead < held - UNDER_TREND {
         true => place.notch.saturating_sub(1),
@@ -132,13 +131,18 @@ fn by_trend(place: Place<'_>, known: &Known, held: f64) -> (usize, usize, Ahead)
     (least, rise.max(least), Ahead::Unknown)
 }
 
-/// To stay within a power budget. Power that cannot be read is taken to be over
-/// it, one notch after the other.
+/// One notch, and one more for each four kelvins too many, up to six.
+fn notches_for(kelvins: f64) -> usize {
+    [4.0, 8.0, 12.0, 16.0, 20.0].iter().filter(|bound| kelvins >= **bound).count() + 1
+}
+
+/// To stay within a power budget. Where power cannot be read, the board is held
+/// as low as one that cannot be watched.
 pub(super) fn of_budget(place: Place<'_>, budget: f64) -> Wish {
     let (ladder, notch, meter) = (place.ladder, place.notch, place.meter);
     let Some(watts) = place.watts else {
         let blind = ladder.blind();
-        return Wish::at(blind, Limiting::Budget { watts: f64::NAN, budget });
+        return Wish::at(blind, Limiting::Budget { watts: None, budget });
     };
     let first = |bound: f64, power: &dyn Fn(usize) -> f64| {
         (0..=ladder.last()).find(|to| power(*to) <= bound).unwrap_or(ladder.last())
@@ -148,6 +152,6 @@ pub(super) fn of_budget(place: Place<'_>, budget: f64) -> Wish {
         false => 0,
     };
     let rise = first(budget * BUDGET_UNDER, &|to| meter.at_work(ladder, notch, to));
-    let because = Limiting::Budget { watts, budget };
+    let because = Limiting::Budget { watts: Some(watts), budget };
     Wish { least, rise: rise.max(least), urgent: false, because }
 }

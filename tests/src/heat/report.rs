@@ -71,7 +71,7 @@ fn draw_class(class: Class, rows: &[Row], text: &mut String) {
     }
     let name = match class {
         Class::Free => "heat does not bind",
-        Class::Margin => "warmer than 91 °C, never throttled",
+        Class::Margin => "warmer than 92.5 °C, never throttled",
         Class::Bound => "heat binds",
     };
     let _ = writeln!(text, "{name}: means over {} cells with load", of_class.len());

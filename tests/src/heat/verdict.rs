@@ -9,7 +9,7 @@ use crate::heat::controller::Kind;
 use crate::heat::outcome::Outcome;
 
 /// The temperature that all controllers hold, beyond which heat plays a part.
-const HELD: f64 = 91.0;
+const HELD: f64 = 92.5;
 
 /// Every controller in one cell, on one draw of the board.
 #[derive(Debug, Clone, Serialize)]
@@ -75,7 +75,7 @@ impl Goal {
         match self {
             Self::Safe => "throttlings and shutdowns, all of ours",
             Self::FreeTokens => "tokens/h to the best rival's, heat does not bind",
-            Self::MarginTokens => "the same, warmer than 91 °C and never throttled",
+            Self::MarginTokens => "the same, warmer than 92.5 °C and never throttled",
             Self::BoundTokens => "tokens/h to the best safe rival's, heat binds",
             Self::Joules => "balanced: tokens/J to (a)'s",
             Self::Gap => "p95 gap to (a)'s, sustained load",

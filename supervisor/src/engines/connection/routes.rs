@@ -158,6 +158,8 @@ struct Table {
     speeds: Speeds,
     /// Least time from one step to the next.
     pace: Duration,
+    /// Requests that are decoded at once; more urgent ones go first.
+    at_once: usize,
 }
 
 /// An event could not be delivered to its request.
@@ -180,6 +182,7 @@ impl Routes {
             steps: None,
             speeds,
             pace: Duration::ZERO,
+            at_once: usize::MAX,
         };
         Self { table: Mutex::new(table), work: Notify::new() }
     }
@@ -278,6 +281,7 @@ impl Routes {
         let mut table = self.lock();
         table.speeds.set_part(limits.max_batch_tokens);
         table.pace = Duration::from_micros(limits.pace_us.into());
+        table.at_once = limits.max_sequences.into();
     }
 
     /// Tokens that a running request has.
@@ -302,9 +306,12 @@ impl Routes {
         };
         let prompts = waiting().map(|route| table.speeds.steps_of_prompt(route.prompt_tokens));
         let prompts = prompts.sum();
+        // Where not all may be decoded, whoever is less urgent gets nothing.
+        let all_may = table.answers.len() <= table.at_once;
         let stalest = table
             .answers
             .values()
+            .filter(|_| all_may)
             .filter_map(|route| route.heard)
             .min_by_key(|(_, step)| *step)
             .map(|(since, step)| {
