@@ -71,7 +71,7 @@ const LONGER: f64 = 0.03;
 /// The step of an engine that has told none yet.
 const UNKNOWN_STEP: Duration = Duration::from_millis(50);
 /// Longest pause, so that a stream is seen to move.
-const LONGEST_PACE: Duration = Duration::from_secs(2);
+const LONGEST_PACE: Duration = Duration::from_secs(5);
 /// Least prompt tokens between two steps: with fewer, a prompt costs far more
 /// passes over the weights than it is worth.
 const LEAST_PART: u16 = 16;
@@ -385,7 +385,7 @@ impl Governor {
         let pace = u32::try_from(self.pace.as_micros()).unwrap_or(u32::MAX);
         Limits {
             max_sequences: bounds.max_sequences.div_ceil(notch.divisor).max(1),
-            max_batch_tokens: bounds.max_batch_tokens.min(part).max(1),
+            max_batch_tokens: bounds.max_batch_tokens.min(part).div_ceil(notch.part_divisor).max(1),
             pace_us: pace.max(bounds.pace_us),
         }
     }

@@ -22,6 +22,9 @@ const DUTIES: [f64; 15] =
     [0.93, 0.86, 0.79, 0.72, 0.65, 0.58, 0.51, 0.44, 0.38, 0.32, 0.26, 0.2, 0.15, 0.1, 0.05];
 /// From this share on, the batch is halved as well.
 const FEWER_FROM: f64 = 0.05;
+/// From this share on, the prompts' parts are a quarter: a part takes longer than
+/// a decode step, so that pauses alone would not get further down.
+const SMALLER_FROM: f64 = 0.1;
 /// The share of time at which a board is held that cannot be watched.
 const BLIND: f64 = 0.26;
 
@@ -34,6 +37,8 @@ pub(super) struct Notch {
     pub(super) duty: f64,
     /// The batch is divided by this.
     pub(super) divisor: u16,
+    /// So are the prompts' parts.
+    pub(super) part_divisor: u16,
     /// The clock as a share of the highest.
     clock: f64,
 }
@@ -58,7 +63,7 @@ impl Ladder {
 
         let (mut notches, mut starts) = (Vec::new(), Vec::new());
         for (index, (cap_hz, clock)) in clocks.iter().copied().enumerate() {
-            let notch = Notch { cap_hz, duty: 1.0, divisor: 1, clock };
+            let notch = Notch { cap_hz, duty: 1.0, divisor: 1, part_divisor: 1, clock };
             starts.push(notches.len());
             notches.push(notch);
             match clocks.get(index + 1) {
@@ -122,7 +127,9 @@ impl Notch {
 }
 
 fn paused(notch: Notch, duty: f64) -> Notch {
-    Notch { duty, divisor: if duty <= FEWER_FROM { 2 } else { 1 }, ..notch }
+    let divisor = if duty <= FEWER_FROM { 2 } else { 1 };
+    let part_divisor = if duty <= SMALLER_FROM { 4 } else { 1 };
+    Notch { duty, divisor, part_divisor, ..notch }
 }
 
 /// Speed of decoding at a share of the clock: a fifth of the time does not
@@ -145,7 +152,8 @@ mod tests {
         for ladder in
             [nano(), Ladder::new(None), Ladder::new(Some(&Clock { available_hz: vec![] }))]
         {
-            assert_eq!(ladder.notch(0), Notch { cap_hz: None, duty: 1.0, divisor: 1, clock: 1.0 });
+            let full = ladder.notch(0);
+            assert_eq!((full.cap_hz, full.duty, full.divisor), (None, 1.0, 1));
             for index in 1..=ladder.last() {
                 let [above, below] = [index - 1, index].map(|index| ladder.notch(index));
                 assert!(below.speed() < above.speed(), "{index}: {below:?} after {above:?}");

@@ -333,7 +333,7 @@ proptest! {
             let (limits, bounds) = (decision.limits, facts.bounds);
             prop_assert!((1..=bounds.max_sequences).contains(&limits.max_sequences));
             prop_assert!((1..=bounds.max_batch_tokens).contains(&limits.max_batch_tokens));
-            prop_assert!(limits.pace_us <= 2_000_000);
+            prop_assert!(limits.pace_us <= 5_000_000);
             prop_assert!(decision.notch <= decision.notches);
             let cap = decision.gpu_cap_hz;
             let may_cap = |hz| facts.clock.as_ref().is_some_and(|it| it.available_hz.contains(&hz));

@@ -15,8 +15,8 @@ pub const BOUNDS: Limits =
     Limits { max_sequences: PLACES as u16, max_batch_tokens: 64, pace_us: 0 };
 /// From one reading of the sensors to the next.
 pub const PERIOD: Duration = Duration::from_secs(2);
-/// What all of them try to hold; the limit is 99 °C.
-const HELD: f64 = 92.5;
+/// What our governor holds for most tokens; the limit is 99 °C.
+pub const HELD: f64 = 92.5;
 const LIMIT: Celsius = Celsius::from_millidegrees(99_000);
 
 /// Which controller.
@@ -80,6 +80,8 @@ pub struct Orders {
 #[derive(Debug)]
 pub struct Controller {
     kind: Kind,
+    /// What those that are not ours hold, in degrees.
+    held: f64,
     governor: Governor,
     clock: Clock,
     start: Instant,
@@ -108,8 +110,8 @@ const LEAST: f64 = 0.1;
 
 impl Pid {
     /// The share of full speed for this temperature.
-    fn act(&mut self, celsius: f64, seconds: f64) -> f64 {
-        let error = HELD - celsius;
+    fn act(&mut self, held: f64, celsius: f64, seconds: f64) -> f64 {
+        let error = held - celsius;
         let slope = self.last.map_or(0.0, |last| (celsius - last) / seconds);
         self.last = Some(celsius);
         let wanted = |integral: f64| 0.5 + P * error + I * integral - D * slope;
@@ -124,7 +126,7 @@ impl Pid {
 
 impl Controller {
     #[must_use]
-    pub fn new(kind: Kind, board: &Board, llm: &Llm) -> Self {
+    pub fn new(kind: Kind, board: &Board, llm: &Llm, rivals_hold: f64) -> Self {
         let profile = match kind {
             Kind::Balanced => Profile::Balanced,
             _ => Profile::Max,
@@ -134,6 +136,7 @@ impl Controller {
         let available = board.module().gpu.hz.iter().copied().filter(|hz| *hz <= cap);
         Self {
             kind,
+            held: rivals_hold,
             governor: Governor::new(profile, PERIOD, start),
             clock: Clock { available_hz: available.collect() },
             start,
@@ -156,7 +159,7 @@ impl Controller {
             Kind::Hardware => Orders { limits: BOUNDS, cap_hz: None, share: 1.0 },
             Kind::Threshold => self.threshold(readings.tj_celsius),
             Kind::Pid => {
-                let share = self.pid.act(readings.tj_celsius, PERIOD.as_secs_f64());
+                let share = self.pid.act(self.held, readings.tj_celsius, PERIOD.as_secs_f64());
                 self.paused(share, None)
             }
             Kind::PidClock => self.pid_on_clock(readings.tj_celsius),
@@ -176,12 +179,12 @@ impl Controller {
     }
 
     fn threshold(&mut self, celsius: f64) -> Orders {
-        self.hot = celsius >= HELD || self.hot && celsius > HELD - 5.0;
+        self.hot = celsius >= self.held || self.hot && celsius > self.held - 5.0;
         self.paused(if self.hot { 0.25 } else { 1.0 }, None)
     }
 
     fn pid_on_clock(&mut self, celsius: f64) -> Orders {
-        let share = self.pid.act(celsius, PERIOD.as_secs_f64());
+        let share = self.pid.act(self.held, celsius, PERIOD.as_secs_f64());
         let highest = *self.clock.available_hz.last().expect("a GPU has clocks");
         let of = |hz: u64| hz as f64 / highest as f64;
         let lower = self.clock.available_hz.iter().copied().find(|hz| of(*hz) >= share);

@@ -38,16 +38,18 @@ pub struct Plan {
     /// Draws the board's constants and the requests; the same for all controllers.
     pub draw: u64,
     pub hours: f64,
+    /// The temperature that those hold which are not ours.
+    pub rivals_hold: f64,
 }
 
 /// Runs it; `course` hears a point every ten seconds.
 pub fn run(plan: Plan, mut course: impl FnMut(Point)) -> Outcome {
-    let Plan { cell, kind, draw, hours } = plan;
+    let Plan { cell, kind, draw, hours, rivals_hold } = plan;
     let (module, llm) = (cell.board(draw), cell.llm());
     let mut board = Board::new(&module, cell.conditions(), draw);
     let mut clients = Clients::new(cell.load, draw);
     let mut engine = Engine::new(llm, BOUNDS);
-    let mut controller = Controller::new(kind, &board, &llm);
+    let mut controller = Controller::new(kind, &board, &llm, rivals_hold);
     let mut sums = Sums::default();
     let (mut now, mut look_at, mut point_at) = (0.0, 0.0, POINT_S);
     let end = hours * 3600.0;

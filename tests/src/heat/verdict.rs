@@ -5,11 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::heat::cell::{Cell, Load};
-use crate::heat::controller::Kind;
+use crate::heat::controller::{HELD, Kind};
 use crate::heat::outcome::Outcome;
-
-/// The temperature that all controllers hold, beyond which heat plays a part.
-const HELD: f64 = 92.5;
 
 /// Every controller in one cell, on one draw of the board.
 #[derive(Debug, Clone, Serialize)]

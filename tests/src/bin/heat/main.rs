@@ -16,7 +16,7 @@ use clap::{Parser, ValueEnum};
 use serde::Serialize;
 
 use tests::heat::cell::{Cell, Fan, Load};
-use tests::heat::controller::Kind;
+use tests::heat::controller::{HELD, Kind};
 use tests::heat::run::{Plan, run};
 use tests::heat::verdict::{Mark, Row, judge};
 use tests::heat::{plot, report};
@@ -34,6 +34,9 @@ struct Arguments {
     /// Use the draws that the governor was tuned on.
     #[arg(long)]
     tuning: bool,
+    /// What those hold that are not ours, in degrees [default: what ours holds].
+    #[arg(long, default_value_t = HELD)]
+    rivals_hold: f64,
     /// Every how many-th cell, for a quick look.
     #[arg(long, default_value_t = 1)]
     every: usize,
@@ -61,6 +64,7 @@ enum Format {
 #[derive(Debug, Serialize)]
 struct Document<'a> {
     hours: f64,
+    rivals_hold: f64,
     draws: Vec<u64>,
     rows: &'a [Row],
     marks: &'a [Mark],
@@ -89,14 +93,15 @@ fn main() -> anyhow::Result<()> {
             if index % 60 == 0 {
                 eprintln!("draw {draw}: cell {index} of {}", cells.len());
             }
-            rows.push(row(*cell, *draw, arguments.hours));
+            rows.push(row(*cell, *draw, &arguments));
         }
     }
     let marks = judge(&rows);
     let text = match arguments.format {
         Format::Json => {
             let (rows, marks) = (&rows[..], &marks[..]);
-            let document = Document { hours: arguments.hours, draws, rows, marks };
+            let (hours, rivals_hold) = (arguments.hours, arguments.rivals_hold);
+            let document = Document { hours, rivals_hold, draws, rows, marks };
             serde_json::to_string_pretty(&document)? + "\n"
         }
         Format::Text if arguments.cells => report::draw_cells(&rows) + &report::draw(&rows, &marks),
@@ -109,8 +114,10 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-fn row(cell: Cell, draw: u64, hours: f64) -> Row {
-    let outcome = |kind: &Kind| (*kind, run(Plan { cell, kind: *kind, draw, hours }, |_| {}));
+fn row(cell: Cell, draw: u64, arguments: &Arguments) -> Row {
+    let (hours, rivals_hold) = (arguments.hours, arguments.rivals_hold);
+    let plan = |kind| Plan { cell, kind, draw, hours, rivals_hold };
+    let outcome = |kind: &Kind| (*kind, run(plan(*kind), |_| {}));
     Row { cell, draw, outcomes: Kind::ALL.iter().map(outcome).collect::<BTreeMap<_, _>>() }
 }
 
@@ -122,7 +129,8 @@ fn plots(directory: &std::path::Path, draw: u64) -> anyhow::Result<()> {
             let cell = Cell { module: PLOTTED, ambient: 40, fan, load };
             let course = |kind: Kind| {
                 let mut points = Vec::new();
-                let _ = run(Plan { cell, kind, draw, hours: 1.0 }, |point| points.push(point));
+                let plan = Plan { cell, kind, draw, hours: 1.0, rivals_hold: HELD };
+                let _ = run(plan, |point| points.push(point));
                 (kind, points)
             };
             let kinds =
