@@ -97,7 +97,8 @@ fn limits_fall_with_heat_and_rise_when_it_leaves() {
         (&status["engine"]["restarts"], &status["totals"]["failed"]),
         (&json!(0), &json!(0))
     );
-    let metrics = appliance.get("/metrics").text();
+    let metrics = appliance.get("/metrics");
+    let metrics = metrics.text();
     assert!(metrics.contains("stoker_governor_notch 0"), "{metrics}");
 }
 
