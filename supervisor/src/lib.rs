@@ -10,6 +10,8 @@ pub mod supervisor;
 
 pub mod admission;
 pub mod engines;
+pub mod governor;
+pub mod gpu_clock;
 pub mod store;
 pub mod telemetry;
 

@@ -59,6 +59,7 @@ pub(super) fn load(root: &Root, device: &Device) -> Option<PathBuf> {
 pub struct GpuClock {
     cap: PathBuf,
     available: Vec<Hertz>,
+    boot: Option<String>,
 }
 
 /// What came of setting a cap.
@@ -90,7 +91,17 @@ impl GpuClock {
         let device = find(root).ok_or(Absent::NotReported)?;
         let available = sensor(&device).available;
         let cap = device.directory.join("max_freq");
-        if available.is_empty() { Err(Absent::NotReported) } else { Ok(Self { cap, available }) }
+        if available.is_empty() {
+            return Err(Absent::NotReported);
+        }
+        let boot = root.read("proc/sys/kernel/random/boot_id").ok();
+        Ok(Self { cap, available, boot })
+    }
+
+    /// The kernel's name for the present boot, until whose end a cap holds.
+    #[must_use]
+    pub fn boot(&self) -> Option<&str> {
+        self.boot.as_deref()
     }
 
     /// The steps there are, ascending; at least one.

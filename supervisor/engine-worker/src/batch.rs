@@ -8,7 +8,8 @@
 //!
 //! A step is one token for every decoding sequence, then a part of the prompts
 //! that are not computed yet. That part is small while answers are running, so that a long prompt
-//! cannot freeze them. Sequences join and leave between steps only.
+//! cannot freeze them, and while there are pauses between steps. Sequences join
+//! and leave between steps only.
 
 mod part;
 #[cfg(test)]
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine_api::protocol::{
-    FinishReason, FromWorker, Generate, Heartbeat, KvUse, Limits, RequestId,
+    FinishReason, FromWorker, Generate, Heartbeat, KvUse, Limits, Priority, RequestId,
 };
 
 use self::part::Part;
@@ -226,7 +227,7 @@ impl Batch {
             .make_contiguous()
             .sort_by_key(|sequence| (std::cmp::Reverse(sequence.priority()), sequence.arrived()));
         let mut index = 0;
-        while index < self.waiting.len() && self.has_room() {
+        while index < self.waiting.len() && self.has_room(self.waiting[index].priority()) {
             let candidate = &self.waiting[index];
             if !candidate.is_ready() || self.is_being_computed(candidate) {
                 index += 1;
@@ -237,9 +238,12 @@ impl Batch {
         }
     }
 
-    fn has_room(&self) -> bool {
-        let most = self.built_for.min(usize::from(self.limits.max_sequences).max(1));
-        self.running.len() < most && self.slots.free() > 0
+    /// Whether a request of this priority may begin. Less urgent ones that run
+    /// do not count against lower limits: they wait while it is decoded.
+    fn has_room(&self, priority: Priority) -> bool {
+        let most = usize::from(self.limits.max_sequences).max(1);
+        let before = self.running.iter().filter(|running| running.priority() >= priority).count();
+        before < most && self.running.len() < self.built_for && self.slots.free() > 0
     }
 
     /// Whether a running prefill is about to compute more of this prompt's
@@ -388,7 +392,8 @@ impl Batch {
     /// answers are running. Short prompts go together: one pass over the weights
     /// serves them all.
     fn prefill(&mut self, answers_run: bool) -> Result<(), StepError> {
-        let budget = if answers_run {
+        // A step of any length would make nothing of the pauses.
+        let budget = if answers_run || self.limits.pace_us > 0 {
             usize::from(self.limits.max_batch_tokens).clamp(1, self.largest_step)
         } else {
             self.largest_step

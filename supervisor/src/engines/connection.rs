@@ -100,6 +100,7 @@ impl Connection {
     /// # Errors
     /// See [`SendError`].
     pub fn limits(&self, limits: Limits) -> Result<(), SendError> {
+        self.routes.set_limits(limits);
         self.send(encode(&ToWorker::Limits(limits))?)
     }
 

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine_api::protocol::{Priority, Prompt, Sampling};
-use supervisor::config::{Admission, Engine, Server, Settings, StateDir, Store, Telemetry};
+use supervisor::config::{
+    Admission, Engine, Governor, GpuClock, Server, Settings, StateDir, Store, Telemetry,
+};
+use supervisor::governor::Profile;
 use supervisor::request::{Answer, Client, Event, Request};
 use supervisor::snapshot::{EngineState, Snapshot};
 use supervisor::supervisor::{Handle, Haste, Threads};
@@ -171,6 +174,7 @@ fn settings(dir: &Path, worker: PathBuf) -> Settings {
             origins: Vec::new(),
             drain_timeout: Duration::from_secs(5),
         },
+        governor: Governor { profile: Profile::Max, gpu_clock: GpuClock::Leave },
         engine: Engine {
             model: None,
             worker,

@@ -233,6 +233,42 @@ fn lower_limits_slow_answers_down_and_drop_none() {
 }
 
 #[test]
+fn lower_limits_make_bulk_wait_and_nobody_else() {
+    let (mut batch, mut answers) = (batch(), Answers::default());
+    let message = |id: u64| format!("{id} ").repeat(100);
+    for id in 0..6 {
+        let bulk = Generate { priority: Priority::Bulk, ..request(id, chat(&message(id))) };
+        batch.add(bulk, Instant::now());
+    }
+    run(&mut batch, &mut answers, 30);
+    batch.set_limits(Limits { max_sequences: 1, ..LIMITS });
+    let urgent = Generate { priority: Priority::Completion, ..request(6, chat(&message(6))) };
+    batch.add(urgent, Instant::now());
+    run(&mut batch, &mut answers, 30);
+    let of_bulk = |answers: &Answers| (0..6).map(|id| answers.get(id).tokens).sum::<usize>();
+    let before = of_bulk(&answers);
+    assert!(answers.get(6).tokens > 0, "it did not wait for a bulk request to end");
+    run(&mut batch, &mut answers, 10);
+    assert_eq!(of_bulk(&answers), before, "each step is the completion's");
+    finish(&mut batch, &mut answers);
+    for id in 0..7 {
+        assert_eq!(answers.get(id).text, message(id), "request {id}");
+    }
+}
+
+#[test]
+fn with_pauses_between_steps_no_step_is_long() {
+    let (mut batch, mut answers) = (batch(), Answers::default());
+    batch.add(request(1, chat(&"x".repeat(1000))), Instant::now());
+    batch.set_limits(Limits { pace_us: 200_000, ..LIMITS });
+    run(&mut batch, &mut answers, 1);
+    assert_eq!(batch.progress().prefill_tokens, 64);
+    batch.set_limits(LIMITS);
+    run(&mut batch, &mut answers, 1);
+    assert_eq!(batch.progress().prefill_tokens, 64 + 512, "the largest step again");
+}
+
+#[test]
 fn an_answer_taken_up_again_says_nothing_twice() {
     let (mut batch, mut answers) = (batch(), Answers::default());
     let message = "once and only once, with a € in it";

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use engine_api::form::Form;
 use engine_api::protocol::{
-    FinishReason, Heartbeat, PromptProblem, RequestId, Timings, TokenId, Usage,
+    FinishReason, Heartbeat, Limits, PromptProblem, RequestId, Timings, TokenId, Usage,
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -157,6 +157,10 @@ struct Table {
     /// was taken over has made some already.
     steps: Option<u64>,
     speeds: Speeds,
+    /// Least time from one step to the next.
+    pace: Duration,
+    /// Requests that are decoded at once; more urgent ones go first.
+    at_once: usize,
 }
 
 /// An event could not be delivered to its request.
@@ -178,6 +182,8 @@ impl Routes {
             given: 0,
             steps: None,
             speeds,
+            pace: Duration::ZERO,
+            at_once: usize::MAX,
         };
         Self { table: Mutex::new(table), work: Notify::new() }
     }
@@ -270,6 +276,15 @@ impl Routes {
         table.speeds.add(slowest, heartbeat.prefilling > 0);
     }
 
+    /// What the worker was told of parts and pauses: it is not expected to be
+    /// faster.
+    pub(in crate::engines) fn set_limits(&self, limits: Limits) {
+        let mut table = self.lock();
+        table.speeds.set_part(limits.max_batch_tokens);
+        table.pace = Duration::from_micros(limits.pace_us.into());
+        table.at_once = limits.max_sequences.into();
+    }
+
     /// Tokens that a running request has.
     pub(super) fn generated(&self, id: RequestId) -> Option<usize> {
         self.lock().answers.get(&id).map(|route| route.progress.generated.len())
@@ -288,13 +303,16 @@ impl Routes {
         let doing = if table.answers.is_empty() {
             (!table.prompts.is_empty()).then_some(Doing::Prompts)?
         } else {
-            Doing::Steps { p99: table.speeds.p99(waiting().next().is_some()) }
+            Doing::Steps { p99: table.speeds.p99(waiting().next().is_some()) + table.pace }
         };
         let prompts = waiting().map(|route| table.speeds.steps_of_prompt(route.prompt_tokens));
         let prompts = prompts.sum();
+        // Where not all may be decoded, whoever is less urgent gets nothing.
+        let all_may = table.answers.len() <= table.at_once;
         let stalest = table
             .answers
             .values()
+            .filter(|_| all_may)
             .filter_map(|route| route.heard)
             .min_by_key(|(_, step)| *step)
             .map(|(since, step)| {
