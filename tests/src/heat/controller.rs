@@ -11,8 +11,7 @@ use virtual_jetson::{Board, Llm, Readings, Work as BoardWork};
 use crate::heat::engine::{Engine, PLACES};
 
 /// What everybody may do at most: eight places, and the default part of prompts.
-pub const BOUNDS: Limits =
-    Limits { max_sequences: PLACES as u16, max_batch_tokens: 64, pace_us: 0 };
+pub const BOUNDS: Limits = Limits { max_sequences: PLACES, max_batch_tokens: 64, pace_us: 0 };
 /// From one reading of the sensors to the next.
 pub const PERIOD: Duration = Duration::from_secs(2);
 /// What our governor holds for most tokens; the limit is 99 °C.

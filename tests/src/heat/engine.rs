@@ -15,7 +15,7 @@ use crate::heat::clients::Arrival;
 /// Prompt tokens computed at once while no answer is running.
 pub const LARGEST_STEP: u32 = 512;
 /// Sequences that the engine was built for.
-pub const PLACES: usize = 8;
+pub const PLACES: u16 = 8;
 
 /// A request in the engine.
 #[derive(Debug, Clone, Copy)]
@@ -133,7 +133,8 @@ impl Engine {
     }
 
     fn place(&mut self) {
-        while self.running.len() < PLACES.min(self.most()) && !self.waiting.is_empty() {
+        while self.running.len() < usize::from(PLACES).min(self.most()) && !self.waiting.is_empty()
+        {
             self.running.push(self.waiting.remove(0));
         }
     }
