@@ -90,6 +90,12 @@ impl GpuCap {
         Some(self.available.iter().filter(|hz| **hz <= usual).map(|hz| hz.get()).collect())
     }
 
+    /// The highest clock that the chip can do.
+    #[must_use]
+    pub fn top(&self) -> u64 {
+        self.available.last().map_or(0, |hz| hz.get())
+    }
+
     /// Caps the clock, or gives it back.
     pub fn cap(&mut self, hz: Option<u64>) {
         let hz = hz.map(Hertz::new);

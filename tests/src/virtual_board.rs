@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use engine_api::virtual_board::Pace;
+use serde_json::json;
 use tempfile::TempDir;
 
-use crate::appliance::Setup;
+use crate::appliance::{Appliance, Setup};
 use crate::engine::Engine;
 use crate::patience::until;
 use crate::process;
@@ -97,4 +98,20 @@ impl Drop for VirtualBoard {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// One of several users asks once; every word must come back.
+///
+/// # Panics
+/// One did not.
+pub fn ask(appliance: &Appliance, user: usize) {
+    let words = format!("user {user} wants this again ").repeat(8);
+    let body = json!({
+        "messages": [{"role": "user", "content": words}],
+        "max_tokens": 4000,
+        "stream": true,
+    });
+    let transcript = appliance.stream("/v1/chat/completions", &body).transcript();
+    assert_eq!(transcript.text(0), words);
+    assert!(transcript.is_done());
 }

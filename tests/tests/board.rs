@@ -10,26 +10,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tests::appliance::Appliance;
 use tests::patience::within;
-use tests::virtual_board::VirtualBoard;
+use tests::virtual_board::{VirtualBoard, ask};
 
 /// Limits fall and rise with pauses of half a minute between two rises.
 const LONG: Duration = Duration::from_secs(400);
-
-fn words(user: usize) -> String {
-    format!("user {user} wants this again ").repeat(8)
-}
-
-/// Asks once and checks that every word came.
-fn ask(appliance: &Appliance, user: usize) {
-    let body = json!({
-        "messages": [{"role": "user", "content": words(user)}],
-        "max_tokens": 4000,
-        "stream": true,
-    });
-    let transcript = appliance.stream("/v1/chat/completions", &body).transcript();
-    assert_eq!(transcript.text(0), words(user));
-    assert!(transcript.is_done());
-}
 
 /// Ends what goes on, also where the test fails.
 struct Enough<'a>(&'a AtomicBool);

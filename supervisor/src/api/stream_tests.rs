@@ -354,16 +354,16 @@ async fn ollama_lines() {
     check_lines(
         &lines(ollama::Kind::Chat, speak).await,
         &expect![[r#"
-        {"created_at":"now","done":false,"message":{"content":"Hi","role":"assistant"},"model":"m"}
-        {"created_at":"now","done":true,"done_reason":"stop","eval_count":2,"eval_duration":50000000,"load_duration":0,"message":{"content":"","role":"assistant"},"model":"m","prompt_eval_count":12,"prompt_eval_duration":4000000,"total_duration":1}
-    "#]],
+            {"model":"m","created_at":"now","message":{"role":"assistant","content":"Hi"},"done":false}
+            {"model":"m","created_at":"now","message":{"role":"assistant","content":""},"done":true,"done_reason":"stop","total_duration":1,"load_duration":0,"prompt_eval_count":12,"prompt_eval_duration":4000000,"eval_count":2,"eval_duration":50000000}
+        "#]],
     );
     check_lines(
         &lines(ollama::Kind::Generate, speak).await,
         &expect![[r#"
-        {"created_at":"now","done":false,"model":"m","response":"Hi"}
-        {"created_at":"now","done":true,"done_reason":"stop","eval_count":2,"eval_duration":50000000,"load_duration":0,"model":"m","prompt_eval_count":12,"prompt_eval_duration":4000000,"response":"","total_duration":1}
-    "#]],
+            {"model":"m","created_at":"now","response":"Hi","done":false}
+            {"model":"m","created_at":"now","response":"","done":true,"done_reason":"stop","total_duration":1,"load_duration":0,"prompt_eval_count":12,"prompt_eval_duration":4000000,"eval_count":2,"eval_duration":50000000}
+        "#]],
     );
 }
 
@@ -376,9 +376,9 @@ async fn an_ollama_failure_is_a_line_and_nothing_is_done_after_it() {
     check_lines(
         &lines(ollama::Kind::Chat, speak).await,
         &expect![[r#"
-        {"created_at":"now","done":false,"message":{"content":"Hi","role":"assistant"},"model":"m"}
-        {"code":"engine_failed","error":"the engine died"}
-    "#]],
+            {"model":"m","created_at":"now","message":{"role":"assistant","content":"Hi"},"done":false}
+            {"error":"the engine died","code":"engine_failed"}
+        "#]],
     );
 }
 

@@ -52,6 +52,8 @@ pub struct Power {
 pub struct Clock {
     /// What it can run at, ascending, up to what the power mode allows.
     pub available_hz: Vec<u64>,
+    /// The highest that the chip can do in any mode; its voltage follows that.
+    pub top_hz: u64,
 }
 
 /// The memory that processor and GPU share.

@@ -14,8 +14,8 @@
 
 use super::facts::Clock;
 
-/// The lowest clock that is set, as a share of the highest: below it, a pause at
-/// this clock costs less.
+/// The lowest clock that is set, as a share of the highest that the chip can do in
+/// any mode: below it the voltage falls no further, and a pause costs less.
 const LOWEST: f64 = 0.5;
 /// Shares of the time in which the engine computes, once the clock is lowest.
 const DUTIES: [f64; 15] =
@@ -58,7 +58,8 @@ impl Ladder {
         let share = |hz: u64| hz as f64 / highest;
         // Highest first. The highest itself needs no cap.
         let mut clocks: Vec<(Option<u64>, f64)> = vec![(None, 1.0)];
-        let lower = available.iter().rev().skip(1).filter(|hz| share(**hz) >= LOWEST);
+        let lowest = clock.map_or(0.0, |clock| clock.top_hz as f64 * LOWEST);
+        let lower = available.iter().rev().skip(1).filter(|hz| **hz as f64 >= lowest);
         clocks.extend(lower.map(|hz| (Some(*hz), share(*hz))));
 
         let (mut notches, mut starts) = (Vec::new(), Vec::new());
@@ -144,14 +145,16 @@ mod tests {
 
     fn nano() -> Ladder {
         let available_hz = [306, 408, 510, 612, 714, 816, 918].map(|mhz| mhz * 1_000_000).to_vec();
-        Ladder::new(Some(&Clock { available_hz }))
+        Ladder::new(Some(&Clock { available_hz, top_hz: 918_000_000 }))
     }
 
     #[test]
     fn each_notch_is_slower_and_takes_less() {
-        for ladder in
-            [nano(), Ladder::new(None), Ladder::new(Some(&Clock { available_hz: vec![] }))]
-        {
+        for ladder in [
+            nano(),
+            Ladder::new(None),
+            Ladder::new(Some(&Clock { available_hz: vec![], top_hz: 0 })),
+        ] {
             let full = ladder.notch(0);
             assert_eq!((full.cap_hz, full.duty, full.divisor), (None, 1.0, 1));
             for index in 1..=ladder.last() {

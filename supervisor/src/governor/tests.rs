@@ -23,7 +23,7 @@ fn governor(profile: Profile, now: Instant) -> Governor {
 
 fn clock() -> Option<Clock> {
     let available_hz = [306, 408, 510, 612, 714, 816, 918].map(|mhz| mhz * 1_000_000).to_vec();
-    Some(Clock { available_hz })
+    Some(Clock { available_hz, top_hz: 918_000_000 })
 }
 
 /// A Jetson that works, at this temperature and power.
@@ -279,7 +279,8 @@ fn any_facts() -> impl Strategy<Value = (u64, Facts)> {
             let clock = clock.map(|mut mhz| {
                 mhz.sort_unstable();
                 mhz.dedup();
-                Clock { available_hz: mhz.into_iter().map(|mhz| mhz * 1_000_000).collect() }
+                let top_hz = mhz.last().copied().unwrap_or(0) * 1_000_000;
+                Clock { available_hz: mhz.into_iter().map(|mhz| mhz * 1_000_000).collect(), top_hz }
             });
             let work = Work { decoding, prefilling, step, kv, ..Work::default() };
             let facts = Facts {

@@ -153,12 +153,14 @@ impl Supervisor {
     pub(super) fn govern(&mut self, now: Instant) {
         let Some(sample) = self.ledger.sample() else { return };
         let located = self.located.as_ref();
-        let clock = self.governing.gpu.as_ref().and_then(GpuCap::available);
+        let gpu = self.governing.gpu.as_ref();
+        let clock =
+            gpu.and_then(|gpu| Some(Clock { available_hz: gpu.available()?, top_hz: gpu.top() }));
         let facts = facts(
             limits(&self.settings, located, self.deaths.rung()),
             Some(sample),
             self.governing.before,
-            clock.map(|available_hz| Clock { available_hz }),
+            clock,
             located.map(|located| &located.manifest),
             self.ledger.heartbeat.as_ref().map(|(beat, _)| &**beat),
         );

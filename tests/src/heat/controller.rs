@@ -137,7 +137,7 @@ impl Controller {
             kind,
             held: rivals_hold,
             governor: Governor::new(profile, PERIOD, start),
-            clock: Clock { available_hz: available.collect() },
+            clock: Clock { available_hz: available.collect(), top_hz: board.module().gpu_max_hz() },
             start,
             alone: alone(board, llm),
             hot: false,
