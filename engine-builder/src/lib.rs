@@ -13,6 +13,11 @@
 //! [`build`] walks through them. Nothing is visible below `engines/` before
 //! the last step, so a build that is interrupted leaves no half engine.
 //!
+//! An engine that is built has a life of its own: [`installed`] says what there
+//! is, [`staleness`] whether it still belongs to this machine, [`switch`] which
+//! one serves, [`cleaning`] what may go because it is not [`in_use`], and
+//! [`doctor`] what is wrong.
+//!
 //! [`planning`] looks further than a build of today can go: it chooses backend,
 //! quantisation and sizes for a Jetson and prints the command lines, each held
 //! against the tables of [`flags`].
@@ -30,6 +35,13 @@ pub mod plan;
 pub mod preflight;
 pub mod publish;
 pub mod smoke;
+
+pub mod cleaning;
+pub mod doctor;
+pub mod in_use;
+pub mod installed;
+pub mod staleness;
+pub mod switch;
 
 pub mod catalogue;
 pub mod engines;

@@ -4,7 +4,7 @@
 //! content, the holder's process id, is only there to be shown.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::Path;
 
 use crate::error::{Error, io};
@@ -36,12 +36,7 @@ impl Lock {
             .map_err(io("write", &path))?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                // Only for the message; a holder that has not written yet is "another".
-                let _ = file.take(PID_BYTES).read_to_string(&mut pid);
-                return Err(Error::Busy { dir: dir.into(), holder: pid.trim().parse().ok() });
-            }
+            Err(TryLockError::WouldBlock) => return Err(busy(dir, file)),
             Err(TryLockError::Error(source)) => return Err(io("lock", &path)(source)),
         }
         let write = |file: &mut File| {
@@ -52,6 +47,32 @@ impl Lock {
         write(&mut file).map_err(io("write", &path))?;
         Ok(Self { _file: file })
     }
+}
+
+/// Who holds the lock of `dir`, found out without taking it or writing anything.
+///
+/// # Errors
+/// [`Error::Busy`] names the holder; [`Error::Io`] if it cannot be told.
+pub fn look(dir: &Path) -> Result<(), Error> {
+    let path = dir.join(".lock");
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io("read", &path)(error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(busy(dir, file)),
+        Err(TryLockError::Error(source)) => Err(io("lock", &path)(source)),
+    }
+}
+
+/// The holder's process id is only for the message; one that has not written it
+/// yet is "another".
+fn busy(dir: &Path, file: File) -> Error {
+    let mut pid = String::new();
+    let _ = file.take(PID_BYTES).read_to_string(&mut pid);
+    Error::Busy { dir: dir.into(), holder: pid.trim().parse().ok() }
 }
 
 #[cfg(test)]
@@ -66,7 +87,9 @@ mod tests {
         assert!(
             matches!(refused, Error::Busy { holder: Some(pid), .. } if pid == std::process::id())
         );
+        assert!(matches!(look(dir.path()), Err(Error::Busy { holder: Some(_), .. })));
         drop(first);
+        look(dir.path()).unwrap();
         Lock::take(dir.path()).unwrap();
     }
 }

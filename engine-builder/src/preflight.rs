@@ -12,6 +12,7 @@ use crate::error::{Error, io};
 use crate::fetch::Cache;
 use crate::lock::Lock;
 use crate::plan::{Origin, Plan};
+use crate::publish;
 
 /// Room for the manifest and directory entries.
 const SMALL_FILES_BYTES: u64 = 1024 * 1024;
@@ -25,7 +26,7 @@ pub struct Cleared {
     _lock: Lock,
 }
 
-/// Makes the directories, takes the lock and checks what the build needs.
+/// Makes the directories, takes the lock, tidies up and checks what the build needs.
 ///
 /// # Errors
 /// [`Error::Io`] if a directory cannot be written, [`Error::Busy`],
@@ -39,6 +40,8 @@ pub fn clear(
     let worker = find_worker(worker)?;
     make_dir(engines.path())?;
     let lock = Lock::take(engines.path())?;
+    // First: what an earlier build left must not count against this one's disk.
+    publish::recover(engines)?;
     let available = memory(plan)?;
     let claims = claims(plan, engines, cache)?;
     let free = check_disk(&claims)?;
@@ -48,7 +51,7 @@ pub fn clear(
 }
 
 /// The named worker, or the one beside this program.
-fn find_worker(named: Option<&Path>) -> Result<PathBuf, Error> {
+pub(crate) fn find_worker(named: Option<&Path>) -> Result<PathBuf, Error> {
     let path = match named {
         Some(path) => path.to_owned(),
         None => {
@@ -103,9 +106,14 @@ fn claims(plan: &Plan, engines: &Engines, cache: &Cache) -> Result<Vec<Claim>, E
         Origin::Package { cached_as, package } => {
             let dir = cache.dir(cached_as);
             make_dir(&dir)?;
+            cache.sweep(cached_as, package)?;
             if !cache.seems_to_have(plan) {
                 // Archive and extracted file stand side by side for a moment.
-                let bytes = package.download_bytes.saturating_add(plan.weights.bytes);
+                let download = match cache.has_package(cached_as, package) {
+                    true => 0,
+                    false => package.download_bytes,
+                };
+                let bytes = plan.weights.bytes.saturating_add(download);
                 claims.push(Claim::new(&dir, bytes)?);
             }
             dir

@@ -4,16 +4,17 @@
 //! cut: files first, manifest last, then one rename.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use engine_api::manifest::{FILE_NAME, Manifest};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-use crate::engines::{BUILDING, EngineId, Engines, REPLACED};
+use crate::engines::{BUILDING, DEFAULT, EngineId, Engines, REMOVED, REPLACED};
 use crate::error::{Error, io};
 use crate::place::{Building, remove};
+use crate::switch;
 
 /// Writes the manifest into `dir`, to the disk.
 ///
@@ -24,13 +25,20 @@ use crate::place::{Building, remove};
 /// Never: every manifest can be written as TOML.
 pub fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<(), Error> {
     let text = toml::to_string(manifest).expect("a manifest is a TOML table");
-    let path = dir.join(FILE_NAME);
+    write_whole(&dir.join(FILE_NAME), &text)
+}
+
+/// Writes a small file, to the disk. A reader sees what was there before or all
+/// of the text.
+pub(crate) fn write_whole(path: &Path, text: &str) -> Result<(), Error> {
+    let new = path.with_extension("new");
     let write = || {
-        let mut file = File::create(&path)?;
+        let mut file = File::create(&new)?;
         file.write_all(text.as_bytes())?;
-        file.sync_all()
+        file.sync_all()?;
+        fs::rename(&new, path)
     };
-    write().map_err(io("write", &path))
+    write().map_err(io("write", path))
 }
 
 /// Gives the engine in `building` the name `id`, in the place of an engine
@@ -72,7 +80,7 @@ pub fn recover(engines: &Engines) -> Result<(), Error> {
             && !root.join(id).exists()
         {
             fs::rename(&path, root.join(id)).map_err(io("restore", &path))?;
-        } else if name.starts_with(BUILDING) || name.starts_with(REPLACED) {
+        } else if [BUILDING, REPLACED, REMOVED].iter().any(|prefix| name.starts_with(prefix)) {
             remove(&path).map_err(io("remove", &path))?;
         }
     }
@@ -105,20 +113,19 @@ fn replace(from: &Path, to: &Path, aside: &Path) -> io::Result<()> {
 }
 
 /// Makes `id` the default if no engine is.
-fn set_default(engines: &Engines, id: &EngineId) -> Result<(), Error> {
-    let link = engines.default_link();
-    let dangling = link.symlink_metadata().is_ok() && !link.exists();
-    if dangling {
-        fs::remove_file(&link).map_err(io("remove", &link))?;
+pub(crate) fn set_default(engines: &Engines, id: &EngineId) -> Result<(), Error> {
+    if serves_by_default(engines) {
+        return Ok(());
     }
-    match std::os::unix::fs::symlink(id.as_str(), &link) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(io("create", &link)(error)),
-        Ok(()) => sync(engines.path()),
-    }
+    switch::link(engines, id.as_str(), DEFAULT)
 }
 
-fn sync(path: &Path) -> Result<(), Error> {
+/// Whether the link leads to an engine.
+pub(crate) fn serves_by_default(engines: &Engines) -> bool {
+    engines.default_link().join(FILE_NAME).exists()
+}
+
+pub(crate) fn sync(path: &Path) -> Result<(), Error> {
     File::open(path).and_then(|file| file.sync_all()).map_err(io("write", path))
 }
 

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::{Board, Hertz};
+use crate::{Board, Bytes, Hertz};
 
 /// What is known of the module that this board carries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -19,6 +19,10 @@ pub struct Module {
     pub cores: u32,
     /// Memory that is sold with it; the kernel keeps some for itself.
     pub memory_gib: u32,
+    /// What its memory gives at most in a second, by NVIDIA's figures.
+    pub memory_bytes_per_s: Option<Bytes>,
+    /// The GPU's CUDA compute capability without its dot.
+    pub sm: u32,
     /// The highest clock of its GPU. One that is lower is capped by firmware.
     pub gpu_top_hertz: Option<Hertz>,
     /// The power mode with the most tokens a joule.
@@ -50,6 +54,8 @@ struct Row {
     name: &'static str,
     cores: u32,
     memory_gib: u32,
+    /// In megabytes a second, without and with the higher power modes.
+    memory_speed: [Option<u64>; 2],
     /// In kilohertz, without and with the higher power modes.
     gpu_top: [Option<u64>; 2],
     best: [Option<BestMode>; 2],
@@ -63,44 +69,105 @@ const fn inferred(name: &'static str) -> Option<BestMode> {
     Some(BestMode { name, basis: Basis::Inferred })
 }
 
+/// Every Orin has an Ampere GPU of this compute capability.
+const ORIN_SM: u32 = 87;
+
+const NANO4_MEMORY: [Option<u64>; 2] = [Some(34_000), Some(51_000)];
+const NANO8_MEMORY: [Option<u64>; 2] = [Some(68_000), Some(102_000)];
+const NX_MEMORY: [Option<u64>; 2] = [Some(102_400); 2];
+const AGX_MEMORY: [Option<u64>; 2] = [Some(204_800); 2];
+
 const NANO_TOP: [Option<u64>; 2] = [Some(624_750), Some(1_020_000)];
 const NX16_TOP: [Option<u64>; 2] = [Some(918_000), Some(1_173_000)];
 const AGX64_TOP: [Option<u64>; 2] = [Some(1_300_500), None];
 
 const TABLE: [Row; 11] = [
-    row("p3767-0000", "Jetson Orin NX 16GB", 8, 16, NX16_TOP, [None, inferred("40W")]),
-    row("p3767-0001", "Jetson Orin NX 8GB", 6, 8, [None, Some(1_173_000)], [None, inferred("40W")]),
-    row("p3767-0002", "Jetson Orin NX 16GB", 8, 16, NX16_TOP, [None, inferred("40W")]),
-    row("p3767-0003", "Jetson Orin Nano 8GB", 6, 8, NANO_TOP, [inferred("15W"), measured("25W")]),
-    row("p3767-0004", "Jetson Orin Nano 4GB", 6, 4, NANO_TOP, [inferred("10W"), inferred("25W")]),
-    row("p3767-0005", "Jetson Orin Nano 8GB", 6, 8, NANO_TOP, [inferred("15W"), measured("25W")]),
-    row("p3701-0000", "Jetson AGX Orin 32GB", 12, 32, AGX64_TOP, [inferred("50W"), None]),
-    row("p3701-0002", "IGX Orin", 12, 64, [None, None], [None, None]),
-    row(
-        "p3701-0004",
-        "Jetson AGX Orin 32GB",
-        8,
-        32,
-        [Some(930_750), None],
-        [inferred("40W"), None],
-    ),
-    row("p3701-0005", "Jetson AGX Orin 64GB", 12, 64, AGX64_TOP, [inferred("50W"), None]),
-    row("p3701-0008", "Jetson AGX Orin Industrial", 12, 64, [None, None], [None, None]),
+    row("p3767-0000", "Jetson Orin NX 16GB", 8, 16)
+        .memory(NX_MEMORY)
+        .gpu(NX16_TOP)
+        .best([None, inferred("40W")]),
+    row("p3767-0001", "Jetson Orin NX 8GB", 6, 8)
+        .memory(NX_MEMORY)
+        .gpu([None, Some(1_173_000)])
+        .best([None, inferred("40W")]),
+    row("p3767-0002", "Jetson Orin NX 16GB", 8, 16)
+        .memory(NX_MEMORY)
+        .gpu(NX16_TOP)
+        .best([None, inferred("40W")]),
+    row("p3767-0003", "Jetson Orin Nano 8GB", 6, 8)
+        .memory(NANO8_MEMORY)
+        .gpu(NANO_TOP)
+        .best([inferred("15W"), measured("25W")]),
+    row("p3767-0004", "Jetson Orin Nano 4GB", 6, 4)
+        .memory(NANO4_MEMORY)
+        .gpu(NANO_TOP)
+        .best([inferred("10W"), inferred("25W")]),
+    row("p3767-0005", "Jetson Orin Nano 8GB", 6, 8)
+        .memory(NANO8_MEMORY)
+        .gpu(NANO_TOP)
+        .best([inferred("15W"), measured("25W")]),
+    row("p3701-0000", "Jetson AGX Orin 32GB", 12, 32)
+        .memory(AGX_MEMORY)
+        .gpu(AGX64_TOP)
+        .best([inferred("50W"), None]),
+    row("p3701-0002", "IGX Orin", 12, 64),
+    row("p3701-0004", "Jetson AGX Orin 32GB", 8, 32)
+        .memory(AGX_MEMORY)
+        .gpu([Some(930_750), None])
+        .best([inferred("40W"), None]),
+    row("p3701-0005", "Jetson AGX Orin 64GB", 12, 64)
+        .memory(AGX_MEMORY)
+        .gpu(AGX64_TOP)
+        .best([inferred("50W"), None]),
+    row("p3701-0008", "Jetson AGX Orin Industrial", 12, 64).memory(AGX_MEMORY),
 ];
 
-const fn row(
-    sku: &'static str,
-    name: &'static str,
-    cores: u32,
-    memory_gib: u32,
-    gpu_top: [Option<u64>; 2],
-    best: [Option<BestMode>; 2],
-) -> Row {
-    Row { sku, name, cores, memory_gib, gpu_top, best }
+/// A module of which no more is told.
+const fn row(sku: &'static str, name: &'static str, cores: u32, memory_gib: u32) -> Row {
+    let (memory_speed, gpu_top, best) = ([None; 2], [None; 2], [None; 2]);
+    Row { sku, name, cores, memory_gib, memory_speed, gpu_top, best }
+}
+
+impl Row {
+    const fn memory(self, memory_speed: [Option<u64>; 2]) -> Self {
+        Self { memory_speed, ..self }
+    }
+
+    const fn gpu(self, gpu_top: [Option<u64>; 2]) -> Self {
+        Self { gpu_top, ..self }
+    }
+
+    const fn best(self, best: [Option<BestMode>; 2]) -> Self {
+        Self { best, ..self }
+    }
+
+    fn module(&self, is_super: bool) -> Module {
+        let variant = usize::from(is_super);
+        let bytes = |megabytes| Bytes::new(megabytes * 1_000_000);
+        Module {
+            sku: self.sku,
+            name: self.name,
+            is_super,
+            cores: self.cores,
+            memory_gib: self.memory_gib,
+            memory_bytes_per_s: self.memory_speed[variant].map(bytes),
+            sm: ORIN_SM,
+            gpu_top_hertz: self.gpu_top[variant].map(Hertz::from_kilohertz),
+            best_mode: self.best[variant],
+        }
+    }
 }
 
 impl Module {
-    pub(crate) fn of(board: &Board) -> Option<Self> {
+    /// The module of this part number, with or without the higher power modes.
+    #[must_use]
+    pub fn by_sku(sku: &str, is_super: bool) -> Option<Self> {
+        TABLE.iter().find(|row| row.sku == sku).map(|row| row.module(is_super))
+    }
+
+    /// The module that the device tree names.
+    #[must_use]
+    pub fn of(board: &Board) -> Option<Self> {
         let names = || {
             let nvidia = board.compatible.iter().filter_map(|name| name.strip_prefix("nvidia,"));
             nvidia.flat_map(|names| names.split('+'))
@@ -110,15 +177,7 @@ impl Module {
             names().any(|name| name.strip_suffix("-super").unwrap_or(name) == row.sku)
         })?;
         let is_super = names().any(|name| name.ends_with("-super"));
-        Some(Self {
-            sku: row.sku,
-            name: row.name,
-            is_super,
-            cores: row.cores,
-            memory_gib: row.memory_gib,
-            gpu_top_hertz: row.gpu_top[usize::from(is_super)].map(Hertz::from_kilohertz),
-            best_mode: row.best[usize::from(is_super)],
-        })
+        Some(row.module(is_super))
     }
 
     /// The name that `model` should contain, for example `Orin Nano`.

@@ -1,8 +1,10 @@
 //! What a process does, from `/proc/PID`: what it has been waiting for, which
 //! tells a process that is slow because others have the processors, or because
-//! the disk is, from one that does not move by itself; and whether it was
-//! stopped.
+//! the disk is, from one that does not move by itself; whether it was stopped;
+//! and which files it has in its memory.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::{Absent, Root};
@@ -42,6 +44,52 @@ pub fn is_stopped(root: &Root, pid: u32) -> Result<bool, Absent> {
     state.map(|state| matches!(state, "T" | "t")).ok_or(Absent::Garbled)
 }
 
+/// Files below a directory that processes have mapped into their memory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mapped {
+    pub files: BTreeSet<PathBuf>,
+    /// Processes of the name that was asked for whose maps may not be read.
+    pub hidden: Vec<u32>,
+}
+
+impl Mapped {
+    /// What the processes below `root` have mapped of `dir`, and which of those
+    /// that are called `name` do not let us look.
+    ///
+    /// # Errors
+    /// The list of processes cannot be read.
+    pub fn below(root: &Root, dir: &Path, name: &str) -> std::io::Result<Self> {
+        let mut mapped = Self::default();
+        for entry in std::fs::read_dir(root.path("proc"))?.flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok())
+            else {
+                continue;
+            };
+            // A kernel thread's maps are empty, a stranger's are forbidden.
+            match std::fs::read(entry.path().join("maps")) {
+                Ok(maps) => mapped.files.extend(files_below(&String::from_utf8_lossy(&maps), dir)),
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                    let called = root.read(&format!("proc/{pid}/comm")).ok();
+                    mapped.hidden.extend((called.as_deref() == Some(name)).then_some(pid));
+                }
+                // It ended meanwhile.
+                Err(_) => {}
+            }
+        }
+        Ok(mapped)
+    }
+}
+
+/// The paths in `maps`: what follows the fifth field of a line.
+fn files_below(maps: &str, dir: &Path) -> BTreeSet<PathBuf> {
+    let path = |line: &str| {
+        let begin = line.find(" /")? + 1;
+        let path = &line[begin..];
+        Some(PathBuf::from(path.strip_suffix(" (deleted)").unwrap_or(path)))
+    };
+    maps.lines().filter_map(path).filter(|path| path.starts_with(dir)).collect()
+}
+
 fn for_processor(root: &Root, pid: u32) -> Duration {
     let Ok(threads) = std::fs::read_dir(root.path(&format!("proc/{pid}/task"))) else {
         return Duration::ZERO;
@@ -76,6 +124,20 @@ mod tests {
     use crate::tree;
 
     const STAT: &str = "812 (engine) worker) R 1 812 812 0 -1 4194304 9120 0 37 0 512 33 0 0 20";
+
+    #[test]
+    fn files_that_a_process_has_mapped_are_found_below_a_directory() {
+        let maps = "7f00-7f10 r--p 00000000 08:01 77   /var/lib/engines/a b/weights.gguf\n\
+                    7f10-7f20 r--p 00000000 08:01 78   /var/lib/engines/b/w (deleted)\n\
+                    7f20-7f30 r-xp 00000000 08:01 79   /usr/lib/libc.so.6\n\
+                    7f30-7f40 rw-p 00000000 00:00 0    [heap]\n";
+        let tree = tree::of(&[("proc/812/maps", maps), ("proc/self/maps", maps)]);
+        let dir = Path::new("/var/lib/engines");
+        let mapped = Mapped::below(&tree.root(), dir, "engine-worker").unwrap();
+        let files: Vec<_> = mapped.files.iter().map(|file| file.to_str().unwrap()).collect();
+        assert_eq!(files, ["/var/lib/engines/a b/weights.gguf", "/var/lib/engines/b/w"]);
+        assert!(mapped.hidden.is_empty());
+    }
 
     #[test]
     fn waits_are_summed_over_the_threads() {

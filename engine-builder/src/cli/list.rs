@@ -1,13 +1,15 @@
 //! `engine-builder list`: the catalogue and the engines that are built.
 
-use jetpack::Bytes;
+use engine_api::manifest::BoundTo;
+use jetpack::{Bytes, Root};
 use serde_json::json;
 
 use crate::catalogue::{Catalogue, Entry, Quantisation, Runs};
-use crate::engines::{EngineId, Engines};
+use crate::engines::Engines;
 use crate::error::Error;
-use crate::existing;
+use crate::installed::{self, Installed};
 use crate::report::Report;
+use crate::staleness::Here;
 
 const HEADINGS: [&str; 8] =
     ["model", "parameters", "size", "context", "KV/token", "for", "backends", "licence"];
@@ -19,25 +21,93 @@ pub(super) fn list(catalogue: &Catalogue, engines: &Engines, report: &Report) ->
     for (entry, row) in catalogue.entries().iter().zip(&rows) {
         report.item(&aligned(row, &widths), facts(entry));
     }
-    let default = engines.default_id();
-    for id in engines.list()? {
-        let is_default = default.as_deref() == Some(id.as_str());
-        engine(engines, &id, is_default, report);
+    let here = Here::read(Root::default());
+    for engine in installed::all(engines, &here)? {
+        report.item(&line(&engine, &here), engine_facts(&engine, engines));
     }
     Ok(())
 }
 
-fn engine(engines: &Engines, id: &EngineId, is_default: bool, report: &Report) {
-    let (text, fault) = match existing::open(engines, id) {
-        Ok(manifest) => (format!("{} {}", manifest.model.name, manifest.model.quantisation), None),
-        Err(error) => (error.chain(), Some(error.chain())),
+/// `engine  NAME  MODEL QUANTISATION, SIZE, for BOUND, verified DATE (default)`.
+fn line(engine: &Installed, here: &Here) -> String {
+    let mark = match (engine.is_default, engine.is_previous) {
+        (true, _) => " (default)",
+        (false, true) => " (before the default)",
+        (false, false) => "",
     };
-    let mark = if is_default { " (default)" } else { "" };
-    let facts = json!({
-        "kind": "engine", "id": id.as_str(), "dir": engines.engine(id),
-        "default": is_default, "fault": fault
+    let text = match &engine.state {
+        Ok(sound) => {
+            let model = &sound.manifest.model;
+            let staleness = &sound.staleness;
+            let stale = match staleness.words(here) {
+                words if words.is_empty() => String::new(),
+                words => format!(", stale: {words}"),
+            };
+            let unknown = match staleness.unknown_words() {
+                words if words.is_empty() => String::new(),
+                words => format!(", not known: {words}"),
+            };
+            format!(
+                "{} {}, {}, for {}, verified {}{stale}{unknown}",
+                model.name,
+                model.quantisation,
+                Bytes::new(sound.bytes()),
+                bound(&sound.manifest.bound_to),
+                date(sound.verified.at)
+            )
+        }
+        Err(error) => error.chain(),
+    };
+    format!("engine  {:<28} {text}{mark}", engine.id.as_str())
+}
+
+/// What an engine is bound to, in words.
+fn bound(to: &BoundTo) -> String {
+    let sm = to.sm.map(|sm| format!("SM {sm}"));
+    let named = |name: &str, value: &Option<String>| Some(format!("{name}{}", value.as_ref()?));
+    let parts = [
+        named("", &to.cpu),
+        named("", &to.board),
+        named("L4T ", &to.l4t),
+        named("CUDA ", &to.cuda),
+        named("TensorRT ", &to.tensorrt),
+        sm,
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "any machine".into() } else { parts.join(" ") }
+}
+
+fn engine_facts(engine: &Installed, engines: &Engines) -> serde_json::Value {
+    let mut facts = json!({
+        "kind": "engine", "id": engine.id.as_str(), "dir": engines.engine(&engine.id),
+        "default": engine.is_default, "previous": engine.is_previous,
+        "fault": engine.state.as_ref().err().map(Error::chain),
     });
-    report.item(&format!("engine  {:<28} {text}{mark}", id.as_str()), facts);
+    if let Ok(sound) = &engine.state {
+        facts["model"] = json!(sound.manifest.model);
+        facts["backend"] = json!(sound.manifest.backend);
+        facts["bytes"] = sound.bytes().into();
+        facts["bound_to"] = json!(sound.manifest.bound_to);
+        facts["built_at"] = sound.manifest.built_at.into();
+        facts["verified"] = json!(sound.verified);
+        facts["stale"] = json!(sound.staleness.reasons);
+        facts["unknown"] = json!(sound.staleness.unknown);
+    }
+    facts
+}
+
+/// The day of a time since 1970, in UTC, as `2026-11-25`. After Howard
+/// Hinnant's `civil_from_days`: years begin in March, so that a leap day is last.
+fn date(at: u64) -> String {
+    let days = at / 86_400 + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let of_year = day - (365 * year + year / 4 - year / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year + era * 400 + u64::from(month <= 2);
+    format!("{year}-{month:02}-{day:02}")
 }
 
 fn row(entry: &Entry) -> [String; 8] {
@@ -123,4 +193,24 @@ fn aligned(cells: &[String; 8], widths: &[usize; 8]) -> String {
     let padded: Vec<String> =
         cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
     padded.join("  ").trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_counted_as_the_calendar_does() {
+        let day = |days: u64| date(days * 86_400 + 86_399);
+        assert_eq!((day(0).as_str(), day(59).as_str()), ("1970-01-01", "1970-03-01"));
+        assert_eq!((day(11_016).as_str(), day(11_017).as_str()), ("2000-02-29", "2000-03-01"));
+        assert_eq!(day(20_782), "2026-11-25");
+    }
+
+    #[test]
+    fn what_an_engine_is_bound_to_is_said_in_words() {
+        assert_eq!(bound(&BoundTo::default()), "any machine");
+        let to = BoundTo { sm: Some(87), l4t: Some("36.5.0".into()), ..BoundTo::default() };
+        assert_eq!(bound(&to), "L4T 36.5.0 SM 87");
+    }
 }

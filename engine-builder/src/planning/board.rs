@@ -3,9 +3,9 @@
 //!
 //! A board is named (`orin-nx-16gb`), or read from a machine's files, which may
 //! be a captured tree. Then the memory is the tree's own and the module is
-//! found by its device tree's `compatible`.
+//! the one that [`jetpack`] finds.
 
-use jetpack::{Bytes, L4t, Machine, Root};
+use jetpack::{Bytes, L4t, Machine, Module, Root};
 use serde::Serialize;
 
 use super::release::Release;
@@ -20,8 +20,9 @@ pub struct Board {
     /// Main memory as Linux counts it, which is also the GPU's.
     pub memory_bytes: Bytes,
     pub memory_is: Origin,
+    /// Bytes a second that its memory gives, before Super mode and in it;
     /// `None`: nobody has told.
-    bandwidth: Option<Bandwidth>,
+    bandwidth: Option<[Bytes; 2]>,
     /// Whether the module is flashed for Super mode.
     pub super_mode: bool,
     /// CUDA compute capability without its dot.
@@ -55,91 +56,77 @@ pub enum Origin {
     Assumed,
 }
 
-/// NVIDIA's figures for the memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-struct Bandwidth {
-    usual_mb_per_s: u32,
-    in_super_mode_mb_per_s: u32,
-}
-
-/// One row of the table of modules.
-struct Module {
+/// What a plan takes a module to be, beside the facts that [`Module`] has.
+#[derive(Debug)]
+struct Kind {
     name: &'static str,
-    /// `nvidia,…` names of the device tree.
-    compatible: &'static [&'static str],
+    /// Part numbers of the modules that a plan does not tell apart.
+    skus: &'static [&'static str],
     class: Class,
     memory_kib: u64,
     memory_is: Origin,
-    bandwidth: Bandwidth,
-    has_super_mode: bool,
-}
-
-const fn mb_per_s(usual_mb_per_s: u32, in_super_mode_mb_per_s: u32) -> Bandwidth {
-    Bandwidth { usual_mb_per_s, in_super_mode_mb_per_s }
 }
 
 const MIB: u64 = 1024;
-/// Every Orin: Ampere with compute capability 8.7.
-const ORIN_SM: u32 = 87;
 
-const MODULES: [Module; 6] = [
-    Module {
+const KINDS: [Kind; 6] = [
+    Kind {
         name: "orin-nano-4gb",
-        compatible: &["p3767-0004"],
+        skus: &["p3767-0004"],
         class: Class::Orin4,
         memory_kib: 3496 * MIB,
         memory_is: Origin::Assumed,
-        bandwidth: mb_per_s(34_000, 51_000),
-        has_super_mode: true,
     },
-    Module {
+    Kind {
         name: "orin-nano-8gb",
-        compatible: &["p3767-0003", "p3767-0005"],
+        skus: &["p3767-0003", "p3767-0005"],
         class: Class::Orin8,
         memory_kib: 7_789_952,
         memory_is: Origin::Published,
-        bandwidth: mb_per_s(68_000, 102_000),
-        has_super_mode: true,
     },
-    Module {
+    Kind {
         name: "orin-nx-8gb",
-        compatible: &["p3767-0001"],
+        skus: &["p3767-0001"],
         class: Class::Orin8,
         memory_kib: 7_789_952,
         memory_is: Origin::Assumed,
-        bandwidth: mb_per_s(102_400, 102_400),
-        has_super_mode: false,
     },
-    Module {
+    Kind {
         name: "orin-nx-16gb",
-        compatible: &["p3767-0000", "p3767-0002"],
+        skus: &["p3767-0000", "p3767-0002"],
         class: Class::OrinNx16,
         memory_kib: 15_657 * MIB,
         memory_is: Origin::Published,
-        bandwidth: mb_per_s(102_400, 102_400),
-        has_super_mode: false,
     },
-    Module {
+    Kind {
         name: "agx-orin-32gb",
-        compatible: &["p3701-0000", "p3701-0004"],
+        skus: &["p3701-0000", "p3701-0004"],
         class: Class::AgxOrin,
         memory_kib: 30 * 1024 * MIB,
         memory_is: Origin::Published,
-        bandwidth: mb_per_s(204_800, 204_800),
-        has_super_mode: false,
     },
-    Module {
+    Kind {
         name: "agx-orin-64gb",
-        compatible: &["p3701-0005", "p3701-0008"],
+        skus: &["p3701-0005", "p3701-0008"],
         class: Class::AgxOrin,
         memory_kib: 64_349_016,
         memory_is: Origin::Published,
-        bandwidth: mb_per_s(204_800, 204_800),
-        has_super_mode: false,
     },
 ];
 
-/// What the name of a module in Super mode ends with, and its `compatible`.
+impl Kind {
+    /// The first of its modules; a plan takes the others to be like it.
+    fn module(&self, is_super: bool) -> Module {
+        Module::by_sku(self.skus[0], is_super).expect("every kind's modules are known, see tests")
+    }
+
+    /// A plan tells Super mode apart only where the memory is faster in it.
+    fn has_super_mode(&self) -> bool {
+        self.module(true).memory_bytes_per_s != self.module(false).memory_bytes_per_s
+    }
+}
+
+/// What the name of a board in Super mode ends with.
 const SUPER: &str = "-super";
 
 /// JetPack 6.2 brought Super mode.
@@ -148,9 +135,9 @@ const FIRST_SUPER: (u8, u8) = (6, 2);
 impl Board {
     /// Every board that has a name.
     pub fn all() -> impl Iterator<Item = Self> {
-        MODULES.iter().flat_map(|module| {
-            let in_super = module.has_super_mode.then(|| Self::of(module, true));
-            std::iter::once(Self::of(module, false)).chain(in_super)
+        KINDS.iter().flat_map(|kind| {
+            let in_super = kind.has_super_mode().then(|| Self::of(kind, true));
+            std::iter::once(Self::of(kind, false)).chain(in_super)
         })
     }
 
@@ -183,7 +170,9 @@ impl Board {
         let memory = machine.sample().memory.map(|memory| memory.total_bytes);
         let memory = memory
             .ok_or_else(|| Error::Unsupported(format!("{place} does not tell its memory")))?;
-        let Some((module, super_mode)) = module_of(&found.compatible) else {
+        let module = Module::of(&found);
+        let kind = module.as_ref().and_then(kind_of);
+        let (Some(module), Some(kind)) = (module, kind) else {
             if found.is_tegra() {
                 let names = found.compatible.join(", ");
                 let what = format!("{place} is a Jetson that is not known here: {names}");
@@ -194,20 +183,21 @@ impl Board {
         let board = Self {
             memory_bytes: memory,
             memory_is: Origin::Measured,
-            ..Self::of(module, super_mode && module.has_super_mode)
+            ..Self::of(kind, module.is_super && kind.has_super_mode())
         };
         Ok((board, found.l4t))
     }
 
-    fn of(module: &Module, super_mode: bool) -> Self {
+    fn of(kind: &Kind, super_mode: bool) -> Self {
+        let speed = |is_super| kind.module(is_super).memory_bytes_per_s;
         Self {
-            name: format!("{}{}", module.name, if super_mode { SUPER } else { "" }),
-            class: module.class,
-            memory_bytes: Bytes::from_kib(module.memory_kib),
-            memory_is: module.memory_is,
-            bandwidth: Some(module.bandwidth),
+            name: format!("{}{}", kind.name, if super_mode { SUPER } else { "" }),
+            class: kind.class,
+            memory_bytes: Bytes::from_kib(kind.memory_kib),
+            memory_is: kind.memory_is,
+            bandwidth: speed(false).zip(speed(true)).map(<[Bytes; 2]>::from),
             super_mode,
-            sm: Some(ORIN_SM),
+            sm: Some(kind.module(super_mode).sm),
         }
     }
 
@@ -235,25 +225,15 @@ impl Board {
     /// if nobody has told.
     #[must_use]
     pub fn bytes_per_s(&self, release: Option<&Release>) -> Option<u64> {
-        let bandwidth = self.bandwidth?;
+        let [usual, in_super_mode] = self.bandwidth?;
         let fast = self.super_mode && release.is_some_and(|release| release.version >= FIRST_SUPER);
-        let mb = if fast { bandwidth.in_super_mode_mb_per_s } else { bandwidth.usual_mb_per_s };
-        Some(u64::from(mb) * 1_000_000)
+        Some(if fast { in_super_mode } else { usual }.get())
     }
 }
 
-/// The module that a device tree names, and whether it is flashed for Super mode.
-fn module_of(compatible: &[String]) -> Option<(&'static Module, bool)> {
-    let parts = || {
-        compatible
-            .iter()
-            .filter_map(|name| name.strip_prefix("nvidia,"))
-            .flat_map(|name| name.split('+'))
-    };
-    let module = MODULES.iter().find(|module| {
-        parts().any(|part| module.compatible.contains(&part.trim_end_matches(SUPER)))
-    })?;
-    Some((module, parts().any(|part| part.ends_with(SUPER))))
+/// What a plan takes a module to be; `None` for one that nobody has planned for.
+fn kind_of(module: &Module) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.skus.contains(&module.sku))
 }
 
 #[cfg(test)]
@@ -261,17 +241,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_module_is_found_by_its_device_tree() {
-        let find = |names: &[&str]| {
-            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-            module_of(&names).map(|(module, in_super)| (module.name, in_super))
-        };
-        let nano = ["nvidia,p3768-0000+p3767-0005-super", "nvidia,p3767-0005", "nvidia,tegra234"];
-        assert_eq!(find(&nano), Some(("orin-nano-8gb", true)));
-        let agx = ["nvidia,p3737-0000+p3701-0005", "nvidia,p3701-0005", "nvidia,tegra234"];
-        assert_eq!(find(&agx), Some(("agx-orin-64gb", false)));
-        assert_eq!(find(&["nvidia,p3834-0008", "nvidia,tegra264"]), None);
-        assert_eq!(find(&[]), None);
+    fn every_kind_is_of_known_modules_that_are_alike_to_a_plan() {
+        for kind in &KINDS {
+            for (sku, is_super) in kind.skus.iter().flat_map(|sku| [(sku, false), (sku, true)]) {
+                let module = Module::by_sku(sku, is_super).expect(sku);
+                let like = kind.module(is_super);
+                let facts = |module: &Module| (module.memory_bytes_per_s, module.memory_gib);
+                assert_eq!(facts(&module), facts(&like), "{sku}");
+                assert!(Bytes::from_kib(kind.memory_kib).get() >> 30 < module.memory_gib.into());
+            }
+        }
     }
 
     #[test]

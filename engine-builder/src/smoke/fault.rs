@@ -17,6 +17,11 @@ pub enum SmokeError {
     Start(#[from] ChildError),
     #[error("talk to the worker")]
     Socket(#[from] io::Error),
+    #[error(
+        "it answers otherwise than when it was built; on another kind of processor that can be \
+         rounding, else it is damaged: build it again"
+    )]
+    OtherThanBuilt,
     #[error("the worker speaks protocol {theirs}, this program {PROTOCOL_VERSION}")]
     OtherProtocol { theirs: u32 },
     #[error("the worker's words make no sense")]

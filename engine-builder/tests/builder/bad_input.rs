@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::engine::put_all;
 use crate::place::{Ended, Place, path_with, stand_in};
 use crate::sample::Sample;
 
@@ -145,7 +146,15 @@ fn the_second_of_two_builders_is_told_who_is_at_work() {
     let mut first = begun(&place);
     let pid = first.id();
     let ended = Ended::from(build_default(&place, &[]).output().unwrap());
-    ended.failed(8, &[&format!("another engine-builder (process {pid}) is at work in ")]);
+    let refused = format!("another engine-builder (process {pid}) is at work in ");
+    ended.failed(8, &[&refused]);
+    put_all(&place, &["one"]);
+    for command in [&["use", "one"][..], &["remove", "one"], &["gc"], &["rollback"]] {
+        place.run(command).failed(8, &[&refused]);
+    }
+    // What only reads need not wait.
+    assert_eq!(place.run(&["gc", "--dry-run"]).code, Some(0));
+    assert_eq!(place.run(&["verify", "one"]).code, Some(0));
     terminate(&first);
     assert_eq!(first.wait().unwrap().code(), Some(130));
 }

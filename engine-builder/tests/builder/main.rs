@@ -3,10 +3,14 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "what is missing here ends the test, which is right")]
 
+mod engine;
 mod place;
 #[path = "../../src/gguf/sample.rs"]
 mod sample;
 
+mod bad_disk;
 mod bad_input;
+mod crash;
+mod life;
 mod plan;
 mod real_worker;

@@ -3,21 +3,13 @@
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use engine_api::manifest::Manifest;
 
+use crate::engine::real_weights as weights;
 use crate::place::{Ended, Place};
 use crate::sample::Sample;
-
-/// The weights of the engine in `target/test-state`.
-fn weights() -> PathBuf {
-    let binaries = Path::new(env!("CARGO_BIN_EXE_engine-builder")).parent().unwrap();
-    let engines = binaries.parent().unwrap().join("test-state/engines");
-    let weights = engines.join("smollm2-135m-instruct/weights.gguf");
-    assert!(weights.is_file(), "{weights:?} is not there; run `scripts/test build engine` first");
-    weights
-}
 
 /// Builds `weights` as the engine `mine`, small enough for any machine.
 fn build(place: &Place, weights: &Path, context: &str, users: &str) -> Ended {
@@ -48,6 +40,8 @@ fn a_model_file_becomes_an_engine_that_is_built_once_and_replaced_when_asked() {
     assert!(succeeded(&build(&place, &weights(), "512", "1")).starts_with("mine is already built"));
     let sound = succeeded(&place.run(&["verify", "mine"]));
     assert!(sound.starts_with("mine is sound: 1 of 1 files"), "{sound}");
+    let answered = succeeded(&place.run(&["verify", "mine", "--smoke"]));
+    assert!(answered.contains("answers as when it was built"), "{answered}");
 
     let rebuilt = succeeded(&build(&place, &weights(), "768", "1"));
     assert!(rebuilt.starts_with("mine is built: "), "{rebuilt}");
@@ -64,6 +58,18 @@ fn greedy_answers_of_two_builds_are_the_same() {
         Manifest::read(&place.engine("mine")).unwrap().smoke.unwrap().answer_sha256
     };
     assert_eq!(answer(&one, "1"), answer(&two, "3"));
+}
+
+#[test]
+fn an_engine_that_answers_otherwise_than_when_it_was_built_does_not_verify() {
+    let place = Place::new();
+    succeeded(&build(&place, &weights(), "512", "1"));
+    let path = place.engine("mine").join("engine.toml");
+    let mut manifest = Manifest::read(&place.engine("mine")).unwrap();
+    manifest.smoke.as_mut().unwrap().answer_sha256 = "0".repeat(64);
+    fs::write(path, toml::to_string(&manifest).unwrap()).unwrap();
+    let ended = place.run(&["verify", "mine", "--smoke"]);
+    ended.failed(7, &["it answers otherwise than when it was built"]);
 }
 
 #[test]

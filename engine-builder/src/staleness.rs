@@ -1,0 +1,265 @@
+//! Whether an engine still belongs to the machine that it is on.
+//!
+//! A pure function of the manifest and of what the machine says of itself. An
+//! engine is bound to what its manifest names and to nothing else. What one of
+//! the two does not tell makes no engine stale; it is said.
+
+use engine_api::manifest::{BackendKind, Manifest};
+use jetpack::{Machine, Root};
+use serde::Serialize;
+
+use crate::plan::LLAMA_CPP;
+
+/// What an engine can be bound to, as this machine has it; `None` is unknown.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Here {
+    /// For example `x86_64`.
+    pub cpu: Option<String>,
+    /// The device tree's names, most specific first; empty is unknown.
+    pub boards: Vec<String>,
+    pub l4t: Option<String>,
+    /// The JetPack that `l4t` belongs to; for people.
+    pub jetpack: Option<String>,
+    pub cuda: Option<String>,
+    pub tensorrt: Option<String>,
+    pub sm: Option<u32>,
+    /// The worker's llama.cpp.
+    pub llama_cpp: Option<String>,
+}
+
+/// What can be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Binding {
+    Cpu,
+    Board,
+    L4t,
+    Cuda,
+    Tensorrt,
+    Sm,
+    LlamaCpp,
+}
+
+/// One difference between the machine of the build and this one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    pub of: Binding,
+    pub built_with: String,
+    pub here: String,
+}
+
+/// What came of the comparison. Stale if there is a reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Staleness {
+    pub reasons: Vec<Reason>,
+    /// Bound to, or built with, something that only one side tells.
+    pub unknown: Vec<Binding>,
+}
+
+impl Here {
+    /// The machine below `root`, with the worker of this release.
+    #[must_use]
+    pub fn read(root: Root) -> Self {
+        let own_cpu = root.is_this_machine().then(|| std::env::consts::ARCH.to_owned());
+        let sample = Machine::open(root).sample();
+        let (board, facts) = (sample.board, sample.facts);
+        Self {
+            cpu: own_cpu,
+            l4t: board.l4t.map(|l4t| l4t.to_string()),
+            boards: board.compatible,
+            jetpack: facts.versions.jetpack.map(str::to_owned),
+            cuda: facts.versions.cuda.clone(),
+            tensorrt: facts.versions.tensorrt.clone(),
+            sm: facts.module.as_ref().map(|module| module.sm),
+            // Builder and worker come from one build of the workspace.
+            llama_cpp: Some(LLAMA_CPP.into()),
+        }
+    }
+}
+
+impl Staleness {
+    /// Compares what `manifest` is bound to with what is here.
+    #[must_use]
+    pub fn of(manifest: &Manifest, here: &Here) -> Self {
+        let bound = &manifest.bound_to;
+        let mut found = Self::default();
+        found.compare(Binding::Cpu, bound.cpu.as_deref(), here.cpu.as_deref(), str::eq);
+        let board = here.boards.iter().find(|name| Some(*name) == bound.board.as_ref());
+        let board = board.or(here.boards.first()).map(String::as_str);
+        found.compare(Binding::Board, bound.board.as_deref(), board, str::eq);
+        found.compare(Binding::L4t, bound.l4t.as_deref(), here.l4t.as_deref(), same_version);
+        found.compare(Binding::Cuda, bound.cuda.as_deref(), here.cuda.as_deref(), same_version);
+        let tensorrt = (bound.tensorrt.as_deref(), here.tensorrt.as_deref());
+        found.compare(Binding::Tensorrt, tensorrt.0, tensorrt.1, same_version);
+        let sm = [bound.sm, here.sm].map(|sm| sm.map(|sm| sm.to_string()));
+        found.compare(Binding::Sm, sm[0].as_deref(), sm[1].as_deref(), str::eq);
+        if manifest.backend.kind == BackendKind::LlamaCpp {
+            let built = Some(manifest.backend.version.as_str()).filter(|text| !text.is_empty());
+            found.compare(
+                Binding::LlamaCpp,
+                built.or(Some("")),
+                here.llama_cpp.as_deref(),
+                str::eq,
+            );
+        }
+        found
+    }
+
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        !self.reasons.is_empty()
+    }
+
+    fn compare(
+        &mut self,
+        of: Binding,
+        built: Option<&str>,
+        here: Option<&str>,
+        same: impl Fn(&str, &str) -> bool,
+    ) {
+        match (built, here) {
+            (None, _) => {}
+            (Some(built), Some(here)) if !built.is_empty() && !here.is_empty() => {
+                if !same(built, here) {
+                    self.reasons.push(Reason {
+                        of,
+                        built_with: built.to_owned(),
+                        here: here.to_owned(),
+                    });
+                }
+            }
+            (Some(_), _) => self.unknown.push(of),
+        }
+    }
+
+    /// The reasons on one line, with the JetPack of this machine; empty if fresh.
+    #[must_use]
+    pub fn words(&self, here: &Here) -> String {
+        let word = |reason: &Reason| {
+            let jetpack = here.jetpack.as_ref().filter(|_| reason.of == Binding::L4t);
+            let jetpack = jetpack.map(|name| format!(" (JetPack {name})")).unwrap_or_default();
+            format!("{} {}, here {}{jetpack}", reason.of.name(), reason.built_with, reason.here)
+        };
+        self.reasons.iter().map(word).collect::<Vec<_>>().join("; ")
+    }
+
+    /// The names of what is unknown; empty if nothing is.
+    #[must_use]
+    pub fn unknown_words(&self) -> String {
+        self.unknown.iter().map(|of| of.name()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Binding {
+    /// For people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "processor",
+            Self::Board => "board",
+            Self::L4t => "L4T",
+            Self::Cuda => "CUDA",
+            Self::Tensorrt => "TensorRT",
+            Self::Sm => "SM",
+            Self::LlamaCpp => "llama.cpp",
+        }
+    }
+}
+
+/// Whether one version is the other, perhaps told in more detail: `10.3.0` is
+/// `10.3.0.30-1+cuda12.5`, and `10.3` is not `10.30`.
+fn same_version(one: &str, other: &str) -> bool {
+    let (short, long) = if one.len() <= other.len() { (one, other) } else { (other, one) };
+    long.strip_prefix(short)
+        .is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_alphanumeric()))
+}
+
+#[cfg(test)]
+mod tests {
+    use engine_api::manifest::BoundTo;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::existing::sample;
+
+    fn here() -> Here {
+        Here {
+            cpu: Some("aarch64".into()),
+            boards: vec!["nvidia,p3768-0000+p3767-0005".into(), "nvidia,p3767-0005".into()],
+            l4t: Some("36.5.0".into()),
+            jetpack: Some("6.2.2".into()),
+            cuda: Some("12.6.11".into()),
+            tensorrt: Some("10.3.0.30-1+cuda12.5".into()),
+            sm: Some(87),
+            llama_cpp: Some(LLAMA_CPP.into()),
+        }
+    }
+
+    fn bound() -> BoundTo {
+        BoundTo {
+            cpu: Some("aarch64".into()),
+            board: Some("nvidia,p3767-0005".into()),
+            l4t: Some("36.5.0".into()),
+            cuda: Some("12.6".into()),
+            tensorrt: Some("10.3.0".into()),
+            sm: Some(87),
+        }
+    }
+
+    fn of(bound_to: BoundTo, here: &Here) -> Staleness {
+        Staleness::of(&Manifest { bound_to, ..sample::manifest("a", b"") }, here)
+    }
+
+    #[test]
+    fn an_engine_of_this_machine_is_fresh() {
+        assert_eq!(of(bound(), &here()), Staleness::default());
+        assert_eq!(of(BoundTo::default(), &Here::default()).reasons, []);
+    }
+
+    #[test]
+    fn each_difference_is_a_reason_of_its_own() {
+        let other = Here {
+            cpu: Some("x86_64".into()),
+            boards: vec!["nvidia,p3701-0005".into()],
+            l4t: Some("36.4.3".into()),
+            jetpack: Some("6.2".into()),
+            cuda: Some("12.60".into()),
+            tensorrt: Some("10.7.0".into()),
+            sm: Some(110),
+            llama_cpp: Some("llama-cpp-2 9".into()),
+        };
+        let found = of(bound(), &other);
+        assert!(found.is_stale() && found.unknown.is_empty());
+        let words = found.words(&other);
+        expect_test::expect!["processor aarch64, here x86_64; board nvidia,p3767-0005, here nvidia,p3701-0005; L4T 36.5.0, here 36.4.3 (JetPack 6.2); CUDA 12.6, here 12.60; TensorRT 10.3.0, here 10.7.0; SM 87, here 110; llama.cpp llama-cpp-2 0.1.160, here llama-cpp-2 9"]
+            .assert_eq(&words);
+    }
+
+    #[test]
+    fn what_is_unknown_is_said_and_makes_nothing_stale() {
+        let found = of(bound(), &Here::default());
+        assert!(!found.is_stale());
+        let names = "processor, board, L4T, CUDA, TensorRT, SM, llama.cpp";
+        assert_eq!(found.unknown_words(), names);
+        // Nothing was bound to anything: there is nothing to know.
+        assert_eq!(of(BoundTo::default(), &Here::default()).unknown, [Binding::LlamaCpp]);
+    }
+
+    #[test]
+    fn an_engine_of_no_llama_cpp_is_not_bound_to_its_version() {
+        let mut manifest = sample::manifest("a", b"");
+        manifest.backend.kind = BackendKind::Echo;
+        assert_eq!(Staleness::of(&manifest, &Here::default()), Staleness::default());
+    }
+
+    proptest! {
+        #[test]
+        fn a_version_is_itself_and_its_order_does_not_matter(
+            one in "[0-9.+a-z-]{0,12}",
+            other in "[0-9.+a-z-]{0,12}",
+        ) {
+            prop_assert!(same_version(&one, &one));
+            prop_assert_eq!(same_version(&one, &other), same_version(&other, &one));
+        }
+    }
+}
