@@ -248,7 +248,7 @@ function drawEngine(s) {
     fact("Computes on", or(ready?.device || null, String)),
     ready ? fact("Answers at once", `up to ${number(Math.min(ready.max_sequences, s.limits.max_sequences))}`) : null,
     ready ? fact("Loaded in", `${number(ready.load_ms / 1000, 1)} s`) : null,
-    heartbeat?.step_us ? fact("Decode step", `${milliseconds(heartbeat.step_us)}, worst ${milliseconds(heartbeat.worst_step_us)}`) : null,
+    heartbeat?.step_us ? fact("Decode step", `${milliseconds(heartbeat.step_us)}, worst ${milliseconds(Math.max(heartbeat.step_us, heartbeat.worst_step_us))}`) : null,
     s.limits.pace_us ? fact("Slowed down to", `one step each ${milliseconds(s.limits.pace_us)}`) : null,
     fact("Restarts", restarts ? h("span", { class: "warn-text" }, number(restarts)) : "none"),
     known(pid) ? fact("Process", String(pid)) : null);
