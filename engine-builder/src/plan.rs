@@ -177,7 +177,12 @@ pub fn from_file(path: PathBuf, bytes: u64, facts: &Facts, wishes: &Wishes) -> R
 }
 
 fn llama_cpp() -> Backend {
-    Backend { kind: BackendKind::LlamaCpp, version: LLAMA_CPP.into(), echo: None }
+    Backend {
+        kind: BackendKind::LlamaCpp,
+        version: LLAMA_CPP.into(),
+        echo: None,
+        tensorrt_llm: None,
+    }
 }
 
 fn serving(

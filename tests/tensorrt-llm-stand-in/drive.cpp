@@ -68,6 +68,8 @@ public:
                 return false;
             for (size_t index = 0; index < count; ++index)
                 note(index);
+            // While the executor's thread reads it.
+            pace(static_cast<uint32_t>(++mTurns % 2));
             std::vector<TrtIteration> iterations(TRT_ITERATIONS);
             must(trt_iterations(mExecutor, iterations.data(), &count, room()) == 0, "iterations must be told");
             mIterations += count;
@@ -98,6 +100,7 @@ private:
     TrtExecutor *mExecutor = nullptr;
     std::map<uint64_t, Answer> mAnswers;
     size_t mIterations = 0;
+    size_t mTurns = 0;
     bool mTaken = false;
 };
 

@@ -44,6 +44,20 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub(crate) u64);
 
+impl RequestId {
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// A number that [`RequestId::number`] gave; any other one is nobody's.
+impl From<u64> for RequestId {
+    fn from(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 /// A request for one answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request<'a> {

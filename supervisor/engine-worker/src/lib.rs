@@ -1,12 +1,17 @@
 //! The engine worker: one loaded model, served over a socket.
 //!
-//! Reading order: [`session`] (a worker's life), [`batch`] (what a step is),
-//! [`sequence`], [`slots`], [`backend`]. [`prompt`] turns text into tokens,
+//! Reading order: [`session`] (a worker's life), [`requests`] (what it does with
+//! them), [`batch`] (what a step is), [`sequence`], [`slots`], [`backend`]. A runtime
+//! that batches by itself has [`queue`] in the place of `batch` and `slots`. [`prompt`] turns text into tokens,
 //! [`sampling`] chooses them, [`text`] turns them back.
 
 pub mod session;
 
+pub mod requests;
+
 pub mod batch;
+
+pub mod queue;
 
 pub mod sequence;
 

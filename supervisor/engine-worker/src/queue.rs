@@ -1,0 +1,302 @@
+//! Requests on a runtime that batches by itself: who is handed over when, and
+//! what came of it.
+//!
+//! ```text
+//!  waiting ──hand over──► running ──last token, stop string, cancel──► done
+//! ```
+//!
+//! Not more are handed over than the limits allow, so nobody waits inside the
+//! runtime, where urgency is not known and limits cannot be changed. A lower
+//! limit therefore holds as answers end: a running one cannot be halted without
+//! computing it again. The pace is the runtime's to keep and holds at once.
+//! `max_batch_tokens` is fixed when such an engine is loaded.
+//!
+//! A cancelled request is done here at once. What the runtime still says of it is
+//! dropped, and its place inside is free before the runtime's next step.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine_api::protocol::{
+    FinishReason, FromWorker, Generate, Heartbeat, KvUse, Limits, RequestId, TokenId, TokenLogprobs,
+};
+
+use crate::backend::executor::{Executor, Gain, Order, Ticket};
+use crate::backend::{StepError, Vocabulary};
+use crate::requests::Requests;
+use crate::sequence::{Advance, Sequence};
+
+/// Longest that a command waits while no token comes.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// All requests of one worker and the runtime that computes them.
+pub struct Queue {
+    executor: Box<dyn Executor>,
+    vocabulary: Arc<dyn Vocabulary>,
+    limits: Limits,
+    /// Sequences that the engine was built for.
+    built_for: usize,
+    context: u32,
+    waiting: VecDeque<Sequence>,
+    running: Vec<Running>,
+    /// Messages since they were last taken.
+    out: Vec<FromWorker>,
+    progress: Heartbeat,
+    /// A failure that came where nobody could be told.
+    broken: Option<StepError>,
+}
+
+/// A request that the runtime has.
+#[derive(Debug)]
+struct Running {
+    sequence: Sequence,
+    ticket: Ticket,
+    /// Tokens of its prompt and its answer.
+    length: usize,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue")
+            .field("waiting", &self.waiting.len())
+            .field("running", &self.running.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    /// A queue for at most `built_for` sequences with windows of `context` tokens.
+    #[must_use]
+    pub fn new(
+        executor: Box<dyn Executor>,
+        vocabulary: Arc<dyn Vocabulary>,
+        built_for: u16,
+        context: u32,
+        limits: Limits,
+    ) -> Self {
+        let description = executor.description();
+        let kv = KvUse {
+            capacity_tokens: u64::from(context) * description.slots as u64,
+            bytes: description.kv_bytes,
+            ..KvUse::default()
+        };
+        let progress = Heartbeat { kv, threads: description.threads, ..Heartbeat::default() };
+        let mut queue = Self {
+            executor,
+            vocabulary,
+            limits,
+            built_for: usize::from(built_for),
+            context,
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            out: Vec::new(),
+            progress,
+            broken: None,
+        };
+        queue.set_limits(limits);
+        queue
+    }
+
+    /// Hands over who waits, most urgent first.
+    fn hand_over(&mut self) {
+        self.waiting
+            .make_contiguous()
+            .sort_by_key(|sequence| (std::cmp::Reverse(sequence.priority()), sequence.arrived()));
+        let most = self.built_for.min(usize::from(self.limits.max_sequences).max(1));
+        while self.running.len() < most
+            && let Some(sequence) = self.waiting.pop_front()
+        {
+            self.start(sequence);
+        }
+    }
+
+    fn start(&mut self, mut sequence: Sequence) {
+        let tokens = sequence.context();
+        let room = (self.context as usize).saturating_sub(tokens.len());
+        let order = Order {
+            tokens,
+            generated: sequence.generated(),
+            most: count(sequence.left().clamp(1, room.max(1))),
+            sampling: sequence.sampling(),
+            ends: self.vocabulary.ends(),
+            priority: sequence.priority(),
+            reuse_prefix: sequence.reuses_prefix(),
+        };
+        let length = tokens.len();
+        match self.executor.start(&order) {
+            Ok(ticket) => {
+                // How much of it is computed again is not told for one request.
+                self.out.push(sequence.start(0, Instant::now()));
+                self.running.push(Running { sequence, ticket, length });
+            }
+            Err(reason) => self.out.push(FromWorker::Failed { id: sequence.id(), reason }),
+        }
+    }
+
+    /// Takes what one request got.
+    fn take(&mut self, gain: Gain) {
+        let Some(index) = self.running.iter().position(|running| running.ticket == gain.ticket)
+        else {
+            return; // It was cancelled.
+        };
+        let tokens = match gain.tokens {
+            Ok(tokens) => tokens,
+            Err(reason) => {
+                let Running { sequence, .. } = self.running.swap_remove(index);
+                self.out.push(FromWorker::Failed { id: sequence.id(), reason });
+                return;
+            }
+        };
+        for token in tokens {
+            match self.accept(index, token) {
+                Advance::Goes => {}
+                Advance::Ends(reason) => return self.end(index, reason, gain.is_last),
+                Advance::Broken => unreachable!("a token that was chosen can be taken"),
+            }
+        }
+        if gain.is_last {
+            // The end token itself is not always shown.
+            self.end(index, FinishReason::Stop { matched: None }, true);
+        }
+    }
+
+    fn accept(&mut self, index: usize, token: TokenId) -> Advance {
+        let Running { sequence, length, .. } = &mut self.running[index];
+        if sequence.next().is_none() {
+            sequence.prefilled(Instant::now());
+        }
+        let no_logprobs = None::<fn() -> Box<TokenLogprobs>>;
+        let vocabulary = &*self.vocabulary;
+        let advance =
+            sequence.accept(token, no_logprobs, *length, vocabulary, self.context, &mut self.out);
+        *length += 1;
+        self.progress.decode_tokens += 1;
+        advance
+    }
+
+    /// Ends a running request, and the runtime's work on it.
+    fn end(&mut self, index: usize, reason: FinishReason, is_over: bool) {
+        let Running { sequence, ticket, .. } = self.running.swap_remove(index);
+        if !is_over {
+            self.withdraw(ticket);
+        }
+        self.out.push(sequence.done(reason));
+    }
+
+    fn withdraw(&mut self, ticket: Ticket) {
+        if let Err(error) = self.executor.cancel(ticket) {
+            self.broken.get_or_insert(error);
+        }
+    }
+
+    /// Adds what the runtime's loop did.
+    fn note_work(&mut self) -> Result<(), StepError> {
+        let work = self.executor.work()?;
+        let progress = &mut self.progress;
+        progress.steps += work.steps;
+        progress.prefill_tokens += work.prompt_tokens;
+        progress.cached_tokens += work.cached_tokens;
+        if work.steps > 0 {
+            progress.step_us = micros(work.step);
+            progress.worst_step_us = progress.worst_step_us.max(micros(work.worst_step));
+        }
+        if let Some((capacity, active)) = work.kv {
+            progress.kv.capacity_tokens = capacity;
+            progress.kv.active_tokens = active;
+        }
+        Ok(())
+    }
+}
+
+impl Requests for Queue {
+    fn add(&mut self, request: Generate, now: Instant) {
+        let room = self.context.saturating_sub(1) as usize;
+        let length = request.prompt.len();
+        if length == 0 || length > room {
+            let reason = format!("{length} tokens do not fit a window of {}", self.context);
+            self.out.push(FromWorker::Failed { id: request.id, reason });
+            return;
+        }
+        let sequence = Sequence::new(request, &*self.vocabulary, now);
+        match sequence.ended_earlier(self.context) {
+            Some(reason) => self.out.push(sequence.done(reason)),
+            None => self.waiting.push_back(sequence),
+        }
+    }
+
+    fn cancel(&mut self, id: RequestId) {
+        let waiting = self.waiting.iter().position(|sequence| sequence.id() == id);
+        if let Some(sequence) = waiting.and_then(|index| self.waiting.remove(index)) {
+            self.out.push(sequence.done(FinishReason::Cancelled));
+        }
+        let running = self.running.iter().position(|running| running.sequence.id() == id);
+        if let Some(index) = running {
+            self.end(index, FinishReason::Cancelled, false);
+        }
+    }
+
+    fn abandon(&mut self) {
+        self.waiting.clear();
+        for Running { ticket, .. } in std::mem::take(&mut self.running) {
+            self.withdraw(ticket);
+        }
+        self.out.clear();
+    }
+
+    fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.executor.set_pace(Duration::from_micros(u64::from(limits.pace_us)));
+    }
+
+    /// The runtime computes elsewhere.
+    fn share_cores(&mut self, _alone: bool) {}
+
+    /// The runtime keeps it.
+    fn pace(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_empty()
+    }
+
+    fn take_messages(&mut self) -> Vec<FromWorker> {
+        std::mem::take(&mut self.out)
+    }
+
+    fn progress(&mut self) -> Heartbeat {
+        let decoding =
+            self.running.iter().filter(|running| running.sequence.next().is_some()).count();
+        self.progress.decoding = count(decoding);
+        self.progress.prefilling = count(self.running.len() - decoding);
+        self.progress.waiting = count(self.waiting.len());
+        self.progress.device_memory = self.executor.device_memory();
+        let progress = self.progress.clone();
+        self.progress.worst_step_us = 0;
+        progress
+    }
+
+    /// Hands over who waits and takes what has come; waits for it if there is
+    /// nothing, but not long.
+    fn step(&mut self) -> Result<(), StepError> {
+        self.hand_over();
+        if let Some(error) = self.broken.take() {
+            return Err(error);
+        }
+        let most = if self.running.is_empty() { Duration::ZERO } else { LOOK };
+        for gain in self.executor.wait(most)? {
+            self.take(gain);
+        }
+        self.note_work()
+    }
+}
+
+/// A count as the protocol carries it; nothing here comes near the bound.
+fn count(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
