@@ -4,10 +4,11 @@
 //! They are read from the body on their own, beside the route's own fields, so
 //! that a wrong one is still named by its path.
 
-use engine_api::protocol::{MAX_TOP_LOGPROBS, Sampling};
+use engine_api::protocol::{MAX_TOP_LOGPROBS, Sampling, Setting};
 use serde::Deserialize;
 
 use super::given::Given;
+use super::lacking;
 use super::logit_bias::Biases;
 use super::number::{Integer, seed, token_limit, within};
 use super::object::Object;
@@ -71,8 +72,18 @@ impl Knobs {
             .unwrap_or(false)
     }
 
-    pub(crate) fn reuse_prefix(&self) -> bool {
-        self.cache_prompt.unwrap_or(true)
+    /// Whether finished work may serve as a prefix.
+    ///
+    /// # Errors
+    /// It must not, but this engine always does.
+    pub(crate) fn reuse_prefix(&self, facts: &Facts) -> Result<bool, Problem> {
+        match self.cache_prompt.unwrap_or(true) {
+            false if facts.lacks(Setting::FreshPrompt) => {
+                let why = "must not be false: this server's engine always reuses prefixes";
+                Err(Problem::field("cache_prompt", why))
+            }
+            reuse => Ok(reuse),
+        }
     }
 
     /// Tokens to generate at most; `None` for what the window leaves.
@@ -140,7 +151,11 @@ impl Knobs {
         logprobs: Option<u8>,
     ) -> Result<Sampling, Problem> {
         let plain = Sampling::default();
-        Ok(Sampling {
+        let given = lacking::Given {
+            min_p: self.min_p.is_some(),
+            repeat_last_n: self.repeat_last_n.is_some(),
+        };
+        let sampling = Sampling {
             temperature: within("temperature", self.temperature, 0.0, 100.0, plain.temperature)?,
             top_k: top_k(self.top_k, plain.top_k),
             top_p: within("top_p", self.top_p, 0.0, 1.0, plain.top_p)?,
@@ -153,7 +168,8 @@ impl Knobs {
             logit_bias: self.logit_bias.checked(facts)?,
             logprobs,
             ignore_eos: self.ignore_eos.unwrap_or(false),
-        })
+        };
+        lacking::adapt(facts, sampling, given, "")
     }
 }
 

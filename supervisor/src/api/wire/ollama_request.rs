@@ -1,6 +1,6 @@
 //! Bodies of Ollama's `/api/chat`, `/api/generate` and `/api/show`.
 
-use engine_api::protocol::{Message, Priority, Prompt, Role, Sampling};
+use engine_api::protocol::{Message, Priority, Prompt, Role, Sampling, Setting};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -9,6 +9,7 @@ use super::content::Messages;
 use super::given::Given;
 use super::json::parse;
 use super::knobs::{repeat_last_n, repeat_penalty, top_k, top_logprobs};
+use super::lacking;
 use super::number::{Integer, seed, token_limit, within};
 use super::object::Object;
 use super::openai_request::{ToolChoice, tools as tools_of};
@@ -186,6 +187,10 @@ impl Common {
         priority: Priority,
     ) -> Result<Ask, Problem> {
         let logprobs = match (self.logprobs, self.top_logprobs) {
+            (Some(true), _) if facts.lacks(Setting::Logprobs) => {
+                let why = "cannot be done by this server's engine; leave it out";
+                return Err(Problem::field("logprobs", why));
+            }
             (Some(true), count) => Some(top_logprobs("top_logprobs", count.unwrap_or(Integer(0)))?),
             _ => None,
         };
@@ -215,7 +220,11 @@ impl Options {
     fn sampling(&self, facts: &Facts) -> Result<Sampling, Problem> {
         let plain = Sampling::default();
         let penalty = |field, value| within(field, value, -2.0, 2.0, 0.0);
-        Ok(Sampling {
+        let given = lacking::Given {
+            min_p: self.min_p.is_some(),
+            repeat_last_n: self.repeat_last_n.is_some(),
+        };
+        let sampling = Sampling {
             temperature: within(
                 "options.temperature",
                 self.temperature,
@@ -232,7 +241,8 @@ impl Options {
             frequency_penalty: penalty("options.frequency_penalty", self.frequency_penalty)?,
             seed: seed(self.seed),
             ..plain
-        })
+        };
+        lacking::adapt(facts, sampling, given, "options.")
     }
 }
 

@@ -118,7 +118,7 @@ fn ask(
         sampling: knobs.sampling(facts, logprobs)?,
         stops: knobs.stops()?,
         priority,
-        reuse_prefix: knobs.reuse_prefix(),
+        reuse_prefix: knobs.reuse_prefix(facts)?,
     };
     let (stream, include_usage) = (knobs.streams(), knobs.include_usage());
     Ok(Ask { job, stream, include_usage, echo: Vec::new() })
