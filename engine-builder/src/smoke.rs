@@ -181,7 +181,8 @@ fn generate(
         sampling: Sampling { temperature: 0.0, ignore_eos: true, ..Sampling::default() },
         stops: Vec::new(),
         priority: Priority::Interactive,
-        reuse_prefix: false,
+        // There is nothing yet, and not every runtime can be told not to.
+        reuse_prefix: true,
     })))?;
     let mut ids = Vec::new();
     let mut meter = report.share();
