@@ -143,7 +143,7 @@ impl Queue {
         let tokens = match gain.tokens {
             Ok(tokens) => tokens,
             Err(reason) => {
-                let Running { sequence, .. } = self.running.swap_remove(index);
+                let sequence = self.leave(index, true);
                 self.out.push(FromWorker::Failed { id: sequence.id(), reason });
                 return;
             }
@@ -151,13 +151,23 @@ impl Queue {
         for token in tokens {
             match self.accept(index, token) {
                 Advance::Goes => {}
-                Advance::Ends(reason) => return self.end(index, reason, gain.is_last),
-                Advance::Broken => unreachable!("a token that was chosen can be taken"),
+                Advance::Ends(reason) => {
+                    let sequence = self.leave(index, gain.is_last);
+                    self.out.push(sequence.done(reason));
+                    return;
+                }
+                Advance::Broken => {
+                    let sequence = self.leave(index, gain.is_last);
+                    let reason = "the engine chose no usable token".to_owned();
+                    self.out.push(FromWorker::Failed { id: sequence.id(), reason });
+                    return;
+                }
             }
         }
         if gain.is_last {
             // The end token itself is not always shown.
-            self.end(index, FinishReason::Stop { matched: None }, true);
+            let sequence = self.leave(index, true);
+            self.out.push(sequence.done(FinishReason::Stop { matched: None }));
         }
     }
 
@@ -175,13 +185,13 @@ impl Queue {
         advance
     }
 
-    /// Ends a running request, and the runtime's work on it.
-    fn end(&mut self, index: usize, reason: FinishReason, is_over: bool) {
+    /// Takes a request out, and out of the runtime unless it `is_over` there.
+    fn leave(&mut self, index: usize, is_over: bool) -> Sequence {
         let Running { sequence, ticket, .. } = self.running.swap_remove(index);
         if !is_over {
             self.withdraw(ticket);
         }
-        self.out.push(sequence.done(reason));
+        sequence
     }
 
     fn withdraw(&mut self, ticket: Ticket) {
@@ -232,7 +242,8 @@ impl Requests for Queue {
         }
         let running = self.running.iter().position(|running| running.sequence.id() == id);
         if let Some(index) = running {
-            self.end(index, FinishReason::Cancelled, false);
+            let sequence = self.leave(index, false);
+            self.out.push(sequence.done(FinishReason::Cancelled));
         }
     }
 
