@@ -27,8 +27,11 @@ use crate::backend::{StepError, Vocabulary};
 use crate::requests::Requests;
 use crate::sequence::{Advance, Sequence};
 
-/// Longest that a command waits while no token comes.
-const LOOK: Duration = Duration::from_millis(10);
+/// How long to wait for the runtime before commands are looked at. It doubles
+/// while nothing comes: a thread that wakes often on a busy machine mostly waits
+/// for a processor, and that excuses a worker which in truth stands still.
+const SHORTEST_LOOK: Duration = Duration::from_millis(10);
+const LONGEST_LOOK: Duration = Duration::from_millis(100);
 
 /// All requests of one worker and the runtime that computes them.
 pub struct Queue {
@@ -43,6 +46,10 @@ pub struct Queue {
     /// Messages since they were last taken.
     out: Vec<FromWorker>,
     progress: Heartbeat,
+    /// When the runtime was last given something to do after it had nothing.
+    busy_since: Instant,
+    /// How long to wait next; see [`SHORTEST_LOOK`].
+    look: Duration,
     /// A failure that came where nobody could be told.
     broken: Option<StepError>,
 }
@@ -92,6 +99,8 @@ impl Queue {
             running: Vec::new(),
             out: Vec::new(),
             progress,
+            busy_since: Instant::now(),
+            look: SHORTEST_LOOK,
             broken: None,
         };
         queue.set_limits(limits);
@@ -127,7 +136,11 @@ impl Queue {
         match self.executor.start(&order) {
             Ok(ticket) => {
                 // How much of it is computed again is not told for one request.
-                self.out.push(sequence.start(0, Instant::now()));
+                let now = Instant::now();
+                if self.running.is_empty() {
+                    self.busy_since = now;
+                }
+                self.out.push(sequence.start(0, now));
                 self.running.push(Running { sequence, ticket, length });
             }
             Err(reason) => self.out.push(FromWorker::Failed { id: sequence.id(), reason }),
@@ -208,8 +221,11 @@ impl Queue {
         progress.prefill_tokens += work.prompt_tokens;
         progress.cached_tokens += work.cached_tokens;
         if work.steps > 0 {
-            progress.step_us = micros(work.step);
-            progress.worst_step_us = progress.worst_step_us.max(micros(work.worst_step));
+            // Whether a step that ends an idle time contains it, is not documented;
+            // the watchdog would take the engine for that slow.
+            let busy = self.busy_since.elapsed();
+            progress.step_us = micros(work.step.min(busy));
+            progress.worst_step_us = progress.worst_step_us.max(micros(work.worst_step.min(busy)));
         }
         if let Some((capacity, active)) = work.kv {
             progress.kv.capacity_tokens = capacity;
@@ -295,8 +311,11 @@ impl Requests for Queue {
         if let Some(error) = self.broken.take() {
             return Err(error);
         }
-        let most = if self.running.is_empty() { Duration::ZERO } else { LOOK };
-        for gain in self.executor.wait(most)? {
+        let most = if self.running.is_empty() { Duration::ZERO } else { self.look };
+        let gains = self.executor.wait(most)?;
+        let nothing_came = gains.is_empty();
+        self.look = if nothing_came { LONGEST_LOOK.min(self.look * 2) } else { SHORTEST_LOOK };
+        for gain in gains {
             self.take(gain);
         }
         self.note_work()
@@ -310,4 +329,76 @@ fn count(count: usize) -> u32 {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use engine_api::protocol::{DeviceMemory, ModelFacts};
+
+    use super::*;
+    use crate::backend::Description;
+    use crate::backend::echo::EchoVocabulary;
+    use crate::backend::executor::Work;
+    use crate::requests::promises::{CONTEXT, LIMITS, chat, request};
+
+    /// A runtime that says something in its sixth wait, and notes how long each
+    /// may take.
+    struct Reticent(Rc<RefCell<Vec<u128>>>);
+
+    impl Executor for Reticent {
+        fn description(&self) -> Description {
+            Description {
+                backend: "reticent",
+                device: String::new(),
+                model: ModelFacts::default(),
+                slots: 8,
+                context: CONTEXT,
+                kv_bytes: 0,
+                threads: 1,
+                largest_step: 1,
+                reproducible: false,
+            }
+        }
+
+        fn start(&mut self, _order: &Order<'_>) -> Result<Ticket, String> {
+            Ok(1)
+        }
+
+        fn cancel(&mut self, _ticket: Ticket) -> Result<(), StepError> {
+            Ok(())
+        }
+
+        fn wait(&mut self, most: Duration) -> Result<Vec<Gain>, StepError> {
+            let mut waits = self.0.borrow_mut();
+            waits.push(most.as_millis());
+            let gain = Gain { ticket: 1, tokens: Ok(vec![TokenId(97)]), is_last: false };
+            Ok(if waits.len() == 6 { vec![gain] } else { Vec::new() })
+        }
+
+        fn work(&mut self) -> Result<Work, StepError> {
+            Ok(Work::default())
+        }
+
+        fn set_pace(&mut self, _pace: Duration) {}
+
+        fn device_memory(&self) -> Option<DeviceMemory> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_runtime_that_says_nothing_is_asked_less_often() {
+        let waits = Rc::default();
+        let runtime = Box::new(Reticent(Rc::clone(&waits)));
+        let vocabulary = Arc::new(EchoVocabulary::new());
+        let mut queue = Queue::new(runtime, vocabulary, 8, CONTEXT, LIMITS);
+        queue.add(request(1, chat("hello")), Instant::now());
+        for _ in 0..8 {
+            queue.step().unwrap();
+        }
+        assert_eq!(*waits.borrow(), [10, 20, 40, 80, 100, 100, 10, 20]);
+    }
 }
