@@ -69,6 +69,7 @@ public:
         , mMostTokens(lower("max_num_tokens", 512, config.getMaxNumTokens()))
         , mMostInSequence(mEngine.number("max_seq_len", 4096))
         , mStep(std::chrono::microseconds(mEngine.number("step_us", 0)))
+        , mPromptToken(std::chrono::microseconds(mEngine.number("prefill_token_us", 0)))
         , mEndIsShown(mEngine.number("end_token_shown", 1) != 0)
     {
         if (config.getMaxBeamWidth() != 1)
@@ -167,10 +168,11 @@ private:
     // One iteration; false when there will be no more.
     bool iterate()
     {
-        auto const begun = std::chrono::steady_clock::now();
+        std::chrono::steady_clock::time_point begun;
         {
             std::unique_lock<std::mutex> lock(mMutex);
             mWork.wait(lock, [this] { return mStopping || !mQueue.empty() || !mActive.empty(); });
+            begun = std::chrono::steady_clock::now();
             dropCancelled();
             if (mStopping)
                 return false;
@@ -181,7 +183,7 @@ private:
         InflightBatchingStats batch{};
         std::size_t room = static_cast<std::size_t>(mMostTokens);
         std::vector<Active *> due = computePrompts(batch, room);
-        std::this_thread::sleep_for(mStep);
+        std::this_thread::sleep_for(mStep + mPromptToken * batch.numCtxTokens);
         postProcess(due);
         for (Active *active : due)
             generate(*active);
@@ -365,6 +367,7 @@ private:
     SizeType32 const mMostTokens;
     long const mMostInSequence;
     std::chrono::microseconds const mStep;
+    std::chrono::microseconds const mPromptToken;
     bool const mEndIsShown;
     SizeType32 mBlocks = 0;
 
