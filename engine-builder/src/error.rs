@@ -22,6 +22,7 @@ pub enum Class {
     BadModel,
     Smoke,
     Busy,
+    Unsupported,
     Interrupted,
 }
 
@@ -38,6 +39,7 @@ impl Class {
             Self::BadModel => 6,
             Self::Smoke => 7,
             Self::Busy => 8,
+            Self::Unsupported => 9,
             Self::Interrupted => 130,
         }
     }
@@ -54,6 +56,7 @@ impl Class {
             Self::BadModel => "bad_model",
             Self::Smoke => "smoke",
             Self::Busy => "busy",
+            Self::Unsupported => "unsupported",
             Self::Interrupted => "interrupted",
         }
     }
@@ -64,6 +67,12 @@ impl Class {
 pub enum Error {
     #[error("{0}")]
     Usage(String),
+    #[error("{0}")]
+    Unsupported(String),
+    #[error("{0}")]
+    NoPlanFits(String),
+    #[error("{}{}: {problem}", place(path, *line), key_in(key))]
+    Catalogue { path: PathBuf, line: Option<usize>, key: String, problem: String },
     #[error("there is no model {name:?}{}", nearest(known))]
     UnknownModel { name: String, known: Vec<String> },
     #[error("there is no engine {name:?} in {}{}", dir.display(), nearest(known))]
@@ -102,9 +111,10 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Self::Usage(_) | Self::NoWorker { .. } => Class::Usage,
+            Self::Usage(_) | Self::NoWorker { .. } | Self::Catalogue { .. } => Class::Usage,
+            Self::Unsupported(_) => Class::Unsupported,
             Self::UnknownModel { .. } | Self::UnknownEngine { .. } => Class::UnknownModel,
-            Self::Disk { .. } | Self::Memory { .. } => Class::NoRoom,
+            Self::Disk { .. } | Self::Memory { .. } | Self::NoPlanFits(_) => Class::NoRoom,
             Self::Fetch { source: FetchError::Interrupted(_), .. }
             | Self::Smoke { source: SmokeError::Interrupted(_), .. }
             | Self::Interrupted(_) => Class::Interrupted,
@@ -158,6 +168,15 @@ fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
+/// `FILE:LINE`.
+fn place(path: &Path, line: Option<usize>) -> String {
+    line.map_or_else(|| path.display().to_string(), |line| format!("{}:{line}", path.display()))
+}
+
+fn key_in(key: &str) -> String {
+    if key.is_empty() { String::new() } else { format!(": {key}") }
+}
+
 fn nearest(known: &[String]) -> String {
     match known {
         [] => "; `engine-builder list` shows what there is".into(),
@@ -202,9 +221,10 @@ mod tests {
             Class::BadModel,
             Class::Smoke,
             Class::Busy,
+            Class::Unsupported,
         ]
         .map(Class::exit_code)
         .into();
-        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     }
 }

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 mod package;
 mod wheel;
 
+pub(crate) use package::pip as pip_argv;
 pub use wheel::WheelError;
 
 use crate::catalogue::Package;

@@ -12,10 +12,16 @@
 //!
 //! [`build`] walks through them. Nothing is visible below `engines/` before
 //! the last step, so a build that is interrupted leaves no half engine.
+//!
+//! [`planning`] looks further than a build of today can go: it chooses backend,
+//! quantisation and sizes for a Jetson and prints the command lines, each held
+//! against the tables of [`flags`].
 
 #![forbid(unsafe_code)]
 
 pub mod cli;
+
+pub mod planning;
 
 pub mod build;
 pub mod fetch;
@@ -28,6 +34,7 @@ pub mod smoke;
 pub mod catalogue;
 pub mod engines;
 pub mod existing;
+pub mod flags;
 pub mod gguf;
 
 pub mod child;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use engine_api::manifest::{Backend, BackendKind, Capabilities, Model, Serving};
 use jetpack::Bytes;
 
-use crate::catalogue::{Entry, Package, Source};
+use crate::catalogue::{Entry, Package};
 use crate::engines::EngineId;
 use crate::error::Error;
 use crate::gguf::Facts;
@@ -22,7 +22,7 @@ const CACHED_SEQUENCES: u16 = 2;
 const CONTEXT: u32 = 4096;
 
 /// llama.cpp gives each sequence its cells of the KV cache in units of this.
-const CELLS: u32 = 256;
+pub(crate) const CELLS: u32 = 256;
 
 /// A window shorter than this holds no conversation.
 const LEAST_CONTEXT: u32 = 256;
@@ -111,12 +111,15 @@ impl Plan {
 /// The plan for a model of the catalogue.
 ///
 /// # Errors
-/// [`Error::Usage`] if a wish cannot be granted.
+/// [`Error::Usage`] if a wish cannot be granted, [`Error::Unsupported`] if the
+/// model is not to be had as a package.
 pub fn from_catalogue(entry: &Entry, wishes: &Wishes) -> Result<Plan, Error> {
-    let Source::Package(package) = &entry.source;
+    let (Some(package), Some(bytes)) = (&entry.source.package, entry.weights.bytes) else {
+        return Err(Error::Unsupported(only_on_a_hub(entry)));
+    };
     let weights = Weights {
-        bytes: entry.weights.bytes,
-        sha256: Some(entry.weights.sha256.clone()),
+        bytes,
+        sha256: entry.weights.sha256.clone(),
         kv_bytes_per_token: Some(entry.weights.kv_bytes_per_token),
         origin: Origin::Package { cached_as: entry.id.clone(), package: package.clone() },
     };
@@ -176,6 +179,19 @@ pub fn from_file(path: PathBuf, bytes: u64, facts: &Facts, wishes: &Wishes) -> R
     })
 }
 
+/// What to do about a model that this version cannot fetch.
+fn only_on_a_hub(entry: &Entry) -> String {
+    let id = &entry.id;
+    let file = match &entry.source.gguf {
+        Some(gguf) => format!("bring the file {} of {}", gguf.file, gguf.repository),
+        None => "bring it as a GGUF file".into(),
+    };
+    format!(
+        "{id} is on a model hub, from which this version cannot fetch; {file} and use --gguf FILE \
+         --name {id}"
+    )
+}
+
 fn llama_cpp() -> Backend {
     Backend {
         kind: BackendKind::LlamaCpp,
@@ -217,10 +233,10 @@ fn kv_bytes(per_token: Option<u64>, context: u32, windows: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue;
+    use crate::catalogue::Catalogue;
 
     fn smollm2(wishes: &Wishes) -> Result<Plan, Error> {
-        from_catalogue(&catalogue::find("smollm2").unwrap(), wishes)
+        from_catalogue(Catalogue::built_in().find("smollm2").unwrap(), wishes)
     }
 
     fn facts() -> Facts {
@@ -266,6 +282,17 @@ mod tests {
             "--context 8193 is more than the 8192 tokens the model was trained with"
         );
         assert!(refuse(10).contains("is less than the 256 tokens"));
+    }
+
+    #[test]
+    fn a_model_on_a_hub_is_refused_with_what_to_do() {
+        let catalogue = Catalogue::built_in();
+        let error = from_catalogue(catalogue.find("qwen3:4b").unwrap(), &Wishes::default());
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "qwen3-4b is on a model hub, from which this version cannot fetch; bring the file \
+             Qwen3-4B-Q4_K_M.gguf of Qwen/Qwen3-4B-GGUF and use --gguf FILE --name qwen3-4b"
+        );
     }
 
     #[test]

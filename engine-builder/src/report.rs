@@ -143,6 +143,13 @@ impl Report {
         }
     }
 
+    /// What stands over a table; programs need none.
+    pub fn heading(&self, text: &str) {
+        if matches!(self.mode, Mode::Terminal | Mode::Lines) {
+            let _ = writeln!(std::io::stdout(), "{text}");
+        }
+    }
+
     /// One of many things that were asked for.
     pub fn item(&self, text: &str, facts: serde_json::Value) {
         match self.mode {

@@ -138,7 +138,7 @@ fn load(
 type Preparation = Result<Vec<TokenId>, engine_api::protocol::PromptProblem>;
 
 fn prepare(worker: &mut impl Peer, prompt: Prompt) -> Result<Preparation, SmokeError> {
-    worker.send(&ToWorker::Prepare { id: RequestId(0), prompt })?;
+    worker.send(&ToWorker::Prepare { id: RequestId(0), prompt, grammar: None })?;
     match worker.receive("reading the prompt", ANSWER)? {
         FromWorker::Prepared { tokens, .. } => Ok(Ok(tokens)),
         FromWorker::Unprepared { problem, .. } => Ok(Err(problem)),
@@ -158,7 +158,7 @@ fn chat() -> Prompt {
         tool_call_id: None,
         name: None,
     };
-    Prompt::Chat { messages: vec![message], tools_json: None }
+    Prompt::Chat { messages: vec![message], tools: None }
 }
 
 /// A finished answer.
@@ -180,6 +180,8 @@ fn generate(
         max_tokens: ANSWER_TOKENS.into(),
         sampling: Sampling { temperature: 0.0, ignore_eos: true, ..Sampling::default() },
         stops: Vec::new(),
+        grammar: None,
+        calls: None,
         priority: Priority::Interactive,
         // There is nothing yet, and not every runtime can be told not to.
         reuse_prefix: true,

@@ -4,6 +4,8 @@ use std::io;
 
 use serde::{Serialize, Serializer};
 
+use crate::Celsius;
+
 /// Why a reading is not there. In JSON it is its sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Absent {
@@ -33,6 +35,13 @@ pub enum Absent {
     /// A share needs two samples.
     #[error("not measured yet")]
     NotYet,
+    /// Reading it began so long ago and has not returned.
+    #[error("its driver has not answered for {seconds} s")]
+    NoAnswer { seconds: u64 },
+    /// A temperature that nothing can reach in the time since the last one. It
+    /// is believed when the next reading says the same.
+    #[error("it jumped from {from} to {to}")]
+    Jumped { from: Celsius, to: Celsius },
 }
 
 impl Absent {

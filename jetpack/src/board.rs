@@ -4,11 +4,13 @@
 //! for people and has named the wrong module before.
 
 use std::fmt;
+use std::time::Instant;
 
 use serde::{Serialize, Serializer};
 
-use crate::Root;
+use crate::group::{Group, Sensors};
 use crate::root::read;
+use crate::{Absent, Root};
 
 /// What was found once, when the machine was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -40,6 +42,13 @@ impl Board {
         }
     }
 
+    /// Reads it at most until `deadline`; what does not answer is unknown.
+    pub(crate) fn by(root: &Root, deadline: Instant) -> Self {
+        let (mut group, now) = (Group::new("board", Source(root.clone())), Instant::now());
+        group.ask(now);
+        group.collect(now, deadline)
+    }
+
     /// Whether this is an NVIDIA Tegra: CPU and GPU share one memory.
     #[must_use]
     pub fn is_tegra(&self) -> bool {
@@ -54,6 +63,22 @@ impl Board {
             .flat_map(|names| names.split('+'))
             .any(|name| name.split('-').next() == Some(family))
     }
+}
+
+/// The board as something that may not answer.
+#[derive(Debug, Clone)]
+struct Source(Root);
+
+impl Sensors for Source {
+    type Reading = Board;
+
+    fn find(&mut self) {}
+
+    fn read(&mut self, _: Instant) -> Board {
+        Board::read(&self.0)
+    }
+
+    fn silence(_: &mut Board, _: &Absent) {}
 }
 
 fn dmi(root: &Root) -> Option<String> {

@@ -1,12 +1,14 @@
 //! Fans, from `/sys/class/hwmon`: how fast they turn and how fast they are told to.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::Absent;
-use crate::hwmon::Chip;
+use crate::group::Sensors;
+use crate::hwmon::{self, Chip};
 use crate::root::read_number;
+use crate::{Absent, Root};
 
 /// One fan.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -20,16 +22,47 @@ pub struct Fan {
     pub absent: Option<Absent>,
 }
 
-/// Where a fan is read, found once.
-#[derive(Debug)]
-pub(crate) struct Sensor {
+/// Where a fan is read, found now and then.
+#[derive(Debug, Clone)]
+struct Sensor {
     name: String,
     rpm: Option<PathBuf>,
     pwm: Option<PathBuf>,
 }
 
+/// All fans, in the order of their chips and channels.
+#[derive(Debug, Clone)]
+pub(crate) struct Fans {
+    root: Root,
+    sensors: Vec<Sensor>,
+}
+
+impl Fans {
+    pub(crate) fn new(root: &Root) -> Self {
+        Self { root: root.clone(), sensors: Vec::new() }
+    }
+}
+
+impl Sensors for Fans {
+    type Reading = Vec<Fan>;
+
+    fn find(&mut self) {
+        self.sensors = sensors(&hwmon::chips(&self.root));
+    }
+
+    fn read(&mut self, _: Instant) -> Vec<Fan> {
+        self.sensors.iter().map(Sensor::read).collect()
+    }
+
+    fn silence(fans: &mut Vec<Fan>, absent: &Absent) {
+        for fan in fans {
+            (fan.rpm, fan.drive_share, fan.absent) = (None, None, Some(absent.clone()));
+        }
+    }
+}
+
 impl Sensor {
-    pub(crate) fn read(&self) -> Fan {
+    fn read(&self) -> Fan {
         let rpm = self.rpm.as_deref().map(read_number::<u32>);
         let pwm = self.pwm.as_deref().map(read_number::<u8>);
         let absent = [
@@ -49,8 +82,7 @@ impl Sensor {
     }
 }
 
-/// All fans, in the order of their chips and channels.
-pub(crate) fn sensors(chips: &[Chip]) -> Vec<Sensor> {
+fn sensors(chips: &[Chip]) -> Vec<Sensor> {
     let mut fans: Vec<Sensor> = chips.iter().flat_map(chip_fans).collect();
     // A Jetson's fan is two chips: one drives it, the other counts its turns.
     let tachometer = chips.iter().find(|chip| chip.name == "pwm_tach" && chip.has("rpm"));
@@ -84,6 +116,13 @@ fn chip_fans(chip: &Chip) -> Vec<Sensor> {
     fans
 }
 
+/// What NVIDIA's fan control follows: the profile it is configured to start with.
+pub(crate) fn profile(root: &Root) -> Option<String> {
+    let text = root.read("etc/nvfancontrol.conf").ok()?;
+    let mut words = text.split_whitespace().skip_while(|word| *word != "FAN_DEFAULT_PROFILE");
+    words.nth(1).map(str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +152,12 @@ mod tests {
             fans(&tree::pc()),
             [fan("nct6775 CPU", Some(900), Some(0.2)), fan("nct6775 fan2", Some(0), None)]
         );
+    }
+
+    #[test]
+    fn the_profile_is_the_one_that_is_configured() {
+        assert_eq!(profile(&tree::orin_nano().root()).as_deref(), Some("quiet"));
+        assert_eq!(profile(&tree::pc().root()), None);
     }
 
     #[test]

@@ -4,20 +4,27 @@
 //! the driver. A Jetson's own GPU answers "not supported" to every question
 //! that matters, so it is never asked.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use nvml_wrapper::enum_wrappers::device::{TemperatureSensor, TemperatureThreshold};
+use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::struct_wrappers::device::ProcessInfo;
 use nvml_wrapper::{Device, Nvml};
 use serde::Serialize;
 
 use crate::absent::split;
-use crate::thermal::{Limits, plausible};
-use crate::{Absent, Board, Bytes, Celsius, Root, Source, Watts, Zone};
+use crate::group::Sensors;
+use crate::steady::plausible;
+use crate::thermal::{self, Limits};
+use crate::{Absent, Board, Bytes, Celsius, GpuClient, Root, Source, Watts, Zone};
 
 /// The file name that every release of the driver installs.
 const LIBRARY: &str = "libnvidia-ml.so.1";
 
 /// One discrete GPU. What the driver does not report is `None`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Gpu {
     pub name: String,
     pub memory_total_bytes: Option<Bytes>,
@@ -26,39 +33,106 @@ pub struct Gpu {
     pub busy_share: Option<f64>,
     pub celsius: Option<Celsius>,
     pub watts: Option<Watts>,
+    /// Programs that compute on it, at most a minute old; `None` when the
+    /// driver does not tell.
+    pub clients: Option<Vec<GpuClient>>,
 }
 
-/// The loaded library, or why there is none.
-#[derive(Debug)]
-pub(crate) struct Sensor(Result<Nvml, Absent>);
+/// All discrete GPUs and their temperatures, in the driver's order, which is
+/// that of their bus addresses.
+#[derive(Debug, Clone)]
+pub(crate) struct Gpus {
+    root: Root,
+    board: Board,
+    /// The loaded library, or why there is none.
+    library: Result<Arc<Nvml>, Absent>,
+    /// Of each GPU.
+    clients: Vec<Option<Vec<GpuClient>>>,
+}
 
-impl Sensor {
-    pub(crate) fn find(root: &Root, board: &Board) -> Self {
-        Self(if board.is_tegra() {
-            Err(Absent::Integrated)
-        } else if !root.is_this_machine() || !has_driver(root) {
-            Err(Absent::NoDriver)
-        } else {
-            load(LIBRARY)
-        })
+impl Gpus {
+    pub(crate) fn new(root: &Root, board: &Board) -> Self {
+        let (root, board) = (root.clone(), board.clone());
+        Self { root, board, library: Err(Absent::NotYet), clients: Vec::new() }
     }
 
-    /// Whether there is nothing to ask, which may change when a driver is loaded.
-    pub(crate) fn failed(&self) -> bool {
-        self.0.is_err()
-    }
-
-    /// All GPUs and their temperatures, in the driver's order, which is that of
-    /// their bus addresses.
-    pub(crate) fn read(&self) -> Result<Vec<(Gpu, Zone)>, Absent> {
-        let library = self.0.as_ref().map_err(Clone::clone)?;
+    fn look(&self) -> Result<Vec<(Gpu, Zone)>, Absent> {
+        let library = self.library.as_ref().map_err(Clone::clone)?;
         let count = library.device_count().map_err(|error| refused(&error))?;
         Ok((0..count)
             .map(|index| match library.device_by_index(index) {
-                Ok(gpu) => read(index, &gpu),
+                Ok(gpu) => {
+                    let (mut gpu, zone) = read(index, &gpu);
+                    gpu.clients = self.clients.get(index as usize).cloned().flatten();
+                    (gpu, zone)
+                }
                 Err(error) => lost(index, &error),
             })
             .collect())
+    }
+
+    fn look_for_clients(&self) -> Option<Vec<Option<Vec<GpuClient>>>> {
+        let library = self.library.as_ref().ok()?;
+        let of = |index| {
+            let list = library.device_by_index(index).ok()?.running_compute_processes().ok()?;
+            Some(list.into_iter().map(|process| self.client(&process)).collect())
+        };
+        Some((0..library.device_count().ok()?).map(of).collect())
+    }
+
+    fn client(&self, process: &ProcessInfo) -> GpuClient {
+        let name = self.root.read(&format!("proc/{}/comm", process.pid));
+        let bytes = match process.used_gpu_memory {
+            UsedGpuMemory::Used(bytes) => Some(Bytes::new(bytes)),
+            UsedGpuMemory::Unavailable => None,
+        };
+        GpuClient { pid: process.pid, name: name.unwrap_or_else(|_| "unknown".into()), bytes }
+    }
+}
+
+/// What the driver says, and whether there is one.
+#[derive(Debug, Clone)]
+pub(crate) struct Reading {
+    pub(crate) gpus: Vec<Gpu>,
+    pub(crate) zones: Vec<Zone>,
+    pub(crate) absent: Option<Absent>,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self { gpus: Vec::new(), zones: Vec::new(), absent: Some(Absent::NotYet) }
+    }
+}
+
+impl Sensors for Gpus {
+    type Reading = Reading;
+
+    fn find(&mut self) {
+        // A driver may be loaded later, but a loaded one stays.
+        if self.library.is_err() {
+            self.library = if self.board.is_tegra() {
+                Err(Absent::Integrated)
+            } else if !self.root.is_this_machine() || !has_driver(&self.root) {
+                Err(Absent::NoDriver)
+            } else {
+                load(LIBRARY).map(Arc::new)
+            };
+        }
+        self.clients = self.look_for_clients().unwrap_or_default();
+    }
+
+    fn read(&mut self, _: Instant) -> Reading {
+        let (list, absent) = split(self.look());
+        let (gpus, zones) = list.unwrap_or_default().into_iter().unzip();
+        Reading { gpus, zones, absent }
+    }
+
+    fn silence(reading: &mut Reading, absent: &Absent) {
+        for gpu in &mut reading.gpus {
+            *gpu = Gpu { name: std::mem::take(&mut gpu.name), ..Gpu::default() };
+        }
+        thermal::silence(&mut reading.zones, absent);
+        reading.absent = Some(absent.clone());
     }
 }
 
@@ -94,6 +168,7 @@ fn read(index: u32, gpu: &Device<'_>) -> (Gpu, Zone) {
         busy_share: gpu.utilization_rates().ok().map(|busy| f64::from(busy.gpu) / 100.0),
         celsius,
         watts: gpu.power_usage().ok().map(|milliwatts| Watts::from_milliwatts(milliwatts.into())),
+        clients: None,
     };
     (gpu, zone)
 }
@@ -110,15 +185,7 @@ fn lost(index: u32, error: &NvmlError) -> (Gpu, Zone) {
         limit_celsius: None,
         critical_celsius: None,
     };
-    let gpu = Gpu {
-        name,
-        memory_total_bytes: None,
-        memory_used_bytes: None,
-        busy_share: None,
-        celsius: None,
-        watts: None,
-    };
-    (gpu, zone)
+    (Gpu { name, ..Gpu::default() }, zone)
 }
 
 fn limits(gpu: &Device<'_>) -> Limits {
@@ -151,7 +218,9 @@ mod tests {
     fn a_tegra_s_gpu_and_a_captured_tree_are_never_asked() {
         let asked = |tree: &tree::Tree| {
             let root = tree.root();
-            Sensor::find(&root, &Board::read(&root)).read()
+            let mut gpus = Gpus::new(&root, &Board::read(&root));
+            gpus.find();
+            gpus.look()
         };
         assert_eq!(asked(&tree::orin_nano()), Err(Absent::Integrated));
         let captured = tree::of(&[("proc/driver/nvidia/version", "NVRM version: 540.4.0\n")]);

@@ -3,10 +3,11 @@
 //! Each chip is a directory with a `name` and files such as `temp1_input`,
 //! `temp1_label` and `temp1_crit`: a kind, a channel number and an attribute.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::Root;
 use crate::root::{list, read};
+use crate::watch::watched;
 
 /// One chip's directory.
 #[derive(Debug)]
@@ -14,6 +15,9 @@ pub(crate) struct Chip {
     /// The driver's name for it, for example `coretemp` or `ina3221`.
     pub(crate) name: String,
     directory: PathBuf,
+    /// The device's name on its bus, for example `1-0040`: unlike the
+    /// directory's number it is the same after each boot.
+    address: Option<String>,
     files: Vec<String>,
 }
 
@@ -24,7 +28,7 @@ pub(crate) struct Channel {
     pub(crate) label: Option<String>,
 }
 
-/// All chips, by name and then by directory, so that their order stays the
+/// All chips, by name and then by address, so that their order stays the
 /// same as long as the same chips are there.
 pub(crate) fn chips(root: &Root) -> Vec<Chip> {
     let class = root.path("sys/class/hwmon");
@@ -33,11 +37,19 @@ pub(crate) fn chips(root: &Root) -> Vec<Chip> {
         .filter_map(|entry| {
             let directory = class.join(entry);
             let name = read(&directory.join("name")).ok().filter(|name| !name.is_empty())?;
-            Some(Chip { name, files: list(&directory), directory })
+            let files = list(&directory);
+            Some(Chip { name, files, address: address(&directory), directory })
         })
         .collect();
-    chips.sort_by(|a, b| (&a.name, &a.directory).cmp(&(&b.name, &b.directory)));
+    let place = |chip: &Chip| (chip.name.clone(), chip.address.clone(), chip.directory.clone());
+    chips.sort_by_cached_key(place);
     chips
+}
+
+fn address(directory: &Path) -> Option<String> {
+    let link = directory.join("device");
+    let target = watched(&link, || link.read_link()).ok()?.ok()?;
+    Some(target.file_name()?.to_str()?.to_owned())
 }
 
 impl Chip {

@@ -1,36 +1,42 @@
-//! The whole machine: found once, sampled again and again.
+//! The whole machine: opened once, sampled again and again.
 //!
-//! The directories that hold sensors are listed once a minute and the paths
-//! kept; a sample only reads small files, so that two seconds between samples
-//! cost far less than half a percent of one core. Reading blocks: a Jetson's
-//! power monitors take half a millisecond each.
+//! Sensors are read by a thread for each driver ([`Group`]), because a read may
+//! never return: then the sample says which sensor is silent and for how long,
+//! and has all others. The directories that hold sensors are listed once a
+//! minute; a sample only reads small files, so that two seconds between samples
+//! cost far less than half a percent of one core. What changes rarely is read
+//! once a minute ([`Facts`]).
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use crate::absent::split;
+use crate::group::{Group, PATIENCE, Silent};
 use crate::{
-    Absent, Board, Celsius, Cpu, Fan, Gpu, Memory, Rail, Root, Watts, Zone, cpu, fan, gpu, hwmon,
-    memory, power, thermal,
+    Absent, Board, Celsius, Clocks, Cpu, Facts, Fan, Gpu, Memory, PowerMode, Rail, Root, Throttle,
+    Watts, Zone, clocks, facts, fan, gpu, power, power_mode, system, thermal, throttle,
 };
 
-/// How often sensors are looked for again. Drivers may be loaded after this
-/// program has started, and a reloaded one gets another number.
-const SEARCH_PERIOD: Duration = Duration::from_secs(60);
+/// How long the first look at a machine may take, in which everything is found.
+const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The machine's sensors.
 #[derive(Debug)]
 pub struct Machine {
     root: Root,
     board: Board,
-    searched: Instant,
-    zones: Vec<thermal::Sensor>,
-    rails: Vec<power::Sensor>,
-    fans: Vec<fan::Sensor>,
-    memory: memory::Sensor,
-    cpu: cpu::Sensor,
-    gpus: gpu::Sensor,
+    patience: Duration,
+    zones: Group<thermal::Zones>,
+    chips: Group<thermal::ChipZones>,
+    rails: Group<power::Rails>,
+    fans: Group<fan::Fans>,
+    throttle: Group<throttle::Sources>,
+    clocks: Group<clocks::Sources>,
+    power_mode: Group<power_mode::Source>,
+    system: Group<system::System>,
+    gpus: Group<gpu::Gpus>,
+    facts: Group<facts::Source>,
 }
 
 /// What all sensors said at one time. Lists keep their order from sample to
@@ -58,26 +64,40 @@ pub struct Sample {
     pub gpus_absent: Option<Absent>,
     pub cpu: Cpu,
     pub fans: Vec<Fan>,
+    pub clocks: Clocks,
+    /// Over-current events and what is held down because of heat.
+    pub throttle: Throttle,
+    pub power_mode: Option<PowerMode>,
+    /// Why `power_mode` is `None`.
+    pub power_mode_absent: Option<Absent>,
+    /// Files and drivers that were asked and have not answered; empty when all
+    /// is well.
+    pub silent: Vec<Silent>,
+    /// What changes rarely, at most a minute old.
+    pub facts: Arc<Facts>,
 }
 
 impl Machine {
     /// Finds the sensors below `root`. A machine without any is a machine too.
+    /// Blocks for some milliseconds; for a second if drivers do not answer.
     #[must_use]
     pub fn open(root: Root) -> Self {
-        let board = Board::read(&root);
-        let mut machine = Self {
-            searched: Instant::now(),
-            zones: Vec::new(),
-            rails: Vec::new(),
-            fans: Vec::new(),
-            memory: memory::Sensor::find(&root, board.is_tegra()),
-            cpu: cpu::Sensor::find(&root),
-            gpus: gpu::Sensor::find(&root, &board),
+        let board = Board::by(&root, Instant::now() + FIRST_PATIENCE);
+        Self {
+            patience: FIRST_PATIENCE,
+            zones: Group::new("temperatures", thermal::Zones::new(&root, &board)),
+            chips: Group::new("chip temperatures", thermal::ChipZones::new(&root)),
+            rails: Group::new("power", power::Rails::new(&root)),
+            fans: Group::new("fans", fan::Fans::new(&root)),
+            throttle: Group::new("throttling", throttle::Sources::new(&root)),
+            clocks: Group::new("clocks", clocks::Sources::new(&root, &board)),
+            power_mode: Group::new("power mode", power_mode::Source::new(&root)),
+            system: Group::new("memory and load", system::System::new(&root, &board)),
+            gpus: Group::new("GPU driver", gpu::Gpus::new(&root, &board)),
+            facts: Group::new("facts", facts::Source::new(&root, &board)),
             root,
             board,
-        };
-        machine.find_chips();
-        machine
+        }
     }
 
     /// What was found when the machine was opened.
@@ -86,48 +106,83 @@ impl Machine {
         &self.board
     }
 
-    /// Reads all sensors. Blocks for some milliseconds.
+    /// Reads all sensors. Blocks for some milliseconds; at most for about two
+    /// seconds, in the sample in which drivers fall silent.
     pub fn sample(&mut self) -> Sample {
-        self.search_again(Instant::now());
-        let (gpus, gpus_absent) = split(self.gpus.read());
-        let (gpus, gpu_zones): (Vec<_>, Vec<_>) = gpus.unwrap_or_default().into_iter().unzip();
-        let rails: Vec<Rail> = self.rails.iter().map(power::Sensor::read).collect();
-        let (power_watts, power_absent) = split(power::total(&self.board, &rails));
-        let (memory, memory_absent) = split(self.memory.read());
-        Sample {
+        self.sample_at(Instant::now())
+    }
+
+    fn sample_at(&mut self, now: Instant) -> Sample {
+        self.ask(now);
+        let deadline = Instant::now() + std::mem::replace(&mut self.patience, PATIENCE);
+        let rails = self.rails.collect(now, deadline);
+        let (power_watts, power_absent) = self.total_power(&rails);
+        let system = self.system.collect(now, deadline);
+        let gpus = self.gpus.collect(now, deadline);
+        let mut zones = self.zones.collect(now, deadline);
+        zones.extend(self.chips.collect(now, deadline));
+        zones.extend(gpus.zones);
+        let power_mode::Reading(power_mode, power_mode_absent) =
+            self.power_mode.collect(now, deadline);
+        let mut sample = Sample {
             taken: Instant::now(),
             at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
             board: self.board.clone(),
-            zones: self.zones.iter().map(thermal::Sensor::read).chain(gpu_zones).collect(),
+            zones,
             rails,
             power_watts,
             power_absent,
-            memory,
-            memory_absent,
-            gpus,
-            gpus_absent,
-            cpu: self.cpu.read(),
-            fans: self.fans.iter().map(fan::Sensor::read).collect(),
+            memory: system.memory,
+            memory_absent: system.memory_absent,
+            gpus: gpus.gpus,
+            gpus_absent: gpus.absent,
+            cpu: system.cpu,
+            fans: self.fans.collect(now, deadline),
+            clocks: self.clocks.collect(now, deadline),
+            throttle: self.throttle.collect(now, deadline),
+            power_mode,
+            power_mode_absent,
+            silent: Vec::new(),
+            facts: self.facts.collect(now, deadline),
+        };
+        sample.silent = self.silent(Instant::now());
+        sample
+    }
+
+    fn ask(&mut self, now: Instant) {
+        self.zones.ask(now);
+        self.chips.ask(now);
+        self.rails.ask(now);
+        self.fans.ask(now);
+        self.throttle.ask(now);
+        self.clocks.ask(now);
+        self.power_mode.ask(now);
+        self.system.ask(now);
+        self.gpus.ask(now);
+        self.facts.ask(now);
+    }
+
+    fn total_power(&self, rails: &[Rail]) -> (Option<Watts>, Option<Absent>) {
+        match power::total(&self.board, rails) {
+            Ok(watts) => (Some(watts), None),
+            // Rails that were never read are not rails that are not there.
+            Err(absent) => (None, Some(self.rails.never_answered().unwrap_or(absent))),
         }
     }
 
-    fn search_again(&mut self, now: Instant) {
-        if now.saturating_duration_since(self.searched) < SEARCH_PERIOD {
-            return;
-        }
-        self.searched = now;
-        self.find_chips();
-        self.memory = memory::Sensor::find(&self.root, self.board.is_tegra());
-        if self.gpus.failed() {
-            self.gpus = gpu::Sensor::find(&self.root, &self.board);
-        }
-    }
-
-    fn find_chips(&mut self) {
-        let chips = hwmon::chips(&self.root);
-        self.zones = thermal::sensors(&self.root, &self.board, &chips);
-        self.rails = power::sensors(&chips);
-        self.fans = fan::sensors(&chips);
+    fn silent(&self, now: Instant) -> Vec<Silent> {
+        let mut list = Vec::new();
+        self.zones.silent(&self.root, now, &mut list);
+        self.chips.silent(&self.root, now, &mut list);
+        self.rails.silent(&self.root, now, &mut list);
+        self.fans.silent(&self.root, now, &mut list);
+        self.throttle.silent(&self.root, now, &mut list);
+        self.clocks.silent(&self.root, now, &mut list);
+        self.power_mode.silent(&self.root, now, &mut list);
+        self.system.silent(&self.root, now, &mut list);
+        self.gpus.silent(&self.root, now, &mut list);
+        self.facts.silent(&self.root, now, &mut list);
+        list
     }
 }
 
@@ -146,77 +201,6 @@ impl Sample {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tree;
-
-    #[test]
-    fn a_machine_without_any_file_says_unknown_everywhere() {
-        let tree = tree::of(&[]);
-        let sample = Machine::open(tree.root()).sample();
-        assert_eq!(sample.hottest(), None);
-        assert_eq!((sample.power_watts, sample.power_absent), (None, Some(Absent::NoTotal)));
-        assert_eq!((sample.memory, sample.memory_absent), (None, Some(Absent::NotReported)));
-        assert_eq!((sample.gpus, sample.gpus_absent), (vec![], Some(Absent::NoDriver)));
-        assert_eq!((sample.cpu.cores, sample.cpu.busy_share, sample.cpu.load), (None, None, None));
-        assert!(sample.zones.is_empty() && sample.rails.is_empty() && sample.fans.is_empty());
-    }
-
-    #[test]
-    fn an_orin_nano_is_read_whole() {
-        let tree = tree::orin_nano();
-        let mut machine = Machine::open(tree.root());
-        let sample = machine.sample();
-        assert!(sample.board.is_tegra());
-        assert_eq!(sample.hottest(), Some(Celsius::from_millidegrees(50_218)));
-        assert_eq!(sample.power_watts, Some(Watts::from_milliwatts(4_640)));
-        assert!(sample.memory.is_some_and(|memory| memory.unified));
-        assert_eq!(sample.gpus_absent, Some(Absent::Integrated));
-        assert_eq!(sample.cpu.cores, Some(6));
-        assert_eq!(sample.cpu.absent, Some(Absent::NotYet));
-        assert_eq!(sample.fans.len(), 1);
-    }
-
-    #[test]
-    fn a_sample_is_json_in_the_units_of_its_names() {
-        let tree = tree::orin_nano();
-        let json = serde_json::to_value(Machine::open(tree.root()).sample()).unwrap();
-        assert_eq!(json["power_watts"], 4.64);
-        assert_eq!(json["memory"]["total_bytes"], 7_789_952_u64 * 1024);
-        assert_eq!(json["board"]["l4t"], "36.5.0");
-        let zone = |name: &str| {
-            json["zones"].as_array().unwrap().iter().find(|zone| zone["name"] == name).unwrap()
-        };
-        assert_eq!(zone("tj-thermal")["celsius"], 50.218);
-        assert_eq!(zone("tj-thermal")["source"], "thermal");
-        assert_eq!(zone("cv0-thermal")["celsius"], serde_json::Value::Null);
-        assert_eq!(zone("cv0-thermal")["absent"], "this machine does not report it");
-    }
-
-    #[test]
-    fn the_order_of_sensors_does_not_follow_the_kernel_s_numbers() {
-        let names = |tree: &tree::Tree| {
-            let zones = Machine::open(tree.root()).sample().zones;
-            zones.into_iter().map(|zone| zone.name).collect::<Vec<_>>()
-        };
-        assert_eq!(names(&tree::orin_nano()), names(&tree::orin_nano_renumbered()));
-    }
-
-    #[test]
-    fn sensors_that_appear_later_are_found() {
-        let tree = tree::of(&[]);
-        let mut machine = Machine::open(tree.root());
-        tree.write("sys/class/thermal/thermal_zone0/type", "cpu-thermal\n");
-        tree.write("sys/class/thermal/thermal_zone0/temp", "40000\n");
-        machine.search_again(Instant::now() + SEARCH_PERIOD);
-        assert_eq!(machine.sample().hottest(), Some(Celsius::from_millidegrees(40_000)));
-    }
-
-    #[test]
-    fn a_sample_grows_old() {
-        let sample = Machine::open(tree::of(&[]).root()).sample();
-        let later = sample.taken + Duration::from_secs(3);
-        assert_eq!(sample.age(later), Duration::from_secs(3));
-        assert_eq!(sample.age(sample.taken - Duration::from_secs(1)), Duration::ZERO);
-    }
-}
+mod capture_tests;
+#[cfg(test)]
+mod tests;

@@ -19,12 +19,15 @@ pub struct Memory {
     pub swap_free_bytes: Bytes,
     /// Main memory that compressed swap (zram) takes; `None` without zram.
     pub zram_bytes: Option<Bytes>,
+    /// What the GPU's programs have of it, where the kernel counts that: it is
+    /// in no process's own memory. `None` where it does not.
+    pub nvmap_bytes: Option<Bytes>,
     /// Whether CPU and GPU share this memory.
     pub unified: bool,
 }
 
-/// Where memory is read, found once.
-#[derive(Debug)]
+/// Where memory is read, found now and then.
+#[derive(Debug, Clone)]
 pub(crate) struct Sensor {
     meminfo: PathBuf,
     zram: Vec<PathBuf>,
@@ -54,6 +57,7 @@ impl Sensor {
             swap_total_bytes: info.swap_total,
             swap_free_bytes: info.swap_free,
             zram_bytes: (!zram.is_empty()).then(|| zram.into_iter().sum()),
+            nvmap_bytes: info.nvmap,
             unified: self.unified,
         })
     }
@@ -65,6 +69,7 @@ struct Meminfo {
     available: Bytes,
     swap_total: Bytes,
     swap_free: Bytes,
+    nvmap: Option<Bytes>,
 }
 
 /// Lines such as `MemTotal:        7789952 kB`.
@@ -80,6 +85,7 @@ fn parse(text: &str) -> Option<Meminfo> {
         available: field("MemAvailable")?,
         swap_total: field("SwapTotal")?,
         swap_free: field("SwapFree")?,
+        nvmap: field("NvMapMemUsed"),
     })
 }
 
@@ -100,7 +106,7 @@ mod tests {
         let tree = tree::orin_nano();
         let memory = Sensor::find(&tree.root(), true).read().unwrap();
         assert_eq!(memory.total_bytes, Bytes::from_kib(7_789_952));
-        assert_eq!(memory.used_bytes, Bytes::from_kib(7_789_952 - 6_186_000));
+        assert_eq!(memory.used_bytes, Bytes::from_kib(7_789_952 - 6_231_961));
         assert_eq!(memory.swap_total_bytes, Bytes::from_kib(3_894_960));
         assert_eq!(memory.zram_bytes, Some(Bytes::new(1_048_576)));
     }
@@ -117,6 +123,16 @@ mod tests {
         let tree = tree::of(&[("proc/meminfo", meminfo)]);
         let memory = Sensor::find(&tree.root(), false).read().unwrap();
         assert_eq!((memory.zram_bytes, memory.used_bytes), (None, Bytes::new(0)));
+    }
+
+    #[test]
+    fn memory_of_the_gpu_is_shown_where_it_is_counted() {
+        let memory = |tree: &tree::Tree| Sensor::find(&tree.root(), true).read().unwrap();
+        let tree = tree::orin_nano();
+        assert_eq!(memory(&tree).nvmap_bytes, None);
+        let info = "MemTotal: 9 kB\nMemAvailable: 5 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n";
+        tree.write("proc/meminfo", format!("{info}NvMapMemFree: 0 kB\nNvMapMemUsed: 3 kB\n"));
+        assert_eq!(memory(&tree).nvmap_bytes, Some(Bytes::from_kib(3)));
     }
 
     proptest! {

@@ -2,13 +2,18 @@
 //! of a Jetson's INA3221 monitors as voltage times current.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use serde::Serialize;
 
 use crate::absent::split;
-use crate::hwmon::{Channel, Chip};
+use crate::group::Sensors;
+use crate::hwmon::{self, Channel, Chip};
 use crate::root::read_number;
-use crate::{Absent, Board, Watts};
+use crate::{Absent, Board, Root, Watts};
+
+/// More than any supply of a board or PC gives.
+const PLAUSIBLE: Watts = Watts::from_milliwatts(10_000_000);
 
 /// One measured supply.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -18,41 +23,118 @@ pub struct Rail {
     pub watts: Option<Watts>,
     /// Why `watts` is `None`.
     pub absent: Option<Absent>,
+    /// What this supply carries. Only a rail of a Jetson says so.
+    pub volts: Option<f64>,
+    /// At the present voltage, from here on the average current throttles the
+    /// board; on an Orin that is the over-current event `oc2`.
+    pub warn_watts: Option<Watts>,
+    /// The same for the momentary current; on an Orin, `oc3`.
+    pub critical_watts: Option<Watts>,
 }
 
-/// Where a rail is read, found once.
-#[derive(Debug)]
-pub(crate) struct Sensor {
+/// Where a rail is read, found now and then.
+#[derive(Debug, Clone)]
+struct Sensor {
     label: String,
     source: Source,
+    /// Currents in milliamperes, set at boot and by nobody later.
+    warn: Option<u32>,
+    critical: Option<u32>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Source {
     Microwatts(PathBuf),
     Product { millivolts: PathBuf, milliamperes: PathBuf },
 }
 
-impl Sensor {
-    pub(crate) fn read(&self) -> Rail {
-        let (watts, absent) = split(self.watts());
-        Rail { label: self.label.clone(), watts, absent }
+/// All rails, in the order of their chips and channels.
+#[derive(Debug, Clone)]
+pub(crate) struct Rails {
+    root: Root,
+    sensors: Vec<Sensor>,
+}
+
+impl Rails {
+    pub(crate) fn new(root: &Root) -> Self {
+        Self { root: root.clone(), sensors: Vec::new() }
+    }
+}
+
+impl Sensors for Rails {
+    type Reading = Vec<Rail>;
+
+    fn find(&mut self) {
+        self.sensors = sensors(&hwmon::chips(&self.root));
     }
 
-    fn watts(&self) -> Result<Watts, Absent> {
-        match &self.source {
-            Source::Microwatts(path) => read_number(path).map(Watts::from_microwatts),
-            Source::Product { millivolts, milliamperes } => {
-                let (millivolts, milliamperes) =
-                    (read_number::<u32>(millivolts)?, read_number::<u32>(milliamperes)?);
-                Ok(Watts::from_microwatts(u64::from(millivolts) * u64::from(milliamperes)))
-            }
+    fn read(&mut self, _: Instant) -> Vec<Rail> {
+        self.sensors.iter().map(Sensor::read).collect()
+    }
+
+    fn silence(rails: &mut Vec<Rail>, absent: &Absent) {
+        for rail in rails {
+            *rail = Rail { label: std::mem::take(&mut rail.label), ..Rail::unknown(absent) };
         }
     }
 }
 
-/// All rails, in the order of their chips and channels.
-pub(crate) fn sensors(chips: &[Chip]) -> Vec<Sensor> {
+impl Rail {
+    fn unknown(absent: &Absent) -> Self {
+        Self {
+            label: String::new(),
+            watts: None,
+            absent: Some(absent.clone()),
+            volts: None,
+            warn_watts: None,
+            critical_watts: None,
+        }
+    }
+}
+
+impl Sensor {
+    fn read(&self) -> Rail {
+        let voltage = self.millivolts();
+        let (watts, absent) = split(self.watts(voltage.clone()));
+        let at_limit = |milliamperes: Option<u32>| {
+            Some(product(voltage.clone()?.ok()?, milliamperes.filter(|limit| *limit > 0)?))
+        };
+        Rail {
+            label: self.label.clone(),
+            watts,
+            absent,
+            warn_watts: at_limit(self.warn),
+            critical_watts: at_limit(self.critical),
+            volts: voltage.and_then(Result::ok).map(|millivolts| f64::from(millivolts) / 1e3),
+        }
+    }
+
+    /// The voltage, where the supply is measured by voltage and current.
+    fn millivolts(&self) -> Option<Result<u32, Absent>> {
+        match &self.source {
+            Source::Microwatts(_) => None,
+            Source::Product { millivolts, .. } => Some(read_number(millivolts)),
+        }
+    }
+
+    fn watts(&self, voltage: Option<Result<u32, Absent>>) -> Result<Watts, Absent> {
+        let watts = match (&self.source, voltage) {
+            (Source::Product { milliamperes, .. }, Some(voltage)) => {
+                product(voltage?, read_number(milliamperes)?)
+            }
+            (Source::Microwatts(path) | Source::Product { milliamperes: path, .. }, _) => {
+                Watts::from_microwatts(read_number(path)?)
+            }
+        };
+        if watts <= PLAUSIBLE { Ok(watts) } else { Err(Absent::Garbled) }
+    }
+}
+
+fn product(millivolts: u32, milliamperes: u32) -> Watts {
+    Watts::from_microwatts(u64::from(millivolts) * u64::from(milliamperes))
+}
+
+fn sensors(chips: &[Chip]) -> Vec<Sensor> {
     let mut sensors = Vec::new();
     for chip in chips {
         sensors.extend(rails(chip));
@@ -74,6 +156,8 @@ fn rails(chip: &Chip) -> Vec<Sensor> {
                 millivolts: chip.path(&format!("in{number}_input")),
                 milliamperes: chip.path(&milliamperes),
             },
+            warn: read_number(&chip.path(&format!("curr{number}_max"))).ok(),
+            critical: read_number(&chip.path(&format!("curr{number}_crit"))).ok(),
         })
     };
     if chip.name != "ina3221" {
@@ -96,6 +180,8 @@ fn meters(chip: &Chip, suffix: &str) -> Vec<Sensor> {
         .map(|channel| Sensor {
             label: name(&channel),
             source: Source::Microwatts(chip.path(&format!("power{}{suffix}", channel.number))),
+            warn: None,
+            critical: None,
         })
         .collect()
 }
@@ -170,6 +256,7 @@ mod tests {
             label: label.to_owned(),
             watts: Some(Watts::from_milliwatts(milliwatts)),
             absent: None,
+            ..Rail::unknown(&Absent::NoTotal)
         };
         let nano = [rail("VDD_IN", 9_000), rail("VDD_SOC", 2_000)];
         let agx = [
@@ -187,7 +274,7 @@ mod tests {
     #[test]
     fn a_rail_that_cannot_be_read_takes_the_total_with_it() {
         let tree = tree::orin_nano();
-        tree.write("sys/class/hwmon/hwmon1/curr1_input", "-8\n");
+        tree.write("sys/class/hwmon/hwmon9/curr1_input", "-8\n");
         let rails = rails(&tree);
         assert_eq!((rails[0].watts, &rails[0].absent), (None, &Some(Absent::Garbled)));
         assert_eq!(total(&Board::read(&tree.root()), &rails), Err(Absent::Garbled));

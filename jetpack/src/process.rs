@@ -1,6 +1,7 @@
-//! What a process has been waiting for, from `/proc/PID`: it tells a process
-//! that is slow because others have the processors, or because the disk is,
-//! from one that does not move by itself.
+//! What a process does, from `/proc/PID`: what it has been waiting for, which
+//! tells a process that is slow because others have the processors, or because
+//! the disk is, from one that does not move by itself; and whether it was
+//! stopped.
 
 use std::time::Duration;
 
@@ -30,6 +31,17 @@ impl Waits {
     }
 }
 
+/// Whether somebody stopped process `pid` by a signal or a debugger: it hears of
+/// nothing until it is continued.
+///
+/// # Errors
+/// There is no such process.
+pub fn is_stopped(root: &Root, pid: u32) -> Result<bool, Absent> {
+    let stat = root.read(&format!("proc/{pid}/stat"))?;
+    let state = after_name(&stat).and_then(|rest| rest.split_whitespace().next());
+    state.map(|state| matches!(state, "T" | "t")).ok_or(Absent::Garbled)
+}
+
 fn for_processor(root: &Root, pid: u32) -> Duration {
     let Ok(threads) = std::fs::read_dir(root.path(&format!("proc/{pid}/task"))) else {
         return Duration::ZERO;
@@ -47,10 +59,15 @@ fn time_on_run_queue(schedstat: &str) -> Option<u64> {
     schedstat.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// The twelfth field. The second is the name, in brackets, and may hold anything.
+/// The twelfth field.
 fn major_faults(stat: &str) -> Option<u64> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(9)?.parse().ok()
+    after_name(stat)?.split_whitespace().nth(9)?.parse().ok()
+}
+
+/// From the third field on. The second is the name, in brackets, and may hold
+/// anything.
+fn after_name(stat: &str) -> Option<&str> {
+    stat.rsplit_once(')').map(|(_, rest)| rest)
 }
 
 #[cfg(test)]
@@ -81,6 +98,15 @@ mod tests {
     #[test]
     fn there_is_no_such_process() {
         assert!(Waits::read(&tree::of(&[]).root(), 812).is_err());
+    }
+
+    #[test]
+    fn a_stopped_process_is_told_from_a_running_one() {
+        let stopped = STAT.replace(") R ", ") T ");
+        let tree = tree::of(&[("proc/812/stat", STAT), ("proc/813/stat", &stopped)]);
+        assert_eq!(is_stopped(&tree.root(), 812), Ok(false));
+        assert_eq!(is_stopped(&tree.root(), 813), Ok(true));
+        assert!(is_stopped(&tree.root(), 814).is_err());
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Temperatures, powers and sizes that know their unit.
+//! Temperatures, powers, sizes and frequencies that know their unit.
 //!
 //! They are made at the edge that knows the raw unit, from integers, so they
-//! are never NaN. As JSON they are plain numbers: degrees Celsius, watts and
-//! bytes, and the field that holds one says so in its name.
+//! are never NaN. As JSON they are plain numbers: degrees Celsius, watts, bytes and
+//! hertz, and the field that holds one says so in its name.
 
 use std::fmt;
 use std::iter::Sum;
@@ -158,6 +158,43 @@ impl Serialize for Bytes {
     }
 }
 
+/// A clock's frequency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hertz {
+    hertz: u64,
+}
+
+impl Hertz {
+    /// The kernel's unit for device clocks.
+    #[must_use]
+    pub const fn new(hertz: u64) -> Self {
+        Self { hertz }
+    }
+
+    /// The kernel's unit for processor clocks.
+    #[must_use]
+    pub const fn from_kilohertz(kilohertz: u64) -> Self {
+        Self { hertz: kilohertz.saturating_mul(1000) }
+    }
+
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.hertz
+    }
+}
+
+impl fmt::Display for Hertz {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} MHz", (self.hertz as f64 / 1e5).round() / 10.0)
+    }
+}
+
+impl Serialize for Hertz {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.hertz)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +204,8 @@ mod tests {
         assert_eq!(Celsius::from_millidegrees(47_875).to_string(), "47.9 °C");
         assert_eq!(Celsius::from_millidegrees(-28_000).to_string(), "-28.0 °C");
         assert_eq!(Watts::from_milliwatts(4_654).to_string(), "4.65 W");
+        assert_eq!(Hertz::from_kilohertz(1_497_600).to_string(), "1497.6 MHz");
+        assert_eq!(Hertz::new(918_000_000).to_string(), "918 MHz");
         assert_eq!(Bytes::new(1023).to_string(), "1023 B");
         assert_eq!(Bytes::from_kib(1).to_string(), "1.0 KiB");
         assert_eq!(Bytes::from_kib(7_789_952).to_string(), "7.4 GiB");

@@ -16,10 +16,11 @@ client_pid=
 # Once somebody asked for the end: the exit code that says so.
 stopped=
 
-# start_server BINARY PORT STATE_DIR
+# start_server BINARY PORT STATE_DIR [ARGUMENT...]: with more arguments for the server.
 start_server() {
     local binary=$1 state_dir=$3
     server_port=$2
+    shift 3
     server_log=$state_dir/stoker.log
     if [[ -f $server_log ]] && (($(stat --format=%s -- "$server_log") > log_limit_bytes)); then
         mv -- "$server_log" "$server_log.1"
@@ -34,7 +35,7 @@ start_server() {
     # In a process group of its own, so that a Ctrl-C reaches it once, from here.
     set -m
     "$binary" serve --state-dir "$state_dir" --listen "127.0.0.1:$server_port" \
-        </dev/null >>"$server_log" 2>&1 &
+        "$@" </dev/null >>"$server_log" 2>&1 &
     server_pid=$!
     set +m
 }

@@ -14,6 +14,7 @@ const STALE_S = 10;
 // An engine without requests gives a sign of life every 15 s.
 const SILENT_S = 40;
 const SHOWN_INCIDENTS = 5;
+const SHOWN_CHANGES = 3;
 
 let snapshot = null;
 let receivedAt = null;
@@ -255,6 +256,61 @@ function drawEngine(s) {
 
 const milliseconds = (us) => unit(number(us / 1000, us < 100000 ? 1 : 0), "ms");
 const parameters = (n) => (n >= 1e9 ? `${number(n / 1e9, 1)} billion` : `${number(n / 1e6)} million`);
+
+// ---- what limits ---------------------------------------------------------
+
+const LIMITING = {
+  nothing: ["Nothing", "good-text"],
+  ungoverned: ["Nothing", "good-text"],
+  heat: ["Heat", "warn-text"],
+  throttled: ["The board's own throttling", "bad-text"],
+  blind: ["No temperature to go by", "bad-text"],
+  budget: ["The power budget", "warn-text"],
+  profile: ["The profile", ""],
+  over_current: ["Over-current", "warn-text"],
+  memory: ["Memory", "bad-text"],
+};
+
+function drawLimits(s) {
+  const governor = s.governor;
+  if (!governor) return show("limits", h("p", { class: "soft" }, "No sensor was read yet."));
+  const [name, tone] = LIMITING[governor.limiting] ?? [governor.limiting, "warn-text"];
+  const since = governor.limiting === "nothing" || governor.limiting === "ungoverned" ? null
+    : h("span", { class: "soft" }, ` since ${when(governor.since)}`);
+  const list = (changes) => h("ol", { class: "incidents" }, changes.map(changeRow));
+  const [recent, older] = [governor.changes.slice(0, SHOWN_CHANGES), governor.changes.slice(SHOWN_CHANGES)];
+  const open = document.querySelector("#limits details")?.open ? "" : null;
+  show("limits",
+    h("p", { class: "limiting" }, h("strong", { class: tone }, name), since),
+    h("p", {}, `${sentence(governor.reason)}.`),
+    h("dl", { class: "facts" },
+      fact("Held back", governor.notch ? `${number(governor.notch)} of ${number(governor.notches)} notches` : "not at all"),
+      fact("Decoded at once", `up to ${number(s.limits.max_sequences)}`),
+      fact("Prompt tokens between steps", `up to ${number(s.limits.max_batch_tokens)}`),
+      fact("Pause", s.limits.pace_us ? `one step each ${milliseconds(s.limits.pace_us)}` : "none"),
+      fact("GPU clock", capWords(governor)),
+      fact("Profile", governor.profile)),
+    recent.length ? [h("h3", { class: "small soft" }, "Last changes"), list(recent)] : null,
+    older.length ? h("details", { open }, h("summary", {}, `${older.length} older`), list(older)) : null);
+}
+
+function capWords(governor) {
+  if (known(governor.gpu_cap_hertz)) return `at most ${megahertz(governor.gpu_cap_hertz)}`;
+  if (governor.gpu_clock_may_be_capped) return "not capped";
+  return governor.gpu_clock_may_be_capped === false ? "may not be capped by Stoker" : "left alone";
+}
+
+const megahertz = (hertz) => unit(number(hertz / 1e6), "MHz");
+
+function changeRow(change) {
+  const up = change.to_notch < change.from_notch;
+  const parts = [known(change.gpu_cap_hertz) ? `GPU at most ${megahertz(change.gpu_cap_hertz)}` : null,
+    change.limits.pace_us ? `one step each ${milliseconds(change.limits.pace_us)}` : null].filter(Boolean);
+  const to = change.to_notch ? `notch ${number(change.to_notch)}` : "full power";
+  return h("li", { class: "incident" },
+    h("p", {}, h("time", { datetime: new Date(change.at * 1000).toISOString() }, when(change.at))),
+    h("p", {}, `${up ? "Up" : "Down"} to ${to}${parts.length ? ` (${parts.join(", ")})` : ""}: ${change.reason}.`));
+}
 
 // ---- load ----------------------------------------------------------------
 
@@ -554,7 +610,7 @@ async function ask() {
 
 function draw() {
   const s = snapshot;
-  for (const part of [drawProblems, drawState, drawEngine, drawSpeed, drawQueue, drawTotals, drawTemperature,
+  for (const part of [drawProblems, drawState, drawEngine, drawLimits, drawSpeed, drawQueue, drawTotals, drawTemperature,
     drawPower, drawMemory, drawProcessor, drawIncidents, drawConnect]) part(s);
   const board = s.machine?.board;
   show("board", [board?.model, board?.l4t ? `Jetson Linux ${board.l4t}` : null, location.host].filter(Boolean).join(" · "));

@@ -8,7 +8,7 @@
 //!
 //! [`route`] is the table of everything that is served. A route reads its body
 //! into a [`job::Job`], whatever the dialect; the answer is written by the
-//! dialect's [`stream::Frames`]. What outlives a request is what [`kept`] keeps
+//! dialect's [`stream::Frames`], with calls of tools told apart by [`calls`]. What outlives a request is what [`kept`] keeps
 //! of a streamed answer. Nothing here writes prompts or answers to the journal.
 
 mod server;
@@ -25,6 +25,7 @@ mod openai;
 mod pages;
 mod status;
 
+mod calls;
 mod collect;
 mod deliver;
 mod error;

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 pub use place::Place;
 
+use crate::governor::Profile;
 use layers::Layer;
 
 /// Everything that can be set, checked.
@@ -35,6 +36,7 @@ pub struct Settings {
     pub engine: Engine,
     pub admission: Admission,
     pub telemetry: Telemetry,
+    pub governor: Governor,
     pub store: Store,
 }
 
@@ -90,6 +92,23 @@ pub struct Telemetry {
     pub period: Duration,
 }
 
+/// `[governor]`: how the board is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Governor {
+    pub profile: Profile,
+    pub gpu_clock: GpuClock,
+}
+
+/// Whether the governor may cap the GPU's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GpuClock {
+    /// Where this process may.
+    Auto,
+    /// Yes; it is a problem where this process may not.
+    Cap,
+    Leave,
+}
+
 /// `[store]`: what is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
@@ -127,6 +146,12 @@ impl StateDir {
     #[must_use]
     pub fn database(&self) -> PathBuf {
         self.0.join("stoker.db")
+    }
+
+    /// Where the GPU's usual clock cap stands while another is set.
+    #[must_use]
+    pub fn gpu_clock(&self) -> PathBuf {
+        self.0.join("gpu-clock")
     }
 
     #[must_use]

@@ -1,4 +1,5 @@
-//! `stoker status`: one request to a running server, shown to a person.
+//! `stoker status`: one request to a running server, shown to a person, once or
+//! again and again.
 
 mod table;
 
@@ -12,6 +13,11 @@ use serde_json::Value;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest answer that is read, in bytes.
 const MAX_ANSWER: u64 = 4 * 1024 * 1024;
+
+/// Between two looks of [`watch`]; the server samples no more often by default.
+const WATCH_PERIOD: Duration = Duration::from_secs(2);
+/// Moves a terminal's cursor to its upper left corner and clears what is below.
+const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
 
 /// How the status is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -51,6 +57,36 @@ pub fn status(url: &str, format: Format, out: &mut impl Write) -> Result<(), Sta
         }
     }
     .map_err(StatusError::Print)
+}
+
+/// Prints the status again and again. A server that does not answer is said and
+/// asked again: it may be restarting.
+///
+/// # Errors
+/// The address is none, or nobody reads what is printed any more.
+pub fn watch(
+    url: &str,
+    format: Format,
+    clear: bool,
+    out: &mut impl Write,
+) -> Result<std::convert::Infallible, StatusError> {
+    host_of(url).ok_or_else(|| StatusError::Url(url.to_owned()))?;
+    loop {
+        // Whole, so that the terminal never shows half of it.
+        let mut page = Vec::new();
+        if clear && format == Format::Text {
+            page.extend_from_slice(CLEAR);
+        }
+        match status(url, format, &mut page) {
+            Ok(()) => {}
+            Err(error) if format == Format::Json => drop(error),
+            Err(error) => {
+                let _ = writeln!(page, "{error}");
+            }
+        }
+        out.write_all(&page).and_then(|()| out.flush()).map_err(StatusError::Print)?;
+        std::thread::sleep(WATCH_PERIOD);
+    }
 }
 
 /// `host:port` of a URL without a path; the port may be left out.
@@ -122,6 +158,23 @@ mod tests {
         ] {
             assert_eq!(host_of(url).as_deref(), host, "{url}");
         }
+    }
+
+    #[test]
+    fn watching_ends_when_nobody_reads() {
+        struct Closed;
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let watched = watch("http://127.0.0.1:1", Format::Text, true, &mut Closed);
+        assert!(matches!(watched, Err(StatusError::Print(_))));
+        let watched = watch("https://a", Format::Text, true, &mut Closed);
+        assert!(matches!(watched, Err(StatusError::Url(_))));
     }
 
     #[test]

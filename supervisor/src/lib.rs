@@ -10,11 +10,14 @@ pub mod supervisor;
 
 pub mod admission;
 pub mod engines;
+pub mod governor;
+pub mod gpu_clock;
 pub mod store;
 pub mod telemetry;
 
 pub mod config;
 pub mod console;
+pub mod doctor;
 pub mod ending;
 pub mod journal;
 pub mod listener;

@@ -5,7 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -20,7 +20,7 @@ use supervisor::console::{self, Format};
 use supervisor::ending::Ending;
 use supervisor::listener::ListenError;
 use supervisor::systemd::keeper::{self, Inherited, Keeper};
-use supervisor::{api, journal, listener, systemd};
+use supervisor::{api, doctor, journal, listener, systemd};
 use tokio::time::timeout;
 
 /// How long the last bytes of answers may take to leave after the engine ended.
@@ -43,6 +43,11 @@ enum Command {
     Serve(Serve),
     /// Show what a running server is doing.
     Status(Status),
+    /// Look for what is wrong with this machine.
+    ///
+    /// Leaves with 0 when nothing is, with 3 for warnings and 4 for something
+    /// serious; with 1 when it could not look. No server need run.
+    Doctor(Doctor),
 }
 
 #[derive(Debug, Args)]
@@ -69,23 +74,60 @@ struct Status {
     /// The server to ask.
     #[arg(long, default_value = "http://127.0.0.1:11434", env = "STOKER_URL")]
     url: String,
+    /// Show it again every two seconds, until Ctrl-C.
+    #[arg(long)]
+    watch: bool,
+}
+
+#[derive(Debug, Args)]
+struct Doctor {
+    /// For people, or for programs.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Read this file in place of those in /usr/lib/stoker and /etc/stoker.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where engines and the database live.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Look at the machine whose files are below this directory.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Serve(arguments) => serve(arguments),
-        Command::Status(Status { format, url }) => {
-            console::status(&url, format, &mut io::stdout().lock()).context("ask for the status")
-        }
+        Command::Serve(arguments) => serve(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Status(arguments) => status(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(arguments) => look(arguments).map(ExitCode::from),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // Nothing can be done about a stderr that is closed.
             let _ = writeln!(io::stderr(), "stoker: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn status(Status { format, url, watch }: &Status) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if *watch {
+        let clear = out.is_terminal();
+        let never = console::watch(url, *format, clear, &mut out).context("watch the status")?;
+        match never {}
+    }
+    console::status(url, *format, &mut out).context("ask for the status")
+}
+
+fn look(arguments: Doctor) -> anyhow::Result<u8> {
+    let Doctor { format, config, state_dir, root } = arguments;
+    let flags = Flags { config, state_dir, root, listen: None };
+    let settings = config::load(&flags, std::env::vars())?;
+    let (root, state_dir) = (&settings.root, settings.state_dir.path());
+    doctor::doctor(root, state_dir, format, &mut io::stdout().lock())
+        .context("print what was found")
 }
 
 fn serve(arguments: Serve) -> anyhow::Result<()> {

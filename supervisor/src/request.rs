@@ -1,8 +1,8 @@
 //! What the HTTP side and the engine side say to each other about one request.
 //!
 //! ```text
-//!  api ── Handle::prepare(prompt) ──► Prepared{tokens} | Refusal
-//!  api ── Handle::submit(Request) ──► Answer          | Refusal
+//!  api ── Handle::prepare(prompt) ──► Prepared{tokens, form} | Refusal
+//!  api ── Handle::submit(Request) ──► Answer                | Refusal
 //!  api ◄── Answer::next() ─────────── Queued … Started … Text … Done | Failed
 //! ```
 //!
@@ -15,6 +15,7 @@ use std::net::IpAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use engine_api::form::{CallSyntax, Form, Grammar};
 use engine_api::protocol::{
     FinishReason, Priority, PromptProblem, RequestId, Sampling, Timings, Token, TokenId, Usage,
 };
@@ -48,6 +49,8 @@ pub struct KeyDigest(pub [u8; 8]);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prepared {
     pub tokens: Vec<TokenId>,
+    /// The form that its answer has.
+    pub form: Form,
     /// The window, prompt and answer together, in tokens.
     pub context: u32,
 }
@@ -65,6 +68,10 @@ pub struct Request {
     pub max_tokens: u32,
     pub sampling: Sampling,
     pub stops: Vec<String>,
+    /// What the answer must fit.
+    pub grammar: Option<Grammar>,
+    /// How calls of tools stand in it, if there may be any.
+    pub calls: Option<CallSyntax>,
     pub priority: Priority,
     pub reuse_prefix: bool,
 }

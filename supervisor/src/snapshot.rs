@@ -21,7 +21,11 @@ pub struct Snapshot {
     pub at: u64,
     pub uptime_s: u64,
     pub engine: Engine,
+    /// What holds for the engine now: the smaller of what it may do and what the
+    /// board bears.
     pub limits: Limits,
+    /// `null` until the first sample.
+    pub governor: Option<Governor>,
     pub queue: Queue,
     pub totals: Totals,
     pub rates: Rates,
@@ -82,6 +86,47 @@ pub enum EngineState {
         reason: String,
     },
     Draining,
+}
+
+/// What limits the engine now, and why.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Governor {
+    /// `max`, `balanced`, `quiet` or a budget such as `watts:12`.
+    pub profile: String,
+    /// A constant: `nothing`, `ungoverned`, `heat`, `throttled`, `blind`, `budget`,
+    /// `profile`, `over_current` or `memory`.
+    pub limiting: &'static str,
+    /// The same in words, with the numbers.
+    pub reason: String,
+    /// Seconds since 1970 when this began to limit.
+    pub since: u64,
+    /// 0 is full power, `notches` the least.
+    pub notch: usize,
+    pub notches: usize,
+    /// What the GPU's clock is capped to by us; `null` for not at all.
+    pub gpu_cap_hertz: Option<u64>,
+    /// `null` where there is no such clock, it is left alone, or nobody has tried.
+    pub gpu_clock_may_be_capped: Option<bool>,
+    /// `open`, `waits` (memory is short: the next request begins when one has
+    /// ended) or `shut` (requests are refused).
+    pub admission: &'static str,
+    /// Changes of the limits since the supervisor started.
+    pub changes_total: u64,
+    /// The last ones, newest first.
+    pub changes: Vec<GovernorChange>,
+}
+
+/// One change of the limits.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GovernorChange {
+    /// Seconds since 1970.
+    pub at: u64,
+    pub from_notch: usize,
+    pub to_notch: usize,
+    pub limiting: &'static str,
+    pub reason: String,
+    pub limits: Limits,
+    pub gpu_cap_hertz: Option<u64>,
 }
 
 /// Who waits for a turn.

@@ -15,6 +15,8 @@
 mod adoption;
 mod ending;
 mod engine;
+mod facts;
+mod governing;
 mod handle;
 mod history;
 mod ledger;
@@ -44,6 +46,7 @@ use crate::snapshot::Snapshot;
 use crate::store::{Report, RequestRow};
 use crate::systemd::keeper::{Keeper, LeftWorker};
 use crate::telemetry::{Reading, Telemetry};
+use governing::Governing;
 use handle::Access;
 use ledger::Ledger;
 use lifecycle::Lifecycle;
@@ -94,6 +97,7 @@ pub struct Supervisor {
     /// Workers started so far.
     lives: u64,
     deaths: Deaths,
+    governing: Governing,
     /// Set by the first signal.
     draining: Option<Draining>,
     requests: Requests,
@@ -147,6 +151,7 @@ impl Supervisor {
                 Turn::Time => {}
             }
         }
+        self.governing.end().await;
     }
 
     async fn next_turn(&mut self) -> Turn {
@@ -173,7 +178,8 @@ impl Supervisor {
         let ignored = self.next_ignored();
         let drained =
             self.draining.filter(|draining| !draining.ordered).map(|draining| draining.until);
-        [restart, publish, overdue, ignored, drained].into_iter().flatten().min()
+        let decide = self.next_decision();
+        [restart, publish, overdue, ignored, drained, decide].into_iter().flatten().min()
     }
 
     /// When the engine is to be started.
@@ -188,6 +194,9 @@ impl Supervisor {
     /// Does all that follows from the state and the time, after each turn.
     fn settle(&mut self, now: Instant) {
         self.drain_on(now);
+        if self.next_decision().is_some_and(|at| at <= now) {
+            self.govern(now);
+        }
         if self.next_start().is_some_and(|at| at <= now) {
             self.start_engine(now);
         }
@@ -222,6 +231,7 @@ impl Supervisor {
             }
             Input::Reading(reading) => {
                 self.ledger.reading(*reading, &self.requests.queue(), now);
+                self.machine_read(now);
                 self.look_for_engine(now);
                 self.change(Change::Urgent);
             }
@@ -239,6 +249,8 @@ impl Supervisor {
                 reason: reason.to_owned(),
                 retry_after: Duration::from_secs(60),
             })
+        } else if let Some(refusal) = self.governing.refusal() {
+            Err(refusal)
         } else {
             let id = RequestId(self.ids.fetch_add(1, Ordering::Relaxed));
             self.requests.accept(id, request, now, &self.input_sender)
@@ -284,7 +296,9 @@ impl Supervisor {
             let view = View {
                 lifecycle: &self.lifecycle,
                 located,
-                limits: engine::limits(&self.settings, located, self.deaths.rung()),
+                limits: self.limits_now(),
+                governor: self.governing.snapshot(now),
+                problem: self.governing.problem(&self.settings),
                 rung: self.deaths.rung(),
                 stands_in_for: &self.stands_in_for,
                 queue: self.requests.queue(),

@@ -1,7 +1,7 @@
 //! The machine's samples, taken on a thread of their own.
 //!
-//! A sensor can hang for seconds in its driver. Then samples stay out and age;
-//! nothing else waits.
+//! A sample takes some milliseconds, and about two seconds when drivers fall
+//! silent; a sensor that hangs is then absent and holds up nobody.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use jetpack::{Machine, Root, Sample, cpu};
 
-/// Enough for reading small files; NVML's calls were seen to need more than 64 KiB.
+/// Enough for putting a sample together; sensors are read by threads of `jetpack`.
 const STACK: usize = 512 * 1024;
 
 /// What is read each period.

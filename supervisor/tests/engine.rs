@@ -125,7 +125,7 @@ async fn a_load_that_the_worker_refuses_is_given_up_with_its_reason() {
     let EngineState::Failed { reason } = &failed.engine.state else { unreachable!() };
     assert!(reason.contains("the file is not a GGUF"), "{reason}");
     assert_eq!(failed.incidents.len(), 2);
-    let refusal = stoker.handle.prepare(text("hello")).await.unwrap_err();
+    let refusal = stoker.handle.prepare(text("hello"), None).await.unwrap_err();
     assert!(matches!(refusal, Refusal::Unavailable { .. }), "{refusal:?}");
     let refusal = stoker.handle.submit(request("hello", 1)).await.unwrap_err();
     assert!(matches!(refusal, Refusal::Unavailable { .. }), "{refusal:?}");
@@ -151,7 +151,7 @@ async fn a_drain_finishes_answers_and_takes_nothing_new() {
     stoker.handle.shut_down(Haste::Drain).await;
     stoker.when(|snapshot| snapshot.engine.state == EngineState::Draining).await;
     assert_eq!(stoker.handle.submit(request("new", 1)).await.unwrap_err(), Refusal::Draining);
-    assert_eq!(stoker.handle.prepare(text("new")).await.unwrap_err(), Refusal::Draining);
+    assert_eq!(stoker.handle.prepare(text("new"), None).await.unwrap_err(), Refusal::Draining);
     let (words, last) = end(&mut answer).await;
     assert_eq!(words.len(), 100);
     assert!(matches!(last, Event::Done { .. }), "{last:?}");
@@ -235,7 +235,7 @@ async fn those_who_wait_are_told_their_place_and_the_queue_is_bounded() {
 #[tokio::test]
 async fn a_prompt_waits_for_the_worker_that_takes_the_place_of_a_dead_one() {
     let stoker = Stoker::start("dies-at-the-first-prompt").await;
-    let prepared = stoker.handle.prepare(text("hello")).await.unwrap();
+    let prepared = stoker.handle.prepare(text("hello"), None).await.unwrap();
     assert_eq!(prepared.tokens.len(), 5);
     assert_eq!(stoker.handle.snapshot().engine.restarts, 1);
     stoker.shut_down(Haste::Drain).await;
@@ -244,7 +244,7 @@ async fn a_prompt_waits_for_the_worker_that_takes_the_place_of_a_dead_one() {
 #[tokio::test]
 async fn a_prompt_that_kills_two_workers_is_not_given_to_a_third() {
     let stoker = Stoker::start("dies-at-every-prompt").await;
-    let refusal = stoker.handle.prepare(text("hello")).await.unwrap_err();
+    let refusal = stoker.handle.prepare(text("hello"), None).await.unwrap_err();
     assert!(matches!(refusal, Refusal::Unavailable { .. }), "{refusal:?}");
     stoker.when(|snapshot| snapshot.incidents.len() == 2).await;
     stoker.shut_down(Haste::Drain).await;

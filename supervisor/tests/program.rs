@@ -83,6 +83,25 @@ fn a_missing_engine_is_said_in_the_log_with_what_to_run() {
     running.end_with(Signal::SIGINT);
 }
 
+#[test]
+fn the_doctor_needs_no_server_and_leaves_with_the_worst_that_it_found() {
+    let (dir, tree) = (tempfile::tempdir().unwrap(), jetpack::tree::orin_nano());
+    let doctor = |format: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stoker"));
+        command.args(["doctor", "--config", "/dev/null", "--format", format]);
+        command.arg("--root").arg(tree.root().as_path()).arg("--state-dir").arg(dir.path());
+        command.output().unwrap()
+    };
+    let output = doctor("json");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &report["findings"][0]["kind"]), (Some(3), &"zram".into()));
+    tree.write("etc/nv_tegra_release", "# R36 (release), REVISION: 4.7, GCID: 42132812\n");
+    let output = doctor("text");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(4), "{text}");
+    assert!(text.starts_with("serious  Jetson Linux 36.4.7 refuses large allocations"), "{text}");
+}
+
 /// A server that has said that it serves and that it has no engine.
 struct Running {
     child: Child,

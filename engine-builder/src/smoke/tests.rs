@@ -53,7 +53,7 @@ fn ready() -> Ready {
 }
 
 fn prepared() -> FromWorker {
-    FromWorker::Prepared { id: RequestId(0), tokens: vec![TokenId(1); 100] }
+    FromWorker::Prepared { id: RequestId(0), tokens: vec![TokenId(1); 100], form: Box::default() }
 }
 
 fn tokens(ids: std::ops::Range<u32>) -> FromWorker {

@@ -8,4 +8,5 @@ mod place;
 mod sample;
 
 mod bad_input;
+mod plan;
 mod real_worker;

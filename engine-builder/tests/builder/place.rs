@@ -46,6 +46,7 @@ impl Place {
         command
             .args(arguments)
             .env("STOKER_STATE_DIR", self.path("state"))
+            .env("STOKER_MODELS_DIR", self.path("models.d"))
             .env("XDG_CACHE_HOME", self.path("cache"))
             .env("PATH", path_with("unreachable-index"))
             .stdin(Stdio::null());

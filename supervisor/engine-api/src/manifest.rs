@@ -98,6 +98,7 @@ impl BackendKind {
                 Setting::Logprobs,
                 Setting::RepeatLastN,
                 Setting::FreshPrompt,
+                Setting::Grammar,
             ],
             Self::LlamaCpp | Self::Echo => &[],
         }
@@ -106,7 +107,7 @@ impl BackendKind {
 
 /// The echo backend's pace. Faults are asked for in the prompt itself; see
 /// the backend's own page.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Echo {
     /// Time that a load takes.
@@ -115,6 +116,10 @@ pub struct Echo {
     pub step_us: u64,
     /// Time for one prompt token.
     pub prefill_token_us: u64,
+    /// Directory of a virtual board that sets the pace instead, and is told what
+    /// is computed; see [`crate::virtual_board`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub board: Option<PathBuf>,
 }
 
 /// How a TensorRT-LLM engine is run. Its KV cache has room for `context` tokens

@@ -26,9 +26,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::form::{CallSyntax, Form, Grammar, Tools};
+
 /// Version of everything in this module. A worker that says another number is
 /// not spoken to.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// How often a worker that has requests says how far it has come.
 pub const HEARTBEAT_PERIOD: Duration = Duration::from_millis(250);
@@ -63,8 +65,9 @@ pub enum ToWorker {
     /// Load this engine. Sent once on a connection, after `Hello`. A worker that
     /// has another one, or the same with other threads, answers `LoadFailed`.
     Load(Load),
-    /// Turn a prompt into token ids. Answered out of turn, also during a step.
-    Prepare { id: RequestId, prompt: Prompt },
+    /// Turn a prompt into token ids, and look whether its answer can have the
+    /// form of `grammar`. Answered out of turn, also during a step.
+    Prepare { id: RequestId, prompt: Prompt, grammar: Option<Grammar> },
     /// Start a request.
     Generate(Box<Generate>),
     /// Forget a request; it ends with `Done{reason: Cancelled}` within one step.
@@ -88,7 +91,7 @@ pub enum FromWorker {
     /// The engine takes requests.
     Ready(Box<Ready>),
     /// Answer to `Prepare`.
-    Prepared { id: RequestId, tokens: Vec<TokenId> },
+    Prepared { id: RequestId, tokens: Vec<TokenId>, form: Box<Form> },
     /// `Prepare` failed; nobody else is concerned.
     Unprepared { id: RequestId, problem: PromptProblem },
     /// The request has its place in the batch; prefill begins.
@@ -127,7 +130,8 @@ pub struct Limits {
     /// Requests decoded at once; further ones wait in the worker.
     pub max_sequences: u16,
     /// Prompt tokens computed between two decode steps while answers are
-    /// running. It bounds the gap between tokens that a long prompt can cause.
+    /// running, or while there is a pace. It bounds the gap between tokens that
+    /// a long prompt can cause.
     pub max_batch_tokens: u16,
     /// Least time from the start of one decode step to the next, in
     /// microseconds; 0 for none. Lowers heat without dropping anyone.
@@ -140,8 +144,8 @@ pub enum Prompt {
     /// Chat messages, to be put through the model's chat template.
     Chat {
         messages: Vec<Message>,
-        /// OpenAI tool definitions, as a JSON array; the template renders them.
-        tools_json: Option<String>,
+        /// The template renders them, or a system message of ours does.
+        tools: Option<Tools>,
     },
     /// Plain text. `special`: text such as `<|im_start|>` means the special token.
     Text { text: String, special: bool },
@@ -188,6 +192,12 @@ pub enum PromptProblem {
     NoInfill,
     #[error("the prompt is empty")]
     Empty,
+    /// The grammar is wrong, too complex, or beyond what can be enforced.
+    #[error("the answer's form cannot be enforced: {0}")]
+    Grammar(String),
+    /// The same of a grammar that was made of the tools.
+    #[error("the tools cannot be used: {0}")]
+    Tools(String),
     #[error("token id {id} is not in the vocabulary of {vocabulary}")]
     UnknownToken { id: u32, vocabulary: u32 },
 }
@@ -207,6 +217,10 @@ pub struct Generate {
     pub sampling: Sampling,
     /// Generation ends before any of these.
     pub stops: Vec<String>,
+    /// What the answer must fit, as [`FromWorker::Prepared`] said it.
+    pub grammar: Option<Grammar>,
+    /// The opening of calls is text, also where it is a control token.
+    pub calls: Option<CallSyntax>,
     pub priority: Priority,
     /// Whether finished work may serve as a prefix here.
     pub reuse_prefix: bool,
@@ -288,6 +302,9 @@ pub enum Setting {
     RepeatLastN,
     /// `reuse_prefix: false`.
     FreshPrompt,
+    /// Answers that must fit a [`Grammar`], calls of tools that must be made among
+    /// them.
+    Grammar,
 }
 
 /// One generated token.

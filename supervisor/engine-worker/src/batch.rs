@@ -2,13 +2,16 @@
 //!
 //! ```text
 //!  waiting ──place──► prefill ──last prompt token──► decode ──► done
-//!     ▲ stays while another request is computing the same beginning
+//!     ▲ stays while another request is computing the same beginning,
+//!       or its grammar is being compiled
 //! ```
 //!
 //! A step is one token for every decoding sequence, then a part of the prompts
 //! that are not computed yet. That part is small while answers are running, so that a long prompt
-//! cannot freeze them. Sequences join and leave between steps only.
+//! cannot freeze them, and while there are pauses between steps. Sequences join
+//! and leave between steps only.
 
+mod part;
 #[cfg(test)]
 mod tests;
 
@@ -17,10 +20,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine_api::protocol::{
-    FinishReason, FromWorker, Generate, Heartbeat, KvUse, Limits, RequestId,
+    FinishReason, FromWorker, Generate, Heartbeat, KvUse, Limits, Priority, RequestId,
 };
 
+use self::part::Part;
 use crate::backend::{Backend, Chunk, NextToken, Slot, StepError, Vocabulary};
+use crate::grammar::{Constraint, GrammarError};
 use crate::sequence::{Advance, Sequence};
 use crate::slots::{Move, Slots, common_prefix};
 
@@ -106,6 +111,23 @@ impl Batch {
         }
     }
 
+    /// Gives a request the constraint that it waits for. Unknown ids are requests
+    /// that were cancelled meanwhile.
+    pub fn constrain(&mut self, id: RequestId, constraint: Result<Constraint, GrammarError>) {
+        let waits = |sequence: &Sequence| sequence.id() == id && !sequence.is_ready();
+        let Some(index) = self.waiting.iter().position(waits) else { return };
+        let ended = match constraint {
+            Ok(constraint) => self.waiting[index].constrain(constraint).map(Ok),
+            Err(error) => Some(Err(format!("the answer's form cannot be enforced: {error}"))),
+        };
+        let Some(end) = ended else { return };
+        let sequence = self.waiting.remove(index).expect("the index was found just now");
+        self.out.push(match end {
+            Ok(reason) => sequence.done(reason),
+            Err(reason) => FromWorker::Failed { id, reason },
+        });
+    }
+
     /// Ends a request early. Unknown ids are requests that ended by themselves.
     pub fn cancel(&mut self, id: RequestId) {
         let waiting = self.waiting.iter().position(|sequence| sequence.id() == id);
@@ -149,6 +171,13 @@ impl Batch {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty()
+    }
+
+    /// Whether a step would do anything: not if all that is there waits for
+    /// its grammar.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.running.is_empty() || self.waiting.iter().any(Sequence::is_ready)
     }
 
     /// Messages since the last call, in order.
@@ -198,8 +227,9 @@ impl Batch {
             .make_contiguous()
             .sort_by_key(|sequence| (std::cmp::Reverse(sequence.priority()), sequence.arrived()));
         let mut index = 0;
-        while index < self.waiting.len() && self.has_room() {
-            if self.is_being_computed(&self.waiting[index]) {
+        while index < self.waiting.len() && self.has_room(self.waiting[index].priority()) {
+            let candidate = &self.waiting[index];
+            if !candidate.is_ready() || self.is_being_computed(candidate) {
                 index += 1;
                 continue;
             }
@@ -208,9 +238,12 @@ impl Batch {
         }
     }
 
-    fn has_room(&self) -> bool {
-        let most = self.built_for.min(usize::from(self.limits.max_sequences).max(1));
-        self.running.len() < most && self.slots.free() > 0
+    /// Whether a request of this priority may begin. Less urgent ones that run
+    /// do not count against lower limits: they wait while it is decoded.
+    fn has_room(&self, priority: Priority) -> bool {
+        let most = usize::from(self.limits.max_sequences).max(1);
+        let before = self.running.iter().filter(|running| running.priority() >= priority).count();
+        before < most && self.running.len() < self.built_for && self.slots.free() > 0
     }
 
     /// Whether a running prefill is about to compute more of this prompt's
@@ -348,9 +381,8 @@ impl Batch {
                 let sequence = self.leave(index);
                 self.out.push(sequence.done(reason));
             }
-            Advance::Broken => {
+            Advance::Broken(reason) => {
                 let sequence = self.leave(index);
-                let reason = "the engine computed no usable logits".to_owned();
                 self.out.push(FromWorker::Failed { id: sequence.id(), reason });
             }
         }
@@ -360,7 +392,8 @@ impl Batch {
     /// answers are running. Short prompts go together: one pass over the weights
     /// serves them all.
     fn prefill(&mut self, answers_run: bool) -> Result<(), StepError> {
-        let budget = if answers_run {
+        // A step of any length would make nothing of the pauses.
+        let budget = if answers_run || self.limits.pace_us > 0 {
             usize::from(self.limits.max_batch_tokens).clamp(1, self.largest_step)
         } else {
             self.largest_step
@@ -437,33 +470,6 @@ impl Batch {
         self.progress.steps += 1;
         self.progress.step_us = took;
         self.progress.worst_step_us = self.progress.worst_step_us.max(took);
-    }
-}
-
-/// A part of one running sequence's prompt.
-#[derive(Debug)]
-struct Part {
-    /// Of the sequence in `running`.
-    index: usize,
-    slot: Slot,
-    from: usize,
-    length: usize,
-    /// Whether the prompt is complete with it.
-    last: bool,
-}
-
-impl Part {
-    /// As much of it as fits into `left` tokens, which it takes; `None` if
-    /// there are none left.
-    fn within(self, left: &mut usize) -> Option<Self> {
-        let length = self.length.min(*left);
-        *left -= length;
-        (length > 0).then_some(Self { last: self.last && length == self.length, length, ..self })
-    }
-
-    fn chunk<'a>(&self, sequence: &'a Sequence) -> Chunk<'a> {
-        let tokens = &sequence.context()[self.from..self.from + self.length];
-        Chunk { slot: self.slot, tokens, from: count(self.from), logits: self.last }
     }
 }
 

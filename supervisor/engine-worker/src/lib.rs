@@ -1,9 +1,10 @@
 //! The engine worker: one loaded model, served over a socket.
 //!
 //! Reading order: [`session`] (a worker's life), [`requests`] (what it does with
-//! them), [`batch`] (what a step is), [`sequence`], [`slots`], [`backend`]. A runtime
-//! that batches by itself has [`queue`] in the place of `batch` and `slots`. [`prompt`] turns text into tokens,
-//! [`sampling`] chooses them, [`text`] turns them back.
+//! them), [`batch`] (what a step is), [`sequence`], [`slots`], [`backend`]. A
+//! runtime that batches by itself has [`queue`] in the place of `batch` and
+//! `slots`. [`prompt`] turns text into tokens, [`grammar`] and [`sampling`] choose
+//! them, [`text`] turns them back.
 
 pub mod session;
 
@@ -17,11 +18,15 @@ pub mod sequence;
 
 pub mod slots;
 
+pub mod grammar;
+
 pub mod sampling;
 
 pub mod text;
 
 pub mod prompt;
+
+pub mod tools;
 
 pub mod cores;
 

@@ -13,10 +13,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::Context;
 use engine_api::frame::{Decoder, encode};
 use engine_api::handover;
-use engine_api::protocol::{FromWorker, PROTOCOL_VERSION, ToWorker};
+use engine_api::protocol::{FromWorker, PROTOCOL_VERSION, RequestId, ToWorker};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::dup2_stdin;
+
+use crate::grammar::{Constraint, GrammarError};
 
 /// Bytes asked of the socket at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -51,6 +53,8 @@ pub enum Heard {
     Connected(Outbox),
     Said(Outbox, ToWorker),
     Disconnected,
+    /// From another thread: what a request of this connection must fit.
+    Compiled(Outbox, RequestId, Result<Box<Constraint>, GrammarError>),
 }
 
 impl Line {
@@ -110,6 +114,12 @@ impl State {
 }
 
 impl Outbox {
+    /// Whether both belong to one connection.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.connection == other.connection
+    }
+
     /// Sends messages with one write.
     pub fn send(&self, messages: &[FromWorker]) {
         let mut state = self.line.lock();

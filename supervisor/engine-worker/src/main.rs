@@ -19,7 +19,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
 
 use engine_worker::link::{self, Heard, Line};
-use engine_worker::session::{self, Engine, Inbox};
+use engine_worker::session::{self, Engine, Inbox, ToCompile, ToPrepare};
 use engine_worker::{diagnostics, openmp};
 
 /// What may wait for the end of a step. The supervisor sends two messages for a
@@ -28,6 +28,9 @@ const COMMANDS: usize = 4096;
 
 /// Prompts that may wait to be prepared.
 const PROMPTS: usize = 1024;
+
+/// Grammars that may wait to be compiled: each belongs to a request.
+const GRAMMARS: usize = COMMANDS;
 
 /// How long cleaning up may take at the end.
 const LAST_PATIENCE: Duration = Duration::from_secs(3);
@@ -59,12 +62,15 @@ fn spawn_listener(line: Line) -> anyhow::Result<Inbox> {
     let control = std::io::stdin().as_fd().try_clone_to_owned().context("take stdin")?;
     let (commands, command_inbox) = sync_channel(COMMANDS);
     let (prompts, prompt_inbox) = sync_channel(PROMPTS);
+    let (grammars, grammar_inbox) = sync_channel(GRAMMARS);
+    let told = commands.clone();
     let engine = Arc::<OnceLock<Engine>>::default();
     let loaded = Arc::clone(&engine);
     std::thread::spawn(move || {
         let ended = link::listen(&control, &line, |heard| match heard {
-            Heard::Said(outbox, ToWorker::Prepare { id, prompt }) => {
-                if prompts.try_send((outbox.clone(), id, prompt)).is_err() {
+            Heard::Said(outbox, ToWorker::Prepare { id, prompt, grammar }) => {
+                let work = ToPrepare { outbox: outbox.clone(), id, prompt, grammar };
+                if prompts.try_send(work).is_err() {
                     let problem = PromptProblem::Template("too many prompts at once".into());
                     outbox.send(&[FromWorker::Unprepared { id, problem }]);
                 }
@@ -77,7 +83,10 @@ fn spawn_listener(line: Line) -> anyhow::Result<Inbox> {
                     }
                     (heard, _) => heard,
                 };
-                if commands.try_send(heard).is_err() {
+                let grammar = to_compile(&heard);
+                let full = commands.try_send(heard).is_err()
+                    || grammar.is_some_and(|work| grammars.try_send(work).is_err());
+                if full {
                     tracing::error!("the supervisor sent more than was agreed");
                     leave(EXIT_PROTOCOL);
                 }
@@ -92,7 +101,22 @@ fn spawn_listener(line: Line) -> anyhow::Result<Inbox> {
             }
         })
     });
-    Ok(Inbox { commands: command_inbox, prompts: prompt_inbox, engine })
+    Ok(Inbox {
+        commands: command_inbox,
+        told,
+        prompts: prompt_inbox,
+        grammars: grammar_inbox,
+        engine,
+    })
+}
+
+/// What must be compiled before a request can run. Its place is in the batch
+/// meanwhile, so that it can be cancelled.
+fn to_compile(heard: &Heard) -> Option<ToCompile> {
+    let Heard::Said(outbox, ToWorker::Generate(request)) = heard else { return None };
+    let grammar = request.grammar.clone()?;
+    let (id, generated) = (request.id, request.generated.clone());
+    Some(ToCompile { outbox: outbox.clone(), id, grammar, generated })
 }
 
 /// Ends the process. A device that hangs can hang the runtime's own cleaning up,

@@ -4,25 +4,26 @@
 //! being computed. Templates come with model files and are not trusted: they
 //! run in a sandbox that reads nothing and has a bound on its work.
 
+mod json;
+mod template;
+
 use std::sync::{Arc, OnceLock};
 
-use engine_api::protocol::{Message, Prompt, PromptProblem, Role, TokenId};
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
-use minijinja::{Environment, Error, ErrorKind, Value, context};
+use engine_api::form::{CallSyntax, Calls, Form, Grammar, ToolChoice, Tools};
+use engine_api::protocol::{Message, Prompt, PromptProblem, TokenId};
 
+use self::template::Template;
 use crate::backend::{InfillTokens, Vocabulary};
-
-/// Instructions that one rendering may take; far more than any template needs
-/// for the longest conversation.
-const MOST_TEMPLATE_WORK: u64 = 20_000_000;
+use crate::grammar::{Grammars, schema};
+use crate::tools::{self, Tool};
 
 /// Turns prompts into tokens for one model.
 pub struct Preparer {
     vocabulary: Arc<dyn Vocabulary>,
     /// Tokens in the window, prompt and answer together.
     context: u32,
-    template: Option<Environment<'static>>,
+    template: Option<Template>,
+    grammars: Arc<Grammars>,
     longest_token: OnceLock<usize>,
 }
 
@@ -36,9 +37,11 @@ impl Preparer {
     /// A preparer for a model with windows of `context` tokens. A template
     /// that does not parse is as good as none.
     #[must_use]
-    pub fn new(vocabulary: Arc<dyn Vocabulary>, context: u32) -> Self {
-        let template = vocabulary.chat_template().and_then(environment);
-        Self { vocabulary, context, template, longest_token: OnceLock::new() }
+    pub fn new(vocabulary: Arc<dyn Vocabulary>, grammars: Arc<Grammars>, context: u32) -> Self {
+        let template = vocabulary.chat_template();
+        let template =
+            template.and_then(|source| Template::new(source, vocabulary.template_tokens()));
+        Self { vocabulary, context, template, grammars, longest_token: OnceLock::new() }
     }
 
     #[must_use]
@@ -46,25 +49,113 @@ impl Preparer {
         self.template.is_some()
     }
 
-    /// The tokens of `prompt`.
+    /// The tokens of `prompt`, and the form of its answer, which must fit
+    /// `grammar`.
     ///
     /// # Errors
-    /// It is empty, too long, or not for this model.
-    pub fn prepare(&self, prompt: Prompt) -> Result<Vec<TokenId>, PromptProblem> {
-        let tokens = match prompt {
-            Prompt::Chat { messages, tools_json } => {
-                let text = self.render(&messages, tools_json.as_deref())?;
-                self.tokenize(&text, true)?
-            }
-            Prompt::Text { text, special } => self.tokenize(&text, special)?,
-            Prompt::Infill { prefix, suffix } => self.infill(&prefix, &suffix)?,
-            Prompt::Tokens(tokens) => self.check(tokens)?,
+    /// It is empty, too long, or not for this model; or its answer cannot have
+    /// that form.
+    pub fn prepare(
+        &self,
+        prompt: Prompt,
+        grammar: Option<Grammar>,
+    ) -> Result<(Vec<TokenId>, Form), PromptProblem> {
+        let free = |grammar| Form { grammar, calls: None };
+        let (tokens, form) = match prompt {
+            Prompt::Chat { messages, tools } => self.chat(messages, tools, grammar)?,
+            Prompt::Text { text, special } => (self.tokenize(&text, special)?, free(grammar)),
+            Prompt::Infill { prefix, suffix } => (self.infill(&prefix, &suffix)?, free(grammar)),
+            Prompt::Tokens(tokens) => (self.check(tokens)?, free(grammar)),
         };
         match u32::try_from(tokens.len()) {
-            Ok(0) => Err(PromptProblem::Empty),
-            Ok(count) if count < self.context => Ok(tokens),
-            count => Err(self.too_long(count.unwrap_or(u32::MAX), false)),
+            Ok(0) => return Err(PromptProblem::Empty),
+            Ok(count) if count < self.context => {}
+            count => return Err(self.too_long(count.unwrap_or(u32::MAX), false)),
         }
+        if let Form { grammar: Some(grammar), calls: None } = &form {
+            let checked = self.grammars.check(grammar);
+            checked.map_err(|error| PromptProblem::Grammar(error.to_string()))?;
+        }
+        Ok((tokens, form))
+    }
+
+    fn chat(
+        &self,
+        messages: Vec<Message>,
+        tools: Option<Tools>,
+        grammar: Option<Grammar>,
+    ) -> Result<(Vec<TokenId>, Form), PromptProblem> {
+        let template = self.template.as_ref().ok_or(PromptProblem::NoTemplate)?;
+        let definitions = tools.as_ref().map(|tools| tools.definitions.as_str());
+        let mut text = match template.calls() {
+            Some(_) => template.render(&messages, definitions)?,
+            None => template.render(&tools::told(messages, definitions), None)?,
+        };
+        let Some(tools) = tools else {
+            return Ok((self.tokenize(&text, true)?, Form { grammar, calls: None }));
+        };
+        let syntax = template.calls().unwrap_or(CallSyntax::Hermes);
+        let form = self.form(&tools, syntax, grammar)?;
+        if form.calls.as_ref().is_some_and(|calls| calls.begun) {
+            text += tools::beginning(syntax);
+        }
+        Ok((self.tokenize(&text, true)?, form))
+    }
+
+    /// The form of an answer that may call tools.
+    fn form(
+        &self,
+        tools: &Tools,
+        syntax: CallSyntax,
+        grammar: Option<Grammar>,
+    ) -> Result<Form, PromptProblem> {
+        let all = tools::read(&tools.definitions).map_err(PromptProblem::Tools)?;
+        let names = all.iter().map(|tool| tool.name.clone()).collect();
+        let chosen = tools::chosen(&all, &tools.choice);
+        let several = tools.parallel && tools.choice == ToolChoice::Required;
+        let begun = tools.choice != ToolChoice::Auto;
+        if begun || grammar.is_some() {
+            tools::check(&chosen).map_err(PromptProblem::Tools)?;
+        }
+        let grammar = match (begun, grammar) {
+            (false, None) => None,
+            (false, Some(grammar)) => Some(self.either(&grammar, &chosen, syntax)?),
+            (true, _) => Some(self.usable(|closed| {
+                (!chosen.is_empty()).then(|| tools::forced(&chosen, syntax, several, closed))
+            })?),
+        };
+        let calls = Calls { syntax, begun, parallel: tools.parallel, names };
+        Ok(Form { grammar, calls: Some(calls) })
+    }
+
+    /// The grammar of an answer that either fits `grammar` or calls tools.
+    fn either(
+        &self,
+        grammar: &Grammar,
+        chosen: &[Tool],
+        syntax: CallSyntax,
+    ) -> Result<Grammar, PromptProblem> {
+        // On its own first, so that what is wrong with it is said of it.
+        let checked = self.grammars.check(grammar);
+        checked.map_err(|error| PromptProblem::Grammar(error.to_string()))?;
+        let answer = schema::of(grammar);
+        let answer = answer.filter(|_| syntax != CallSyntax::Mistral).ok_or_else(|| {
+            let why = "it cannot be combined with this model's tools; send one of both";
+            PromptProblem::Grammar(why.to_owned())
+        })?;
+        self.usable(|closed| tools::either(&answer, chosen, syntax, closed))
+    }
+
+    /// The first grammar that can be used, with closed schemas or without.
+    fn usable(&self, made: impl Fn(bool) -> Option<Grammar>) -> Result<Grammar, PromptProblem> {
+        let mut problem = "there is no such tool".to_owned();
+        for grammar in [true, false].into_iter().filter_map(made) {
+            match self.grammars.check(&grammar) {
+                Ok(()) => return Ok(grammar),
+                Err(error) => problem = error.to_string(),
+            }
+        }
+        Err(PromptProblem::Tools(problem))
     }
 
     fn too_long(&self, tokens: u32, at_least: bool) -> PromptProblem {
@@ -118,144 +209,43 @@ impl Preparer {
             None => Ok(tokens),
         }
     }
-
-    fn render(&self, messages: &[Message], tools: Option<&str>) -> Result<String, PromptProblem> {
-        let environment = self.template.as_ref().ok_or(PromptProblem::NoTemplate)?;
-        let refused = |error: Error| PromptProblem::Template(reason(&error));
-        let template = environment.get_template(TEMPLATE).map_err(refused)?;
-        let messages: Vec<Value> = messages.iter().map(message_value).collect();
-        let tools = tools.and_then(json_value);
-        let special = self.vocabulary.template_tokens();
-        template
-            .render(context! {
-                messages, tools,
-                bos_token => special.bos,
-                eos_token => special.eos,
-                add_generation_prompt => true,
-            })
-            .map_err(refused)
-    }
-}
-
-const TEMPLATE: &str = "chat";
-
-/// A sandbox in which model templates find what Hugging Face's renderer gives
-/// them: Python's string methods, `raise_exception` and trimmed blocks.
-fn environment(source: String) -> Option<Environment<'static>> {
-    let mut environment = Environment::new();
-    let mut syntax = SyntaxConfig::builder();
-    let syntax = syntax.trim_blocks(true).lstrip_blocks(true).build();
-    environment.set_syntax(syntax.expect("whitespace settings change no delimiter"));
-    environment.set_fuel(Some(MOST_TEMPLATE_WORK));
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
-        Err(Error::new(ErrorKind::InvalidOperation, message))
-    });
-    match environment.add_template_owned(TEMPLATE, source) {
-        Ok(()) => Some(environment),
-        Err(error) => {
-            tracing::warn!(%error, "chat template does not parse");
-            None
-        }
-    }
-}
-
-fn message_value(message: &Message) -> Value {
-    let role = match message.role {
-        Role::System => "system",
-        Role::User => "user",
-        Role::Assistant => "assistant",
-        Role::Tool => "tool",
-    };
-    let mut fields = vec![("role", Value::from(role)), ("content", Value::from(&*message.content))];
-    if let Some(calls) = message.tool_calls_json.as_deref().and_then(json_value) {
-        fields.push(("tool_calls", calls));
-    }
-    if let Some(id) = message.tool_call_id.as_deref() {
-        fields.push(("tool_call_id", Value::from(id)));
-    }
-    if let Some(name) = message.name.as_deref() {
-        fields.push(("name", Value::from(name)));
-    }
-    Value::from_pairs(fields)
-}
-
-fn json_value(json: &str) -> Option<Value> {
-    let value: serde_json::Value = serde_json::from_str(json).ok()?;
-    Some(Value::from(Serde(value)))
-}
-
-/// What a template says of itself, without its source.
-fn reason(error: &Error) -> String {
-    error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)
 }
 
 #[cfg(test)]
 mod tests {
+    use engine_api::protocol::Role;
     use proptest::prelude::*;
 
     use super::*;
     use crate::backend::echo::EchoVocabulary;
 
-    fn message(role: Role, content: &str) -> Message {
-        Message {
-            role,
-            content: content.into(),
-            tool_calls_json: None,
-            tool_call_id: None,
-            name: None,
-        }
-    }
-
-    fn render(source: &str, messages: &[Message]) -> Result<String, String> {
-        let environment = environment(source.into()).ok_or("does not parse")?;
-        let values: Vec<Value> = messages.iter().map(message_value).collect();
-        let template = environment.get_template(TEMPLATE).unwrap();
-        template.render(context! { messages => values }).map_err(|error| reason(&error))
-    }
-
-    #[test]
-    fn a_template_may_call_pythons_string_methods() {
-        let source = "{% for m in messages %}\n{{ m.content.strip().upper() }}\n{% endfor %}";
-        let text = render(source, &[message(Role::User, " hi ")]).unwrap();
-        assert_eq!(text, "HI\n");
-    }
-
-    #[test]
-    fn a_template_may_refuse_in_its_own_words() {
-        let source = "{{ raise_exception('roles must alternate') }}";
-        assert_eq!(render(source, &[]), Err("roles must alternate".into()));
-    }
-
-    #[test]
-    fn a_template_that_never_ends_is_stopped() {
-        let source =
-            "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}";
-        assert!(render(source, &[]).is_err());
+    fn preparer(context: u32) -> Preparer {
+        let vocabulary: Arc<dyn Vocabulary> = Arc::new(EchoVocabulary::new());
+        Preparer::new(Arc::clone(&vocabulary), Arc::new(Grammars::new(vocabulary)), context)
     }
 
     #[test]
     fn a_prompt_as_long_as_the_window_is_refused_with_the_numbers() {
-        let preparer = Preparer::new(Arc::new(EchoVocabulary::new()), 64);
+        let preparer = preparer(64);
         let text = |length| Prompt::Text { text: "x".repeat(length), special: false };
-        assert!(preparer.prepare(text(63)).is_ok());
-        let problem = preparer.prepare(text(64)).unwrap_err();
+        assert!(preparer.prepare(text(63), None).is_ok());
+        let problem = preparer.prepare(text(64), None).unwrap_err();
         assert_eq!(problem, PromptProblem::TooLong { tokens: 64, at_least: false, context: 64 });
-        let problem = preparer.prepare(text(1_000_000)).unwrap_err();
+        let problem = preparer.prepare(text(1_000_000), None).unwrap_err();
         assert!(matches!(problem, PromptProblem::TooLong { tokens: 1_000_000, .. }));
     }
 
     #[test]
     fn tokens_outside_the_vocabulary_are_refused() {
-        let preparer = Preparer::new(Arc::new(EchoVocabulary::new()), 64);
-        let problem = preparer.prepare(Prompt::Tokens(vec![TokenId(u32::MAX)])).unwrap_err();
+        let preparer = preparer(64);
+        let problem = preparer.prepare(Prompt::Tokens(vec![TokenId(u32::MAX)]), None).unwrap_err();
         assert!(matches!(problem, PromptProblem::UnknownToken { id: u32::MAX, .. }));
     }
 
     proptest! {
         #[test]
         fn no_message_text_breaks_the_renderer(content in ".*", name in ".*", calls in ".*") {
-            let preparer = Preparer::new(Arc::new(EchoVocabulary::new()), 4096);
+            let preparer = preparer(4096);
             let message = Message {
                 role: Role::Tool,
                 content,
@@ -263,8 +253,8 @@ mod tests {
                 tool_call_id: Some(name.clone()),
                 name: Some(name),
             };
-            let prompt = Prompt::Chat { messages: vec![message], tools_json: None };
-            let _either = preparer.prepare(prompt);
+            let prompt = Prompt::Chat { messages: vec![message], tools: None };
+            let _either = preparer.prepare(prompt, None);
         }
     }
 }

@@ -13,6 +13,9 @@
 //!
 //! A cancelled request is done here at once. What the runtime still says of it is
 //! dropped, and its place inside is free before the runtime's next step.
+//!
+//! A runtime that chooses tokens by itself obeys no grammar: a request with one
+//! fails as it comes, and none ever waits for its constraint.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,6 +27,7 @@ use engine_api::protocol::{
 
 use crate::backend::executor::{Executor, Gain, Order, Ticket};
 use crate::backend::{StepError, Vocabulary};
+use crate::grammar::{Constraint, GrammarError};
 use crate::requests::Requests;
 use crate::sequence::{Advance, Sequence};
 
@@ -169,9 +173,8 @@ impl Queue {
                     self.out.push(sequence.done(reason));
                     return;
                 }
-                Advance::Broken => {
+                Advance::Broken(reason) => {
                     let sequence = self.leave(index, gain.is_last);
-                    let reason = "the engine chose no usable token".to_owned();
                     self.out.push(FromWorker::Failed { id: sequence.id(), reason });
                     return;
                 }
@@ -237,6 +240,11 @@ impl Queue {
 
 impl Requests for Queue {
     fn add(&mut self, request: Generate, now: Instant) {
+        if request.grammar.is_some() {
+            let reason = "this engine's runtime cannot hold answers to a grammar".to_owned();
+            self.out.push(FromWorker::Failed { id: request.id, reason });
+            return;
+        }
         let room = self.context.saturating_sub(1) as usize;
         let length = request.prompt.len();
         if length == 0 || length > room {
@@ -250,6 +258,9 @@ impl Requests for Queue {
             None => self.waiting.push_back(sequence),
         }
     }
+
+    /// No request here waits for one.
+    fn constrain(&mut self, _id: RequestId, _constraint: Result<Constraint, GrammarError>) {}
 
     fn cancel(&mut self, id: RequestId) {
         let waiting = self.waiting.iter().position(|sequence| sequence.id() == id);
@@ -286,6 +297,10 @@ impl Requests for Queue {
 
     fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty()
+    }
+
+    fn has_work(&self) -> bool {
+        !self.is_idle()
     }
 
     fn take_messages(&mut self) -> Vec<FromWorker> {
@@ -336,12 +351,14 @@ mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
 
+    use engine_api::form::Grammar;
     use engine_api::protocol::{DeviceMemory, ModelFacts};
 
     use super::*;
     use crate::backend::Description;
     use crate::backend::echo::EchoVocabulary;
     use crate::backend::executor::Work;
+    use crate::grammar::Grammars;
     use crate::requests::promises::{CONTEXT, LIMITS, chat, request};
 
     /// A runtime that says something in its sixth wait, and notes how long each
@@ -389,12 +406,31 @@ mod tests {
         }
     }
 
+    fn queue(waits: Rc<RefCell<Vec<u128>>>) -> Queue {
+        let vocabulary = Arc::new(EchoVocabulary::new());
+        Queue::new(Box::new(Reticent(waits)), vocabulary, 8, CONTEXT, LIMITS)
+    }
+
+    #[test]
+    fn a_request_with_a_grammar_fails_as_it_comes_and_nobody_waits() {
+        let mut queue = queue(Rc::default());
+        let grammar = Some(Grammar::JsonObject);
+        queue.add(Generate { grammar, ..request(1, chat("hello")) }, Instant::now());
+        let messages = queue.take_messages();
+        let failed =
+            |message: &FromWorker| matches!(message, FromWorker::Failed { id: RequestId(1), .. });
+        assert!(messages.len() == 1 && failed(&messages[0]), "{messages:?}");
+        assert!(queue.is_idle() && !queue.has_work());
+        // What its compiler still says is nobody's.
+        let vocabulary = Arc::new(EchoVocabulary::new());
+        queue.constrain(RequestId(1), Grammars::new(vocabulary).start(&Grammar::JsonObject, &[]));
+        assert!(queue.take_messages().is_empty());
+    }
+
     #[test]
     fn a_runtime_that_says_nothing_is_asked_less_often() {
         let waits = Rc::default();
-        let runtime = Box::new(Reticent(Rc::clone(&waits)));
-        let vocabulary = Arc::new(EchoVocabulary::new());
-        let mut queue = Queue::new(runtime, vocabulary, 8, CONTEXT, LIMITS);
+        let mut queue = queue(Rc::clone(&waits));
         queue.add(request(1, chat("hello")), Instant::now());
         for _ in 0..8 {
             queue.step().unwrap();

@@ -10,12 +10,17 @@ use engine_api::protocol::{FromWorker, Generate, Heartbeat, Limits, RequestId};
 
 use crate::backend::{Runtime, StepError, Vocabulary};
 use crate::batch::Batch;
+use crate::grammar::{Constraint, GrammarError};
 use crate::queue::Queue;
 
 /// All requests of one worker and the runtime that computes them.
 pub trait Requests {
     /// Takes a request. It starts in one of the next steps.
     fn add(&mut self, request: Generate, now: Instant);
+
+    /// Gives a request the constraint that it waits for. Unknown ids are requests
+    /// that ended meanwhile.
+    fn constrain(&mut self, id: RequestId, constraint: Result<Constraint, GrammarError>);
 
     /// Ends a request early. Unknown ids are requests that ended by themselves.
     fn cancel(&mut self, id: RequestId);
@@ -32,6 +37,10 @@ pub trait Requests {
     fn pace(&self) -> Duration;
 
     fn is_idle(&self) -> bool;
+
+    /// Whether a step would do anything: not if all that is there waits for its
+    /// constraint.
+    fn has_work(&self) -> bool;
 
     /// Messages since the last call, in order.
     fn take_messages(&mut self) -> Vec<FromWorker>;
@@ -70,6 +79,10 @@ impl Requests for Batch {
         self.add(request, now);
     }
 
+    fn constrain(&mut self, id: RequestId, constraint: Result<Constraint, GrammarError>) {
+        self.constrain(id, constraint);
+    }
+
     fn cancel(&mut self, id: RequestId) {
         self.cancel(id);
     }
@@ -92,6 +105,10 @@ impl Requests for Batch {
 
     fn is_idle(&self) -> bool {
         self.is_idle()
+    }
+
+    fn has_work(&self) -> bool {
+        self.has_work()
     }
 
     fn take_messages(&mut self) -> Vec<FromWorker> {

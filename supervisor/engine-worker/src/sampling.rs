@@ -1,8 +1,8 @@
 //! From logits to the next token. Pure: the same logits, history, settings and
 //! position always give the same token, whatever was drawn before.
 //!
-//! Order of the filters, as in llama.cpp: bias, penalties, top-k, top-p, min-p,
-//! temperature, draw. Only the draw is random, and its only inputs are the
+//! Order of the filters, as in llama.cpp: grammar, bias, penalties, top-k, top-p,
+//! min-p, temperature, draw. Only the draw is random, and its only inputs are the
 //! seed and the position, so an answer that is taken up again in the middle
 //! goes on with the draws it would have had.
 
@@ -23,21 +23,44 @@ struct Candidate {
 
 /// Chooses the token after `history`, which is everything before it, prompt
 /// included. `logits` has one entry for each vocabulary entry; `ends` lists the
-/// tokens that end an answer. `None` if no logit is a number to go by.
+/// tokens that end an answer. `allowed` has a bit for each token that a grammar
+/// allows, 32 in a word; without a grammar there is none. `None` if no logit is a
+/// number to go by.
 #[must_use]
 pub fn choose(
     logits: &[f32],
     history: &[TokenId],
     ends: &[TokenId],
     sampling: &Sampling,
+    allowed: Option<&[u32]>,
 ) -> Option<TokenId> {
     let logits = adjust(logits, history, ends, sampling);
     if sampling.temperature <= 0.0 {
-        return most_likely(&logits);
+        return match allowed {
+            None => most_likely(&logits),
+            Some(allowed) => top_k(only(&logits, allowed), 1).first().map(|c| TokenId(c.id)),
+        };
     }
-    let mut candidates = top_k(&logits, sampling.top_k);
+    let mut candidates = match allowed {
+        None => top_k((0..).zip(logits.iter().copied()), sampling.top_k),
+        Some(allowed) => top_k(only(&logits, allowed), sampling.top_k),
+    };
     let weights = weigh(&mut candidates, sampling);
     draw(&candidates, &weights, uniform(sampling.seed, history.len()))
+}
+
+/// The entries of `logits` whose bit is set in `allowed`.
+fn only(logits: &[f32], allowed: &[u32]) -> impl Iterator<Item = (u32, f32)> {
+    let words = (0u32..).step_by(32).zip(allowed);
+    let ids = words.flat_map(|(first, word)| {
+        let mut left = *word;
+        std::iter::from_fn(move || {
+            let bit = left.trailing_zeros();
+            left &= left.wrapping_sub(1);
+            (bit < u32::BITS).then(|| first + bit)
+        })
+    });
+    ids.map_while(|id| Some((id, *logits.get(id as usize)?)))
 }
 
 /// Bias and penalties; copies only where there are any.
@@ -119,15 +142,14 @@ fn greatest(logits: &[f32]) -> f32 {
 
 /// The `k` most likely candidates, most likely first, ties by id; all (up to
 /// [`MOST_CANDIDATES`]) if `k` is 0.
-fn top_k(logits: &[f32], k: u32) -> Vec<Candidate> {
+fn top_k(entries: impl Iterator<Item = (u32, f32)>, k: u32) -> Vec<Candidate> {
     let k = match k as usize {
         0 => MOST_CANDIDATES,
         k => k.min(MOST_CANDIDATES),
-    }
-    .min(logits.len());
+    };
     let mut pool: Vec<Candidate> = Vec::with_capacity(4 * k);
     let mut bar = f32::NEG_INFINITY;
-    for (id, &logit) in (0..).zip(logits) {
+    for (id, logit) in entries {
         if logit > bar {
             pool.push(Candidate { id, logit });
             if pool.len() == 4 * k {
@@ -223,7 +245,7 @@ pub fn logprobs(logits: &[f32], chosen: TokenId, top: usize) -> (f32, Vec<(Token
     let of = |logit: f32| (f64::from(logit) - normaliser) as f32;
     let chosen = of(logits.get(chosen.0 as usize).copied().unwrap_or(f32::NEG_INFINITY));
     let top = match u32::try_from(top) {
-        Ok(top @ 1..) => top_k(logits, top),
+        Ok(top @ 1..) => top_k((0..).zip(logits.iter().copied()), top),
         _ => Vec::new(),
     };
     (chosen, top.into_iter().map(|c| (TokenId(c.id), of(c.logit))).collect())
@@ -244,7 +266,7 @@ mod tests {
     }
 
     fn pick(logits: &[f32], sampling: &Sampling, position: usize) -> u32 {
-        choose(logits, &vec![TokenId(0); position], &[], sampling).unwrap().0
+        choose(logits, &vec![TokenId(0); position], &[], sampling, None).unwrap().0
     }
 
     #[test]
@@ -284,7 +306,7 @@ mod tests {
     #[test]
     fn ignore_eos_never_ends() {
         let ignore = Sampling { ignore_eos: true, temperature: 0.0, ..sampling() };
-        assert_eq!(choose(&[0.0, 9.0], &[], &[TokenId(1)], &ignore), Some(TokenId(0)));
+        assert_eq!(choose(&[0.0, 9.0], &[], &[TokenId(1)], &ignore, None), Some(TokenId(0)));
     }
 
     #[test]
@@ -292,7 +314,8 @@ mod tests {
         let penal =
             Sampling { repeat_penalty: 2.0, repeat_last_n: 1, temperature: 0.0, ..sampling() };
         let history = [TokenId(0), TokenId(1)];
-        assert_eq!(choose(&[4.0, 5.0, 3.0], &history, &[], &penal), Some(TokenId(0)));
+        let chosen = choose(&[4.0, 5.0, 3.0], &history, &[], &penal, None);
+        assert_eq!(chosen, Some(TokenId(0)));
     }
 
     #[test]
@@ -308,8 +331,8 @@ mod tests {
     fn without_any_number_there_is_no_token() {
         let greedy = Sampling { temperature: 0.0, ..sampling() };
         for logits in [[f32::NAN; 3], [f32::NEG_INFINITY; 3]] {
-            assert_eq!(choose(&logits, &[], &[], &greedy), None);
-            assert_eq!(choose(&logits, &[], &[], &sampling()), None);
+            assert_eq!(choose(&logits, &[], &[], &greedy, None), None);
+            assert_eq!(choose(&logits, &[], &[], &sampling(), None), None);
         }
     }
 
@@ -333,7 +356,24 @@ mod tests {
                 (0..).zip(&logits).map(|(id, &logit)| Candidate { id, logit }).collect();
             sorted.sort_by(by_likelihood);
             sorted.truncate(k as usize);
-            prop_assert_eq!(top_k(&logits, k), sorted);
+            prop_assert_eq!(top_k((0..).zip(logits.iter().copied()), k), sorted);
+        }
+
+        #[test]
+        fn a_mask_is_as_if_all_else_were_impossible(
+            logits in prop::collection::vec(-9f32..9.0, 1..200),
+            words in prop::collection::vec(any::<u32>(), 7), seed in any::<u64>(),
+            temperature in prop::sample::select(vec![0.0f32, 0.7, 2.0]), top_k in 0u32..50,
+        ) {
+            let sampling = Sampling { temperature, top_k, seed, ..Sampling::default() };
+            let is_allowed = |id: usize| words[id / 32] >> (id % 32) & 1 == 1;
+            let masked: Vec<f32> = (0..).zip(&logits)
+                .map(|(id, logit)| if is_allowed(id) { *logit } else { f32::NEG_INFINITY })
+                .collect();
+            prop_assert_eq!(
+                choose(&logits, &[], &[], &sampling, Some(&words)),
+                choose(&masked, &[], &[], &sampling, None)
+            );
         }
 
         #[test]
@@ -346,7 +386,7 @@ mod tests {
             let sampling = Sampling {
                 temperature, top_p, min_p, repeat_penalty, top_k, seed, ..Sampling::default()
             };
-            let chosen = choose(&logits, &[TokenId(0)], &[], &sampling);
+            let chosen = choose(&logits, &[TokenId(0)], &[], &sampling, None);
             prop_assert!(chosen.is_none_or(|chosen| chosen.0 < size));
         }
     }

@@ -8,6 +8,7 @@ use engine_api::protocol::{
 };
 
 use crate::backend::Vocabulary;
+use crate::grammar::Constraint;
 use crate::sampling;
 use crate::text::{Progress, TextStream};
 
@@ -21,6 +22,9 @@ pub struct Sequence {
     /// Tokens generated, those of an earlier life included.
     generated: usize,
     text: TextStream,
+    /// A control token that counts as text, and that text.
+    spoken: Option<(TokenId, &'static str)>,
+    constraint: Constrained,
     /// The stop string that an earlier life met without living to tell.
     stopped: Option<String>,
     /// Chosen but not computed yet; `None` during prefill.
@@ -33,28 +37,40 @@ pub struct Sequence {
     decoding_since: Option<Instant>,
 }
 
+/// Whether its tokens must fit a grammar.
+#[derive(Debug)]
+enum Constrained {
+    Free,
+    /// They must, and another thread compiles it.
+    Awaited,
+    By(Box<Constraint>),
+}
+
 /// What became of a sequence by its newest token.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Advance {
     Goes,
     Ends(FinishReason),
-    /// There was nothing to choose from.
-    Broken,
+    /// There was nothing to choose from; why.
+    Broken(String),
 }
 
 impl Sequence {
     /// Takes up a request, at its beginning or where an earlier life left it.
     pub fn new(mut request: Generate, vocabulary: &dyn Vocabulary, now: Instant) -> Self {
         let mut text = TextStream::new(std::mem::take(&mut request.stops));
-        let mut bytes = Vec::new();
+        let spoken = request.calls.and_then(|calls| control(calls.opening(), vocabulary));
         let mut stopped = None;
         for &token in &request.generated {
-            bytes.clear();
-            vocabulary.append_bytes(token, &mut bytes);
+            let bytes = bytes_of(token, spoken, vocabulary);
             if let Progress::Stopped { stop, .. } = text.push(&bytes) {
                 stopped = Some(stop);
             }
         }
+        let constraint = match request.grammar.take() {
+            None => Constrained::Free,
+            Some(_) => Constrained::Awaited,
+        };
         let mut context = std::mem::take(&mut request.prompt);
         let prompt_tokens = context.len();
         context.extend_from_slice(&request.generated);
@@ -63,6 +79,8 @@ impl Sequence {
             prompt_tokens,
             generated: request.generated.len(),
             text,
+            spoken,
+            constraint,
             stopped,
             next: None,
             turn: 0,
@@ -109,6 +127,20 @@ impl Sequence {
     #[must_use]
     pub fn left(&self) -> usize {
         (self.request.max_tokens as usize).saturating_sub(self.generated)
+    }
+
+    /// Whether nothing more is needed to compute it.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !matches!(self.constraint, Constrained::Awaited)
+    }
+
+    /// Takes the constraint that was awaited, moved on by what an earlier life
+    /// generated. Returns the end, if that was the whole answer.
+    pub fn constrain(&mut self, constraint: Constraint) -> Option<FinishReason> {
+        let finished = constraint.is_finished() && self.generated > 0;
+        self.constraint = Constrained::By(Box::new(constraint));
+        finished.then_some(FinishReason::Stop { matched: None })
     }
 
     /// What prefill must compute.
@@ -169,11 +201,13 @@ impl Sequence {
         context: u32,
         out: &mut Vec<FromWorker>,
     ) -> Advance {
-        let sampling = &self.request.sampling;
-        let Some(chosen) = sampling::choose(logits, history, vocabulary.ends(), sampling) else {
-            return Advance::Broken;
+        let chosen = match self.choose(logits, history, vocabulary) {
+            Ok(chosen) => chosen,
+            Err(why) => return Advance::Broken(why),
         };
-        let logprobs = sampling
+        let logprobs = self
+            .request
+            .sampling
             .logprobs
             .map(|top| move || Box::new(token_logprobs(logits, chosen, top, vocabulary)));
         self.accept(chosen, logprobs, history.len(), vocabulary, context, out)
@@ -193,9 +227,17 @@ impl Sequence {
         if vocabulary.ends().contains(&chosen) && !self.request.sampling.ignore_eos {
             return Advance::Ends(FinishReason::Stop { matched: None });
         }
-        let mut bytes = Vec::new();
-        vocabulary.append_bytes(chosen, &mut bytes);
+        let bytes = bytes_of(chosen, self.spoken, vocabulary);
         self.generated += 1;
+        let finished = match &mut self.constraint {
+            Constrained::By(constraint) => {
+                if let Err(error) = constraint.take(chosen) {
+                    return Advance::Broken(format!("the answer left its form: {error}"));
+                }
+                constraint.is_finished()
+            }
+            Constrained::Free | Constrained::Awaited => false,
+        };
         let (text, stop) = match self.text.push(&bytes) {
             Progress::Text(text) => (text, None),
             Progress::Stopped { text, stop } => (text, Some(stop)),
@@ -206,12 +248,34 @@ impl Sequence {
         if let Some(stop) = stop {
             return Advance::Ends(FinishReason::Stop { matched: Some(stop) });
         }
+        if finished {
+            return Advance::Ends(FinishReason::Stop { matched: None });
+        }
         let full = before + 1 >= context as usize;
         if full || self.generated >= self.request.max_tokens as usize {
             return Advance::Ends(FinishReason::Length);
         }
         self.next = Some(chosen);
         Advance::Goes
+    }
+
+    /// The token after `history`, as sampling and grammar want it.
+    fn choose(
+        &mut self,
+        logits: &[f32],
+        history: &[TokenId],
+        vocabulary: &dyn Vocabulary,
+    ) -> Result<TokenId, String> {
+        let (sampling, ends) = (&self.request.sampling, vocabulary.ends());
+        let Constrained::By(constraint) = &mut self.constraint else {
+            let chosen = sampling::choose(logits, history, ends, sampling, None);
+            return chosen.ok_or_else(|| "the engine computed no usable logits".to_owned());
+        };
+        let allowed = constraint.allowed();
+        let allowed =
+            allowed.map_err(|error| format!("the answer cannot keep its form: {error}"))?;
+        let chosen = sampling::choose(logits, history, ends, sampling, Some(allowed.words()));
+        chosen.ok_or_else(|| "nothing that the answer's form allows can be chosen".to_owned())
     }
 
     /// The last message of a request that ended well.
@@ -244,6 +308,25 @@ impl Sequence {
             decode_us: micros(now.duration_since(decoding)),
         }
     }
+}
+
+/// The control token that is written like this, if there is one.
+fn control(text: &'static str, vocabulary: &dyn Vocabulary) -> Option<(TokenId, &'static str)> {
+    let [token] = vocabulary.tokenize(text, true)[..] else { return None };
+    bytes_of(token, None, vocabulary).is_empty().then_some((token, text))
+}
+
+fn bytes_of(
+    token: TokenId,
+    spoken: Option<(TokenId, &'static str)>,
+    vocabulary: &dyn Vocabulary,
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    match spoken {
+        Some((control, text)) if control == token => bytes.extend(text.as_bytes()),
+        _ => vocabulary.append_bytes(token, &mut bytes),
+    }
+    bytes
 }
 
 fn token_logprobs(

@@ -2,21 +2,23 @@
 //! supervisor goes, its requests go with it and the engine stays; the next
 //! supervisor finds it loaded.
 //!
-//! Threads: this one computes; one listens; one prepares prompts; one sends
-//! heartbeats, so that a step that never ends is told apart from a process that
+//! Threads: this one computes; one listens; one prepares prompts; one compiles
+//! the grammars of requests that begin or are taken up again; one sends heartbeats, so that a step that never ends is told apart from a process that
 //! died.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use engine_api::form::Grammar;
 use engine_api::manifest::Manifest;
-use engine_api::protocol::{FromWorker, Load, Prompt, Ready, RequestId, ToWorker};
+use engine_api::protocol::{FromWorker, Load, Prompt, Ready, RequestId, ToWorker, TokenId};
 use jetpack::{Root, cpu};
 
 use crate::backend::{self, Runtime, Vocabulary, Wishes};
 use crate::cores::{Cores, Usage};
+use crate::grammar::Grammars;
 use crate::link::{Heard, Line, Outbox};
 use crate::prompt::Preparer;
 use crate::pulse::Pulse;
@@ -26,10 +28,31 @@ use crate::requests::{self, Requests};
 #[derive(Debug)]
 pub struct Inbox {
     pub commands: Receiver<Heard>,
-    pub prompts: Receiver<(Outbox, RequestId, Prompt)>,
+    /// Where what was compiled is told to this thread.
+    pub told: SyncSender<Heard>,
+    pub prompts: Receiver<ToPrepare>,
+    pub grammars: Receiver<ToCompile>,
     /// Filled when there is one, so that who comes later is answered at once and
     /// not after a step.
     pub engine: Arc<OnceLock<Engine>>,
+}
+
+/// A prompt, and what its answer must fit.
+#[derive(Debug)]
+pub struct ToPrepare {
+    pub outbox: Outbox,
+    pub id: RequestId,
+    pub prompt: Prompt,
+    pub grammar: Option<Grammar>,
+}
+
+/// The grammar of a request that was started, and the tokens that it has.
+#[derive(Debug)]
+pub struct ToCompile {
+    pub outbox: Outbox,
+    pub id: RequestId,
+    pub grammar: Grammar,
+    pub generated: Vec<TokenId>,
 }
 
 /// How often to look at what other processes use, while computing.
@@ -40,7 +63,7 @@ const LOOK_AT_CORES: Duration = Duration::from_millis(250);
 /// # Errors
 /// The engine cannot be loaded; the supervisor has been told.
 pub fn run(inbox: Inbox, line: &Line) -> anyhow::Result<()> {
-    let Inbox { commands, prompts, engine } = inbox;
+    let Inbox { commands, told, prompts, grammars, engine } = inbox;
     let (outbox, load) = first_load(&commands)?;
     let pulse = Pulse::start(line.clone());
     let started = Instant::now();
@@ -51,7 +74,8 @@ pub fn run(inbox: Inbox, line: &Line) -> anyhow::Result<()> {
         Ok((manifest, runtime, vocabulary)) => {
             let description = runtime.description();
             let context = manifest.serving.context.min(description.context);
-            let preparer = Preparer::new(Arc::clone(&vocabulary), context);
+            let known = Arc::new(Grammars::new(Arc::clone(&vocabulary)));
+            let preparer = Preparer::new(Arc::clone(&vocabulary), Arc::clone(&known), context);
             let ready = Ready {
                 context,
                 vocabulary: vocabulary.size(),
@@ -69,6 +93,7 @@ pub fn run(inbox: Inbox, line: &Line) -> anyhow::Result<()> {
             let sequences = manifest.serving.max_sequences;
             let batch = requests::of(runtime, vocabulary, sequences, context, load.limits);
             spawn_preparer(preparer, prompts);
+            spawn_compiler(known, grammars, told);
             outbox.send(&[FromWorker::Ready(Box::new(ready.clone()))]);
             let engine = engine.get_or_init(|| Engine { load, manifest, ready });
             Session::new(engine, batch, pulse, outbox).serve(&commands)
@@ -84,7 +109,7 @@ pub fn run(inbox: Inbox, line: &Line) -> anyhow::Result<()> {
 fn first_load(commands: &Receiver<Heard>) -> anyhow::Result<(Outbox, Load)> {
     loop {
         match commands.recv().context("wait for the engine to load")? {
-            Heard::Connected(_) | Heard::Disconnected => {}
+            Heard::Connected(_) | Heard::Disconnected | Heard::Compiled(..) => {}
             Heard::Said(outbox, ToWorker::Load(load)) => return Ok((outbox, load)),
             Heard::Said(..) => anyhow::bail!("the first message was not a load"),
         }
@@ -171,7 +196,7 @@ impl<'a> Session<'a> {
     /// Steps until drained. The process ends elsewhere if no supervisor can come.
     fn serve(mut self, commands: &Receiver<Heard>) -> anyhow::Result<()> {
         while !(self.draining && self.batch.is_idle()) {
-            if self.batch.is_idle() {
+            if !self.batch.has_work() {
                 self.publish();
                 self.cores.rest();
                 self.looked = None;
@@ -184,6 +209,9 @@ impl<'a> Session<'a> {
             }
             while let Ok(heard) = commands.try_recv() {
                 self.heed(heard);
+            }
+            if !self.batch.has_work() {
+                continue;
             }
             let step = Instant::now();
             self.look_at_cores(step);
@@ -199,6 +227,12 @@ impl<'a> Session<'a> {
     fn heed(&mut self, heard: Heard) {
         match heard {
             Heard::Said(_, command) => self.obey(command),
+            // An earlier connection's requests may have had the same ids.
+            Heard::Compiled(outbox, id, constraint) if outbox.is_same(&self.outbox) => {
+                self.batch.constrain(id, constraint.map(|constraint| *constraint));
+                self.outbox.send(&self.batch.take_messages());
+            }
+            Heard::Compiled(..) => {}
             // Nobody waits for the answers of an earlier connection.
             Heard::Disconnected => self.batch.abandon(),
             Heard::Connected(outbox) => {
@@ -258,14 +292,27 @@ impl<'a> Session<'a> {
     }
 }
 
-fn spawn_preparer(preparer: Preparer, prompts: Receiver<(Outbox, RequestId, Prompt)>) {
+fn spawn_preparer(preparer: Preparer, prompts: Receiver<ToPrepare>) {
     std::thread::spawn(move || {
-        for (outbox, id, prompt) in prompts {
-            let answer = match preparer.prepare(prompt) {
-                Ok(tokens) => FromWorker::Prepared { id, tokens },
+        for ToPrepare { outbox, id, prompt, grammar } in prompts {
+            let answer = match preparer.prepare(prompt, grammar) {
+                Ok((tokens, form)) => FromWorker::Prepared { id, tokens, form: Box::new(form) },
                 Err(problem) => FromWorker::Unprepared { id, problem },
             };
             outbox.send(&[answer]);
+        }
+    });
+}
+
+/// A thread of its own, so that a request that is taken up again waits for
+/// nobody's prompt.
+fn spawn_compiler(known: Arc<Grammars>, grammars: Receiver<ToCompile>, told: SyncSender<Heard>) {
+    std::thread::spawn(move || {
+        for ToCompile { outbox, id, grammar, generated } in grammars {
+            let constraint = known.start(&grammar, &generated).map(Box::new);
+            if told.send(Heard::Compiled(outbox, id, constraint)).is_err() {
+                return;
+            }
         }
     });
 }

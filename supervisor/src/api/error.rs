@@ -188,7 +188,10 @@ fn field_of(problem: &PromptProblem) -> Option<String> {
         PromptProblem::Template(_) | PromptProblem::NoTemplate => "messages",
         PromptProblem::NoInfill => "suffix",
         PromptProblem::UnknownToken { .. } => "prompt",
-        PromptProblem::TooLong { .. } | PromptProblem::Empty => return None,
+        PromptProblem::Tools(_) => "tools",
+        PromptProblem::TooLong { .. } | PromptProblem::Empty | PromptProblem::Grammar(_) => {
+            return None;
+        }
     };
     Some(field.to_owned())
 }

@@ -1,10 +1,12 @@
 //! One request without its dialect: what is to be generated, and how it is started.
 
-use engine_api::protocol::{Priority, Prompt, Sampling, TokenId};
+use engine_api::form::{Calls, Form, Grammar};
+use engine_api::protocol::{Priority, Prompt, PromptProblem, Sampling, TokenId};
 use serde::{Deserialize, Serialize};
 
 use crate::api::error::Problem;
-use crate::request::{Answer, Client, Request};
+use crate::api::wire::form::Wanted;
+use crate::request::{Answer, Client, Refusal, Request};
 use crate::supervisor::Handle;
 
 /// What a client asked for.
@@ -17,6 +19,8 @@ pub(crate) struct Job {
     pub(crate) max_tokens: Option<u32>,
     pub(crate) sampling: Sampling,
     pub(crate) stops: Vec<String>,
+    /// The form that every answer is to have.
+    pub(crate) wanted: Option<Wanted>,
     pub(crate) priority: Priority,
     pub(crate) reuse_prefix: bool,
 }
@@ -30,6 +34,10 @@ pub(crate) struct Plan {
     pub(crate) choices: usize,
     pub(crate) sampling: Sampling,
     pub(crate) stops: Vec<String>,
+    /// What every answer must fit.
+    pub(crate) grammar: Option<Grammar>,
+    /// How calls of tools stand in every answer.
+    pub(crate) calls: Option<Calls>,
     pub(crate) priority: Priority,
     pub(crate) reuse_prefix: bool,
 }
@@ -52,6 +60,8 @@ pub(crate) struct Running {
     pub(crate) choices: usize,
     /// The least that any answer was bounded to.
     pub(crate) max_tokens: u32,
+    /// How calls of tools stand in every answer.
+    pub(crate) calls: Option<Calls>,
 }
 
 /// Turns the job's prompts into tokens.
@@ -59,14 +69,32 @@ pub(crate) struct Running {
 /// # Errors
 /// A prompt cannot be used.
 pub(crate) async fn plan(handle: &Handle, job: Job) -> Result<Plan, Problem> {
-    let Job { prompts, choices, max_tokens, sampling, stops, priority, reuse_prefix } = job;
+    let Job { prompts, choices, max_tokens, sampling, stops, wanted, priority, reuse_prefix } = job;
+    let (grammar, field) =
+        wanted.map_or((None, None), |Wanted { grammar, field }| (Some(grammar), Some(field)));
     let mut planned = Vec::with_capacity(prompts.len());
+    // It follows from what all prompts have in common.
+    let mut form = Form::default();
     for prompt in prompts {
-        let prepared = handle.prepare(prompt).await?;
+        let prepared = handle.prepare(prompt, grammar.clone()).await;
+        let prepared = prepared.map_err(|refusal| refused(refusal, field))?;
         let max_tokens = bounded(max_tokens, prepared.tokens.len(), prepared.context)?;
         planned.push(Planned { tokens: prepared.tokens, max_tokens });
+        form = prepared.form;
     }
-    Ok(Plan { prompts: planned, choices, sampling, stops, priority, reuse_prefix })
+    let Form { grammar, calls } = form;
+    let prompts = planned;
+    Ok(Plan { prompts, choices, sampling, stops, grammar, calls, priority, reuse_prefix })
+}
+
+/// A refusal by the name that the client gave to the field.
+fn refused(refusal: Refusal, field: Option<&'static str>) -> Problem {
+    match (refusal, field) {
+        (Refusal::Prompt(PromptProblem::Grammar(why)), Some(field)) => {
+            Problem::field(field, format_args!("cannot be enforced: {why}"))
+        }
+        (refusal, _) => refusal.into(),
+    }
 }
 
 /// Hands the plan to the engine. Dropping the future or its result takes back
@@ -105,7 +133,8 @@ pub(crate) async fn resume(
             None => None,
         });
     }
-    Ok(Running { answers, choices: plan.choices, max_tokens: plan.max_tokens() })
+    let (max_tokens, calls) = (plan.max_tokens(), plan.calls.clone());
+    Ok(Running { answers, choices: plan.choices, max_tokens, calls })
 }
 
 impl Plan {
@@ -136,6 +165,8 @@ impl Plan {
             max_tokens: prompt.max_tokens,
             sampling: Sampling { seed, ..self.sampling.clone() },
             stops: self.stops.clone(),
+            grammar: self.grammar.clone(),
+            calls: self.calls.as_ref().map(|calls| calls.syntax),
             priority: self.priority,
             reuse_prefix: self.reuse_prefix,
         }

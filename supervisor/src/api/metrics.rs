@@ -21,6 +21,7 @@ fn page(snapshot: &Snapshot) -> String {
     engine(snapshot, &mut text);
     requests(snapshot, &mut text);
     steps(snapshot, &mut text);
+    governor(snapshot, &mut text);
     machine(snapshot, &mut text);
     text.into_string()
 }
@@ -113,6 +114,54 @@ fn requests(snapshot: &Snapshot, text: &mut Text) {
         "Average of the last ten seconds.",
         &[],
         rates.decode_tokens_per_s,
+    );
+}
+
+fn governor(snapshot: &Snapshot, text: &mut Text) {
+    let limits = &snapshot.limits;
+    text.gauge(
+        "stoker_limit_sequences",
+        "Requests that are decoded at once, at most.",
+        &[],
+        Some(limits.max_sequences.into()),
+    );
+    text.gauge(
+        "stoker_limit_batch_tokens",
+        "Prompt tokens computed between two steps, at most.",
+        &[],
+        Some(limits.max_batch_tokens.into()),
+    );
+    text.gauge(
+        "stoker_pace_seconds",
+        "Least time from one step to the next.",
+        &[],
+        Some(seconds(limits.pace_us.into())),
+    );
+    let Some(governor) = &snapshot.governor else { return };
+    text.gauge(
+        "stoker_governor_notch",
+        "How much the engine is held back; 0 is full power.",
+        &[],
+        Some(governor.notch as f64),
+    );
+    text.gauge(
+        "stoker_governor_notches",
+        "The notch of least power.",
+        &[],
+        Some(governor.notches as f64),
+    );
+    text.gauge(
+        "stoker_governor_limiting",
+        "Always 1; the label says what limits.",
+        &[("by", governor.limiting)],
+        Some(1.0),
+    );
+    text.counter("stoker_governor_changes_total", "Changes of the limits.", governor.changes_total);
+    text.gauge(
+        "stoker_gpu_clock_cap_hertz",
+        "What the GPU's clock is capped to by the governor.",
+        &[],
+        governor.gpu_cap_hertz.map(whole),
     );
 }
 

@@ -55,14 +55,17 @@ pub(crate) async fn generate(
     let logprobs = job.sampling.logprobs.is_some();
     let span = caller.span.clone();
     let deciding = begin(caller, endpoint, job);
-    let frames = OllamaFrames::new(kind, model, arrived, logprobs);
+    let mut frames = OllamaFrames::new(kind, model, arrived, logprobs);
     let response = if stream {
         streamed(deciding, frames, span, reply::NDJSON).await?
     } else {
         let running = deciding.await?.running;
-        let max_tokens = running.max_tokens;
+        let (max_tokens, calls) = (running.max_tokens, running.calls.clone());
         let (answers, _) = collect::collect(running).await?;
-        reply::with_max_tokens(reply::json_bytes(frames.whole(&answers)), max_tokens)
+        reply::with_max_tokens(
+            reply::json_bytes(frames.whole(&answers, calls.as_ref())),
+            max_tokens,
+        )
     };
     Ok(match (num_ctx, facts.context) {
         (Some(_), Some(context)) => reply::with_number(response, reply::NUM_CTX, context),
@@ -73,7 +76,7 @@ pub(crate) async fn generate(
 /// Answers a request that only wants the model loaded, once it is.
 async fn loaded(kind: Kind, handle: &Handle, model: &str) -> Result<Response<Reply>, Problem> {
     let smallest = Prompt::Text { text: "load".to_owned(), special: false };
-    handle.prepare(smallest).await?;
+    handle.prepare(smallest, None).await?;
     let now = SystemTime::now();
     Ok(match kind {
         Kind::Chat => json(&Loaded::new(model, now, Chat::new(""))),

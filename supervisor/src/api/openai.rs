@@ -83,7 +83,8 @@ pub(crate) async fn generate(
     let running = job::start(&handle, &client, kind.endpoint(), &plan).await?;
     let max_tokens = running.max_tokens;
     let (answers, tally) = collect::collect(running).await?;
-    let body = whole::document(kind, &stamp, &answers, &tally, logprobs, &echo);
+    let calls = plan.calls.as_ref();
+    let body = whole::document(kind, &stamp, &answers, &tally, logprobs, &echo, calls);
     Ok(reply::with_max_tokens(reply::json_bytes(body), max_tokens))
 }
 

@@ -17,6 +17,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use engine_api::form::Calls;
 use engine_api::protocol::{FinishReason, Timings, Token, Usage};
 use hyper::body::{Body, Frame};
 use tokio::time::{Instant, Sleep};
@@ -37,7 +38,8 @@ pub(crate) trait Frames: Send + Unpin + 'static {
     /// first time, and again each time.
     const SILENCE: (Duration, Duration);
 
-    fn begin(&mut self, choices: usize, out: &mut BytesMut);
+    /// `calls`: how calls of tools stand in the text, if there may be any.
+    fn begin(&mut self, choices: usize, calls: Option<&Calls>, out: &mut BytesMut);
     fn text(&mut self, index: usize, text: &str, tokens: &[Token], out: &mut BytesMut);
     fn done(&mut self, index: usize, end: &End, out: &mut BytesMut);
     /// Every answer is done.
@@ -170,7 +172,7 @@ impl<F: Frames> AnswerStream<F> {
 impl Phase {
     fn begin(begun: Begun, frames: &mut impl Frames, out: &mut BytesMut) -> Self {
         let Begun { running, past, recording, seat } = begun;
-        frames.begin(running.answers.len(), out);
+        frames.begin(running.answers.len(), running.calls.as_ref(), out);
         seat.sit(Answers {
             past: past.into_iter(),
             before: vec![Before::default(); running.answers.len()],

@@ -1,5 +1,6 @@
 //! What a client sees on its connection, byte for byte.
 
+use engine_api::form::CallSyntax;
 use engine_api::protocol::{Logprob, RequestId, TokenId, TokenLogprobs};
 use expect_test::{Expect, expect};
 use http_body_util::BodyExt;
@@ -21,7 +22,8 @@ struct Engine {
 }
 
 fn running(answers: usize) -> (Running, Engine) {
-    let mut running = Running { answers: Vec::new(), choices: answers, max_tokens: 10 };
+    let mut running =
+        Running { answers: Vec::new(), choices: answers, max_tokens: 10, calls: None };
     let mut engine = Engine { events: Vec::new(), cancelled: Vec::new() };
     for id in 0..answers {
         let (answer, events, cancelled) = Answer::channel(RequestId(id as u64), 64);
@@ -54,6 +56,11 @@ impl Engine {
         let failure = Failure { message, incident: Some(1), poisoned: false };
         self.say(index, Event::Failed(failure));
     }
+}
+
+fn hermes() -> Option<Calls> {
+    let (syntax, names) = (CallSyntax::Hermes, Vec::new());
+    Some(Calls { syntax, begun: false, parallel: true, names })
 }
 
 fn openai(kind: openai::Kind) -> OpenAiFrames {
@@ -347,16 +354,16 @@ async fn ollama_lines() {
     check_lines(
         &lines(ollama::Kind::Chat, speak).await,
         &expect![[r#"
-        {"created_at":"now","done":false,"message":{"content":"Hi","role":"assistant"},"model":"m"}
-        {"created_at":"now","done":true,"done_reason":"stop","eval_count":2,"eval_duration":50000000,"load_duration":0,"message":{"content":"","role":"assistant"},"model":"m","prompt_eval_count":12,"prompt_eval_duration":4000000,"total_duration":1}
-    "#]],
+            {"model":"m","created_at":"now","message":{"role":"assistant","content":"Hi"},"done":false}
+            {"model":"m","created_at":"now","message":{"role":"assistant","content":""},"done":true,"done_reason":"stop","total_duration":1,"load_duration":0,"prompt_eval_count":12,"prompt_eval_duration":4000000,"eval_count":2,"eval_duration":50000000}
+        "#]],
     );
     check_lines(
         &lines(ollama::Kind::Generate, speak).await,
         &expect![[r#"
-        {"created_at":"now","done":false,"model":"m","response":"Hi"}
-        {"created_at":"now","done":true,"done_reason":"stop","eval_count":2,"eval_duration":50000000,"load_duration":0,"model":"m","prompt_eval_count":12,"prompt_eval_duration":4000000,"response":"","total_duration":1}
-    "#]],
+            {"model":"m","created_at":"now","response":"Hi","done":false}
+            {"model":"m","created_at":"now","response":"","done":true,"done_reason":"stop","total_duration":1,"load_duration":0,"prompt_eval_count":12,"prompt_eval_duration":4000000,"eval_count":2,"eval_duration":50000000}
+        "#]],
     );
 }
 
@@ -369,8 +376,62 @@ async fn an_ollama_failure_is_a_line_and_nothing_is_done_after_it() {
     check_lines(
         &lines(ollama::Kind::Chat, speak).await,
         &expect![[r#"
-        {"created_at":"now","done":false,"message":{"content":"Hi","role":"assistant"},"model":"m"}
-        {"code":"engine_failed","error":"the engine died"}
-    "#]],
+            {"model":"m","created_at":"now","message":{"role":"assistant","content":"Hi"},"done":false}
+            {"error":"the engine died","code":"engine_failed"}
+        "#]],
     );
+}
+
+#[tokio::test]
+async fn a_call_comes_with_its_id_and_name_first_and_then_its_arguments() {
+    let (running, engine) = running(1);
+    for piece in
+        ["Hm.\n<tool", "_call>{\"name\": \"f\", ", "\"arguments\": {\"a\"", ": 1}}</tool_", "call>"]
+    {
+        engine.text(0, piece);
+    }
+    engine.done(0);
+    let running = Running { calls: hermes(), ..running };
+    check(stream(running, openai(openai::Kind::Chat)), &expect![[r#"
+        data: {"id":"id-1","object":"chat.completion.chunk","created":1700000000,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}
+
+        data: {"id":"id-1","object":"chat.completion.chunk","created":1700000000,"model":"m","choices":[{"index":0,"delta":{"content":"Hm."},"finish_reason":null}]}
+
+        data: {"id":"id-1","object":"chat.completion.chunk","created":1700000000,"model":"m","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"o8im132rq","type":"function","function":{"name":"f","arguments":""}}]},"finish_reason":null}]}
+
+        data: {"id":"id-1","object":"chat.completion.chunk","created":1700000000,"model":"m","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"a\""}}]},"finish_reason":null}]}
+
+        data: {"id":"id-1","object":"chat.completion.chunk","created":1700000000,"model":"m","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":": 1}"}}]},"finish_reason":null}]}
+
+        data: {"id":"id-1","object":"chat.completion.chunk","created":1700000000,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}],"timings":{"cache_n":4,"prompt_n":8,"prompt_ms":4.0,"prompt_per_token_ms":0.5,"prompt_per_second":2000.0,"predicted_n":2,"predicted_ms":50.0,"predicted_per_token_ms":25.0,"predicted_per_second":40.0}}
+
+        data: [DONE]
+
+    "#]]).await;
+}
+
+#[tokio::test]
+async fn an_ollama_call_comes_whole() {
+    let (running, engine) = running(1);
+    for piece in
+        ["<tool_call>{\"name\": \"f\", ", "\"arguments\": {\"z\": 1, \"a\"", ": 2}}</tool_call>"]
+    {
+        engine.text(0, piece);
+    }
+    engine.done(0);
+    let running = Running { calls: hermes(), ..running };
+    let frames =
+        OllamaFrames::new(ollama::Kind::Chat, "m".into(), std::time::Instant::now(), false);
+    let mut stream = stream(running, frames);
+    let mut all = String::new();
+    while let Some(piece) = piece(&mut stream).await {
+        all.push_str(&piece);
+    }
+    let lines: Vec<&str> = all.lines().collect();
+    assert_eq!(lines.len(), 2, "{all}");
+    assert!(
+        lines[0].contains(r#""function":{"index":0,"name":"f","arguments":{"z": 1, "a": 2}}"#),
+        "{all}"
+    );
+    assert!(lines[1].contains(r#""content":"""#) && lines[1].contains(r#""done_reason":"stop""#));
 }

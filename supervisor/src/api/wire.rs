@@ -5,17 +5,18 @@
 //! into the bytes that are sent.
 
 pub(crate) mod bounded;
-pub(crate) mod given;
 pub(crate) mod json;
 pub(crate) mod number;
 pub(crate) mod object;
 
 pub(crate) mod content;
+pub(crate) mod form;
 pub(crate) mod knobs;
 pub(crate) mod lacking;
 pub(crate) mod logit_bias;
 pub(crate) mod logprobs;
 pub(crate) mod stops;
+pub(crate) mod tools;
 
 pub(crate) mod openai_reply;
 pub(crate) mod openai_request;

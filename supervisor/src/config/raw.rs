@@ -14,6 +14,7 @@ pub(super) struct Raw {
     pub(super) engine: Engine,
     pub(super) admission: Admission,
     pub(super) telemetry: Telemetry,
+    pub(super) governor: Governor,
     pub(super) store: Store,
 }
 
@@ -60,6 +61,21 @@ pub(super) struct Telemetry {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub(super) struct Governor {
+    pub(super) profile: String,
+    pub(super) gpu_clock: Switch,
+}
+
+/// `true`, `false` or a word.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Switch {
+    Is(bool),
+    Word(String),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct Store {
     pub(super) requests: u64,
     pub(super) incidents: u64,
@@ -76,6 +92,7 @@ impl Default for Raw {
             engine: Engine::default(),
             admission: Admission::default(),
             telemetry: Telemetry::default(),
+            governor: Governor::default(),
             store: Store::default(),
         }
     }
@@ -121,6 +138,12 @@ impl Default for Admission {
 impl Default for Telemetry {
     fn default() -> Self {
         Self { period_ms: 2000 }
+    }
+}
+
+impl Default for Governor {
+    fn default() -> Self {
+        Self { profile: "max".into(), gpu_clock: Switch::Word("auto".into()) }
     }
 }
 

@@ -7,8 +7,12 @@ use std::time::Duration;
 
 use engine_api::frame::MAX_BODY;
 
+use crate::governor::NoProfile;
+
 use super::raw::{self, Raw};
-use super::{Admission, Engine, EngineId, Server, Settings, StateDir, Store, Telemetry};
+use super::{
+    Admission, Engine, EngineId, Governor, GpuClock, Server, Settings, StateDir, Store, Telemetry,
+};
 
 /// A value that no type on paper could refuse.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,6 +46,7 @@ pub(super) fn validate(raw: Raw) -> Result<Settings, Invalid> {
                 60_000,
             )?),
         },
+        governor: governor(&raw.governor)?,
         store: Store {
             requests: whole("store.requests", raw.store.requests, 0, 10_000_000)?,
             incidents: whole("store.incidents", raw.store.incidents, 20, 1_000_000)?,
@@ -73,6 +78,23 @@ fn server(raw: raw::Server) -> Result<Server, Invalid> {
         hosts: raw.hosts,
         origins: origins("server.origins", raw.origins)?,
     })
+}
+
+fn governor(raw: &raw::Governor) -> Result<Governor, Invalid> {
+    let profile = raw.profile.parse().map_err(|error: NoProfile| Invalid {
+        key: "governor.profile",
+        problem: error.to_string(),
+    })?;
+    let gpu_clock = match &raw.gpu_clock {
+        raw::Switch::Is(true) => GpuClock::Cap,
+        raw::Switch::Is(false) => GpuClock::Leave,
+        raw::Switch::Word(word) if word == "auto" => GpuClock::Auto,
+        raw::Switch::Word(other) => {
+            let problem = format!("expected true, false or \"auto\", found \"{other}\"");
+            return Err(Invalid { key: "governor.gpu_clock", problem });
+        }
+    };
+    Ok(Governor { profile, gpu_clock })
 }
 
 fn engine(raw: raw::Engine) -> Result<Engine, Invalid> {

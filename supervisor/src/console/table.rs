@@ -1,4 +1,6 @@
-//! The status document as a table of a few lines. What is unknown says so.
+//! The status document as a table: the server first, then the machine. What is unknown says so.
+
+mod machine;
 
 use std::fmt::{self, Display, Formatter};
 
@@ -19,8 +21,11 @@ impl Display for Table<'_> {
         row("queue", queue(&status["queue"]))?;
         row("speed", speed(&status["rates"]))?;
         row("requests", requests(&status["totals"]))?;
-        row("machine", machine(&status["machine"]))?;
+        row("machine", summary(&status["machine"]))?;
         row("memory", memory(status))?;
+        for (name, text) in machine::rows(&status["machine"]) {
+            row(name, text)?;
+        }
         for problem in items(&status["problems"]) {
             row("problem", format!("{}; {}", text(&problem["problem"]), text(&problem["advice"])))?;
         }
@@ -63,7 +68,7 @@ fn requests(totals: &Value) -> String {
     counts.join(", ")
 }
 
-fn machine(machine: &Value) -> String {
+fn summary(machine: &Value) -> String {
     let zones = items(&machine["zones"]).iter().filter_map(|zone| zone["celsius"].as_f64());
     let hottest = zones.reduce(f64::max);
     let hottest =
@@ -133,6 +138,7 @@ mod tests {
             requests    5 answered, 1 failed, 0 cancelled, 2 refused
             machine     hottest zone 51.5 °C, power 7.25 W
             memory      1.0 GiB of 8.0 GiB used, engine 200.0 MiB, supervisor 12.0 MiB
+            heat        unknown 51.5, unknown unknown
             problem     the disk is full; free some space
             incident    3: the engine stopped; it is started again at once
         "#]]

@@ -16,6 +16,7 @@ mod routes;
 
 use std::sync::Arc;
 
+use engine_api::form::{Form, Grammar};
 use engine_api::frame::{self, FrameError};
 use engine_api::protocol::{Generate, Limits, Prompt, PromptProblem, RequestId, ToWorker, TokenId};
 use tokio::io::AsyncWriteExt;
@@ -99,6 +100,7 @@ impl Connection {
     /// # Errors
     /// See [`SendError`].
     pub fn limits(&self, limits: Limits) -> Result<(), SendError> {
+        self.routes.set_limits(limits);
         self.send(encode(&ToWorker::Limits(limits))?)
     }
 
@@ -107,7 +109,7 @@ impl Connection {
         self.send(encode(&ToWorker::Drain)?)
     }
 
-    /// Turns a prompt into tokens. Dropping the future forgets the answer.
+    /// Turns a prompt into tokens, whose answer is to fit `grammar`. Dropping the future forgets the answer.
     ///
     /// # Errors
     /// The prompt cannot be used, or the worker died meanwhile.
@@ -115,15 +117,17 @@ impl Connection {
         &self,
         id: RequestId,
         prompt: Prompt,
-    ) -> Result<Vec<TokenId>, PrepareError> {
-        let encoded = encode(&ToWorker::Prepare { id, prompt }).map_err(SendError::from)?;
+        grammar: Option<Grammar>,
+    ) -> Result<(Vec<TokenId>, Form), PrepareError> {
+        let encoded =
+            encode(&ToWorker::Prepare { id, prompt, grammar }).map_err(SendError::from)?;
         let permit = Arc::clone(&self.preparing).acquire_owned().await;
         let (reply, answer) = oneshot::channel();
         let _permit = permit.map_err(|_| SendError::Gone)?;
         self.routes.add_prompt(id, PromptReply { reply, _permit })?;
         self.outbox.send(encoded).await.map_err(|_| SendError::Gone)?;
-        let tokens = answer.await.map_err(|_| SendError::Gone)?;
-        Ok(tokens?)
+        let prepared = answer.await.map_err(|_| SendError::Gone)?;
+        Ok(prepared?)
     }
 
     /// Tokens that a running request has; `None` if it does not run.

@@ -14,7 +14,6 @@ use tracing::Instrument;
 use super::connection::{self, Broken, Connection, Frames, encode};
 use super::process::Process;
 use super::watch::{self, LoadWatch};
-use super::watchdog::Speeds;
 use super::{
     ADOPTION_TIMEOUT, Cause, DRAIN_GRACE, Death, HELLO_TIMEOUT, LifeId, Order, Spec, WorkerEvent,
 };
@@ -176,7 +175,7 @@ impl Connected {
     ) -> Result<Serving, Death> {
         let Self(mut worker) = self;
         match worker.ask_to_load(spec, orders, teller).await {
-            Ok(ready) => Ok(worker.into_serving(ready, spec.speeds.clone(), teller).await),
+            Ok(ready) => Ok(worker.into_serving(ready, spec, teller).await),
             Err(cause) => Err(worker.die(cause).await),
         }
     }
@@ -220,8 +219,10 @@ impl Spawned {
         }
     }
 
-    async fn into_serving(self, ready: Box<Ready>, speeds: Speeds, teller: &Teller) -> Serving {
-        let (connection, frames) = Connection::new(speeds.with_steps_of(ready.largest_step));
+    async fn into_serving(self, ready: Box<Ready>, spec: &Spec, teller: &Teller) -> Serving {
+        let speeds = spec.speeds.clone().with_steps_of(ready.largest_step);
+        let (connection, frames) = Connection::new(speeds);
+        connection.routes().set_limits(spec.load.limits);
         tokio::spawn(connection::write(self.socket, frames));
         teller.tell(WorkerEvent::Ready { ready, connection: connection.clone() }).await;
         Serving { process: self.process, frames: self.frames, connection }
@@ -255,6 +256,12 @@ impl Serving {
 
 /// Ends the process, at once unless it is about to exit by itself.
 async fn end(process: Process, cause: Cause) -> Death {
+    let cause = match cause {
+        Cause::Left if process.is_stopped() => {
+            Cause::Killed("it was stopped, and would have heard nothing of its next supervisor")
+        }
+        cause => cause,
+    };
     let grace = match &cause {
         Cause::Left => {
             process.leave();

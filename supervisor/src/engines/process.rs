@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use engine_api::handover;
+use jetpack::Root;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
@@ -179,6 +180,13 @@ impl Process {
     /// It is gone, or reads none of them.
     pub fn connect(&self) -> io::Result<UnixStream> {
         watched(handover::offer(&self.control)?)
+    }
+
+    /// Whether somebody stopped it by a signal. Left behind, it would never hear
+    /// that its sockets were closed, and keep its memory for ever.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        jetpack::process::is_stopped(&Root::default(), self.pid).unwrap_or(false)
     }
 
     /// Lets the process run on for the supervisor that comes after us.

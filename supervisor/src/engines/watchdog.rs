@@ -105,6 +105,11 @@ impl Speeds {
         self
     }
 
+    /// From now on a prompt is computed in parts of so many tokens beside others.
+    pub fn set_part(&mut self, part: u16) {
+        self.part = u64::from(part.max(1));
+    }
+
     /// Takes the slowest step of one heartbeat.
     pub fn add(&mut self, slowest: Duration, prefilling: bool) {
         let times = if prefilling { &mut self.prefill } else { &mut self.decode };

@@ -41,11 +41,8 @@ impl Supervisor {
                     device = ready.device,
                     "engine ready"
                 );
-                let offered = usize::from(ready.max_sequences);
                 alive.stage = Stage::Ready { since: now, ready, connection };
-                let rung = self.deaths.rung();
-                let limits = limits(&self.settings, self.located.as_ref(), rung);
-                self.requests.set_limit(offered.min(limits.max_sequences.into()));
+                self.apply_limits();
                 self.lifecycle_changed();
             }
             WorkerEvent::Heartbeat(heartbeat) => {
@@ -147,8 +144,7 @@ impl Supervisor {
 
     /// Goes back to full limits when the engine has been well for long enough.
     pub(super) fn recover(&mut self, now: Instant) {
-        let Lifecycle::Alive(Alive { stage: Stage::Ready { since, ready, connection }, .. }) =
-            &self.lifecycle
+        let Lifecycle::Alive(Alive { stage: Stage::Ready { since, .. }, .. }) = &self.lifecycle
         else {
             return;
         };
@@ -157,15 +153,9 @@ impl Supervisor {
             return;
         }
         self.deaths = Deaths::default();
-        let limits = limits(&self.settings, self.located.as_ref(), Rung::Full);
-        let offered = usize::from(ready.max_sequences);
-        let told = connection.limits(limits);
-        self.requests.set_limit(offered.min(limits.max_sequences.into()));
+        self.apply_limits();
         tracing::info!("the engine has been well; it gets its full limits again");
         self.change(Change::Urgent);
-        if told.is_err() {
-            self.give_up_on_worker(words::NOT_READING);
-        }
     }
 
     /// Where there is no engine, or one that does not work, another may have
@@ -203,11 +193,13 @@ impl Supervisor {
         let located = fallback.unwrap_or(chosen);
         self.lives += 1;
         let life = LifeId(self.lives);
+        let limits = self.governing.within(limits(&self.settings, Some(&located), rung));
+        self.governing.engine_started(limits);
         let spec = Spec {
             worker: self.settings.engine.worker.clone(),
             load: Load {
                 engine_dir: located.dir.clone(),
-                limits: limits(&self.settings, Some(&located), rung),
+                limits,
                 threads: self.settings.engine.threads,
                 reproducible: self.settings.engine.reproducible,
             },
@@ -247,6 +239,7 @@ impl Supervisor {
     pub(super) fn give_up_on_worker(&mut self, why: &'static str) {
         if let Lifecycle::Alive(alive) = &self.lifecycle {
             self.requests.set_limit(0);
+            self.governing.given_up = true;
             alive.worker.order(Order::Kill(why));
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use engine_api::form::Grammar;
 use engine_api::protocol::{Prompt, RequestId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
@@ -67,19 +68,24 @@ pub enum Haste {
 }
 
 impl Handle {
-    /// Turns a prompt into tokens. Waits while the engine loads or restarts.
+    /// Turns a prompt into tokens, whose answer is to fit `grammar`. Waits while
+    /// the engine loads or restarts.
     ///
     /// # Errors
-    /// The prompt cannot be used, or no engine answers in time.
-    pub async fn prepare(&self, prompt: Prompt) -> Result<Prepared, Refusal> {
+    /// The prompt or the grammar cannot be used, or no engine answers in time.
+    pub async fn prepare(
+        &self,
+        prompt: Prompt,
+        grammar: Option<Grammar>,
+    ) -> Result<Prepared, Refusal> {
         let deadline = Instant::now() + self.prepare_wait;
         let mut access = self.access.clone();
         let mut died = None;
         for _ in 0..WORKERS_PER_PROMPT {
             let (life, connection, context) = engine(&mut access, died, deadline).await?;
-            let prepare = connection.prepare(self.next_id(), prompt.clone());
+            let prepare = connection.prepare(self.next_id(), prompt.clone(), grammar.clone());
             match timeout_at(deadline, prepare).await {
-                Ok(Ok(tokens)) => return Ok(Prepared { tokens, context }),
+                Ok(Ok((tokens, form))) => return Ok(Prepared { tokens, form, context }),
                 Ok(Err(PrepareError::Problem(problem))) => return Err(problem.into()),
                 Ok(Err(PrepareError::Send(SendError::Gone))) => died = Some(life),
                 Ok(Err(PrepareError::Send(error))) => return Err(soon(error.to_string())),

@@ -185,6 +185,11 @@ impl Ledger {
         self.reading = Some(reading);
     }
 
+    /// The machine's last sample.
+    pub(super) fn sample(&self) -> Option<&jetpack::Sample> {
+        self.reading.as_ref().map(|reading| &reading.machine)
+    }
+
     /// The worker is gone; what it said last comes back.
     pub(super) fn worker_gone(&mut self) -> Option<Box<Heartbeat>> {
         self.meter = Meter::default();

@@ -377,6 +377,8 @@ impl Live {
                 max_tokens: request.max_tokens,
                 sampling: request.sampling,
                 stops: request.stops,
+                grammar: request.grammar,
+                calls: request.calls,
                 priority: request.priority,
                 reuse_prefix: request.reuse_prefix,
             }),

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use tokio::sync::{mpsc, watch};
 
 use super::engine::limits;
+use super::governing::Governing;
 use super::handle::Handle;
 use super::history::History;
 use super::ledger::Ledger;
@@ -70,6 +71,8 @@ pub fn start(
         lifecycle: &lifecycle,
         located: None,
         limits: limits(&settings, None, Rung::Full),
+        governor: None,
+        problem: None,
         rung: Rung::Full,
         stands_in_for: &[],
         queue: requests.queue(),
@@ -86,6 +89,7 @@ pub fn start(
         beats: Arc::default(),
         prepare_wait: settings.admission.prepare_wait,
     };
+    let governing = Governing::new(&settings, now);
     let mut supervisor = Supervisor {
         settings,
         inputs,
@@ -101,6 +105,7 @@ pub fn start(
         left,
         lives: 0,
         deaths: Deaths::default(),
+        governing,
         draining: None,
         requests,
         ledger,

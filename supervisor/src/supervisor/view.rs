@@ -9,7 +9,7 @@ use super::lifecycle::Lifecycle;
 use super::words;
 use crate::engines::locate::Located;
 use crate::engines::restart::Rung;
-use crate::snapshot::{Engine, EngineState, Queue, SCHEMA, Snapshot};
+use crate::snapshot::{Engine, EngineState, Governor, Problem, Queue, SCHEMA, Snapshot};
 
 /// The present state.
 #[derive(Debug)]
@@ -17,6 +17,9 @@ pub(super) struct View<'a> {
     pub(super) lifecycle: &'a Lifecycle,
     pub(super) located: Option<&'a Located>,
     pub(super) limits: Limits,
+    pub(super) governor: Option<Governor>,
+    /// What is wrong with what the governor may do.
+    pub(super) problem: Option<Problem>,
     pub(super) rung: Rung,
     pub(super) stands_in_for: &'a [String],
     pub(super) queue: Queue,
@@ -33,6 +36,7 @@ impl Ledger {
             uptime_s: now.saturating_duration_since(self.started).as_secs(),
             engine: self.engine(&view, now),
             limits: view.limits,
+            governor: view.governor,
             queue: view.queue,
             totals: self.totals,
             rates: self.meter.rates(now),
@@ -40,7 +44,11 @@ impl Ledger {
             supervisor_resident_bytes: reading
                 .and_then(|reading| reading.supervisor_resident_bytes),
             incidents: self.incidents(),
-            problems: words::lowered(view.rung).into_iter().chain(self.problems.clone()).collect(),
+            problems: words::lowered(view.rung)
+                .into_iter()
+                .chain(view.problem)
+                .chain(self.problems.clone())
+                .collect(),
         }
     }
 

@@ -175,3 +175,15 @@ pub(super) fn lowered(rung: Rung) -> Option<Problem> {
 fn failure(message: &str) -> Failure {
     Failure { message: message.to_owned(), incident: None, poisoned: false }
 }
+
+/// The clock is to be capped, and this process may not.
+pub(super) fn gpu_clock_refused() -> Problem {
+    Problem {
+        kind: "gpu_clock_not_writable",
+        problem: "the GPU's clock is to be capped when the board gets hot, but it cannot be set"
+            .to_owned(),
+        advice: "run Stoker as root, or let it write the clock's `max_freq`; until then, pauses \
+                 between steps take its place"
+            .to_owned(),
+    }
+}

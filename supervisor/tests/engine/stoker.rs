@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine_api::protocol::{Priority, Prompt, Sampling};
-use supervisor::config::{Admission, Engine, Server, Settings, StateDir, Store, Telemetry};
+use supervisor::config::{
+    Admission, Engine, Governor, GpuClock, Server, Settings, StateDir, Store, Telemetry,
+};
+use supervisor::governor::Profile;
 use supervisor::request::{Answer, Client, Event, Request};
 use supervisor::snapshot::{EngineState, Snapshot};
 use supervisor::supervisor::{Handle, Haste, Threads};
@@ -98,7 +101,7 @@ impl Stoker {
     }
 
     pub(crate) async fn ask(&self, prompt: &str, max_tokens: u32) -> Answer {
-        let prepared = timeout(PATIENCE, self.handle.prepare(text(prompt))).await;
+        let prepared = timeout(PATIENCE, self.handle.prepare(text(prompt), None)).await;
         let tokens = prepared.unwrap().unwrap().tokens;
         let request = Request { prompt: tokens, ..request(prompt, max_tokens) };
         timeout(PATIENCE, self.handle.submit(request)).await.unwrap().unwrap()
@@ -129,6 +132,8 @@ pub(crate) fn request(prompt: &str, max_tokens: u32) -> Request {
         max_tokens,
         sampling: Sampling::default(),
         stops: Vec::new(),
+        grammar: None,
+        calls: None,
         priority: Priority::Interactive,
         reuse_prefix: true,
     }
@@ -169,6 +174,7 @@ fn settings(dir: &Path, worker: PathBuf) -> Settings {
             origins: Vec::new(),
             drain_timeout: Duration::from_secs(5),
         },
+        governor: Governor { profile: Profile::Max, gpu_clock: GpuClock::Leave },
         engine: Engine {
             model: None,
             worker,

@@ -110,7 +110,7 @@ impl Worker {
                 self.dir = load.engine_dir;
                 self.load()
             }
-            ToWorker::Prepare { id, prompt } => self.prepare(id, &prompt),
+            ToWorker::Prepare { id, prompt, .. } => self.prepare(id, &prompt),
             ToWorker::Generate(generate) => self.generate(generate),
             ToWorker::Cancel { .. } if self.scenario == "never-cancels" => {
                 std::fs::write(self.dir.join("a-cancellation-was-seen"), "")
@@ -161,7 +161,7 @@ impl Worker {
             _ => {}
         }
         let Prompt::Text { text, .. } = prompt else { return Ok(()) };
-        self.say(&FromWorker::Prepared { id, tokens: tokens(text) })
+        self.say(&FromWorker::Prepared { id, tokens: tokens(text), form: Box::default() })
     }
 
     fn generate(&mut self, generate: Box<Generate>) -> io::Result<()> {

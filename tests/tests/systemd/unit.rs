@@ -166,6 +166,17 @@ fn a_stop_ends_the_engine_and_a_start_loads_it_again() {
 }
 
 #[test]
+fn a_stop_ends_an_engine_that_hears_nothing_too() {
+    let machine = Machine::boot(&Engine::echo(), None);
+    let worker = machine.worker();
+    let outside = machine.outside(worker);
+    machine.signal(worker, Signal::SIGSTOP);
+    machine.systemctl("stop");
+    until("the engine is gone", || (!process::is_alive(outside)).then_some(()));
+    assert_eq!(machine.property("Result"), "success");
+}
+
+#[test]
 fn a_kill_by_hand_is_no_stop() {
     let machine = Machine::boot(&Engine::echo(), None);
     let (before, worker) = (machine.supervisor(), machine.worker());

@@ -13,13 +13,18 @@
 //! | `!fail@N` | the step fails |
 //! | `!logits@N` | every logit is NaN |
 //!
-//! A slow load is `load_ms` in the manifest.
+//! A slow load is `load_ms` in the manifest. With `board`, steps take as long as
+//! they would on a virtual Jetson, which is told of them.
+
+mod board;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use engine_api::manifest::{Echo, Manifest};
 use engine_api::protocol::{DeviceMemory, ModelFacts, TokenId};
+
+use board::{Board, Tokens};
 
 use super::{
     Backend, Chunk, Description, InfillTokens, Loaded, NextToken, Slot, StepError, TemplateTokens,
@@ -51,17 +56,14 @@ const TEMPLATE: &str = "{% for m in messages %}<|begin|>{{ m.content }}{% endfor
 
 /// Makes the backend and takes the time that the manifest asks for.
 pub fn load(manifest: &Manifest, mut progress: impl FnMut(f32)) -> Loaded {
-    let pace = manifest.backend.echo.clone().unwrap_or(Echo {
-        load_ms: 0,
-        step_us: 0,
-        prefill_token_us: 0,
-    });
+    let pace = manifest.backend.echo.clone().unwrap_or_default();
     for part in 0..10u8 {
         progress(f32::from(part) / 10.0);
         std::thread::sleep(Duration::from_millis(pace.load_ms) / 10);
     }
     let slots = manifest.serving.max_sequences + manifest.serving.cached_sequences;
     let backend = EchoBackend {
+        board: pace.board.clone().map(Board::wait_for),
         pace,
         context: manifest.serving.context,
         slots: vec![Vec::new(); usize::from(slots)],
@@ -72,6 +74,7 @@ pub fn load(manifest: &Manifest, mut progress: impl FnMut(f32)) -> Loaded {
 
 struct EchoBackend {
     pace: Echo,
+    board: Option<Board>,
     context: u32,
     slots: Vec<Vec<TokenId>>,
     /// Logits of the last step, a row for each sequence.
@@ -79,6 +82,37 @@ struct EchoBackend {
 }
 
 impl EchoBackend {
+    /// Takes the time of a decode step over these slots.
+    fn take_decode_time(&mut self, batch: &[NextToken]) {
+        let tokens = Tokens {
+            computed: batch.len() as u64,
+            context: batch.iter().map(|entry| self.slots[entry.slot].len() as u64).sum(),
+            held: self.held(),
+        };
+        match &mut self.board {
+            Some(board) => board.decode(tokens),
+            None => std::thread::sleep(Duration::from_micros(self.pace.step_us)),
+        }
+    }
+
+    /// Takes the time of computing these prompt tokens.
+    fn take_prefill_time(&mut self, chunks: &[Chunk<'_>]) {
+        let tokens = Tokens {
+            computed: chunks.iter().map(|chunk| chunk.tokens.len() as u64).sum(),
+            context: chunks.iter().map(|chunk| u64::from(chunk.from)).sum(),
+            held: self.held(),
+        };
+        let time = self.pace.prefill_token_us.saturating_mul(tokens.computed);
+        match &mut self.board {
+            Some(board) => board.prefill(tokens),
+            None => std::thread::sleep(Duration::from_micros(time)),
+        }
+    }
+
+    fn held(&self) -> u64 {
+        self.slots.iter().map(|slot| slot.len() as u64).sum()
+    }
+
     /// Logits that leave one choice: what comes after the tokens in `slot`.
     fn compute(&self, slot: Slot) -> Result<Vec<f32>, StepError> {
         let tokens = &self.slots[slot];
@@ -174,7 +208,7 @@ impl Backend for EchoBackend {
     }
 
     fn decode(&mut self, batch: &[NextToken]) -> Result<(), StepError> {
-        std::thread::sleep(Duration::from_micros(self.pace.step_us));
+        self.take_decode_time(batch);
         for entry in batch {
             self.slots[entry.slot].push(entry.token);
         }
@@ -187,9 +221,7 @@ impl Backend for EchoBackend {
     }
 
     fn prefill(&mut self, chunks: &[Chunk<'_>]) -> Result<(), StepError> {
-        let tokens: usize = chunks.iter().map(|chunk| chunk.tokens.len()).sum();
-        let time = self.pace.prefill_token_us.saturating_mul(tokens as u64);
-        std::thread::sleep(Duration::from_micros(time));
+        self.take_prefill_time(chunks);
         for chunk in chunks {
             let place = &mut self.slots[chunk.slot];
             place.truncate(chunk.from as usize);

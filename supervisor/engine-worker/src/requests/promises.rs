@@ -69,6 +69,8 @@ pub(crate) fn request(id: u64, prompt: Vec<TokenId>) -> Generate {
         max_tokens: CONTEXT,
         sampling: Sampling { min_p: 0.0, ..Sampling::default() },
         stops: Vec::new(),
+        grammar: None,
+        calls: None,
         priority: Priority::Interactive,
         reuse_prefix: true,
     }

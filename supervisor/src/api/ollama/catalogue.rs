@@ -123,6 +123,10 @@ impl About {
         if ready.is_some_and(|ready| ready.infill) {
             capabilities.push("insert");
         }
+        // Whatever the model was trained for: it can be told of tools.
+        if ready.is_some_and(|ready| ready.chat) {
+            capabilities.push("tools");
+        }
         Self {
             since: UNIX_EPOCH + Duration::from_secs(started),
             size: ready.map_or(0, |ready| ready.model.weights_bytes),

@@ -6,9 +6,11 @@
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
+use engine_api::form::Calls;
 use engine_api::protocol::Token;
 
 use super::{DIALECT, Kind};
+use crate::api::calls::{CallParser, News};
 use crate::api::error::Problem;
 use crate::api::kept::Position;
 use crate::api::sse::{self, EventId};
@@ -16,7 +18,7 @@ use crate::api::stream::{End, Frames};
 use crate::api::tally::Tally;
 use crate::api::wire::logprobs;
 use crate::api::wire::openai_reply::{
-    ChatDelta, Delta, Document, Stamp, TextChoice, finish_reason,
+    ChatDelta, Delta, Document, Stamp, TextChoice, call_deltas, finish_reason,
 };
 
 /// Writes one stream.
@@ -31,6 +33,8 @@ pub(crate) struct OpenAiFrames {
     choices: usize,
     /// Where each choice's next token begins, in characters.
     offsets: Vec<usize>,
+    /// What reads each choice, if it may call tools.
+    parsers: Vec<CallParser>,
     /// Whether events get ids, because the answer is kept.
     ids: bool,
     /// How far the stream is.
@@ -55,6 +59,7 @@ impl OpenAiFrames {
             echo,
             choices: 0,
             offsets: Vec::new(),
+            parsers: Vec::new(),
             ids: false,
             position: Position::default(),
             seen: Position::default(),
@@ -77,6 +82,23 @@ impl OpenAiFrames {
 
     fn text_chunk<'a>(&'a self, choice: TextChoice<'a>) -> Document<'a, [TextChoice<'a>; 1]> {
         Document::new(&self.stamp, TEXT_CHUNK, [choice])
+    }
+
+    /// Writes what an answer said that may call tools: one event for one piece
+    /// of text, because they are counted together.
+    fn said(&self, index: usize, said: &News, tokens: Option<&[Token]>, out: &mut BytesMut) {
+        if said.is_empty() && tokens.is_none_or(<[Token]>::is_empty) {
+            return;
+        }
+        let silent = said.content.is_empty() && !said.calls.is_empty();
+        let delta = Delta {
+            content: (!silent).then_some(&said.content),
+            tool_calls: call_deltas(&said.calls, self.stamp.id(), index),
+            ..Delta::default()
+        };
+        let logprobs = tokens.map(logprobs::Chat::new);
+        let choice = ChatDelta { index, delta, logprobs, finish_reason: None };
+        sse::event(out, &self.chat_chunk(choice), self.id());
     }
 
     /// Counts steps of a choice. Says whether the client has not seen them.
@@ -103,8 +125,11 @@ impl Frames for OpenAiFrames {
     /// From the first second, because some clients give up early; then less often.
     const SILENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 
-    fn begin(&mut self, choices: usize, out: &mut BytesMut) {
+    fn begin(&mut self, choices: usize, calls: Option<&Calls>, out: &mut BytesMut) {
         self.choices = choices;
+        let calls = calls.filter(|_| self.kind == Kind::Chat);
+        let parsers = calls.into_iter().flat_map(|calls| std::iter::repeat_n(calls, choices));
+        self.parsers = parsers.map(CallParser::new).collect();
         self.offsets = vec![0; choices];
         self.position = Position::start(choices);
         for index in 0..choices {
@@ -112,7 +137,8 @@ impl Frames for OpenAiFrames {
                 continue;
             }
             if self.kind == Kind::Chat {
-                let delta = Delta { role: Some("assistant"), content: Some("") };
+                let delta =
+                    Delta { role: Some("assistant"), content: Some(""), ..Delta::default() };
                 let choice = ChatDelta { index, delta, logprobs: None, finish_reason: None };
                 sse::event(out, &self.chat_chunk(choice), self.id());
             } else if let Some(text) = said_again(&self.echo, index, choices) {
@@ -126,6 +152,13 @@ impl Frames for OpenAiFrames {
         // Text without tokens is what was held back until the end: one step.
         let news = self.step(index, tokens.len().max(1));
         let tokens = self.logprobs.then_some(tokens);
+        if let Some(parser) = self.parsers.get_mut(index) {
+            let said = parser.push(text);
+            if news {
+                self.said(index, &said, tokens, out);
+            }
+            return;
+        }
         if text.is_empty() && tokens.is_none_or(<[Token]>::is_empty) {
             return;
         }
@@ -148,10 +181,18 @@ impl Frames for OpenAiFrames {
     }
 
     fn done(&mut self, index: usize, end: &End, out: &mut BytesMut) {
+        let mut called = false;
+        if let Some(parser) = self.parsers.get_mut(index) {
+            let rest = parser.finish();
+            called = parser.has_called();
+            if !rest.is_empty() && self.step(index, 1) {
+                self.said(index, &rest, None, out);
+            }
+        }
         if !self.step(index, 1) {
             return;
         }
-        let finish_reason = Some(finish_reason(&end.reason));
+        let finish_reason = Some(finish_reason(&end.reason, called));
         // Timings stand in the last chunk: this one, unless usage follows.
         let mut tally = Tally::new(1);
         if self.choices == 1 && !self.include_usage {

@@ -1,12 +1,15 @@
 //! OpenAI's answers that are sent in one piece.
 
+use engine_api::form::Calls;
+
 use super::Kind;
 use super::frames::said_again;
+use crate::api::calls::{self, News};
 use crate::api::collect::Whole;
 use crate::api::tally::Tally;
 use crate::api::wire::logprobs;
 use crate::api::wire::openai_reply::{
-    ChatChoice, ChatMessage, Document, Stamp, TextChoice, finish_reason,
+    ChatChoice, ChatMessage, Document, Stamp, TextChoice, call_deltas, finish_reason,
 };
 
 /// The JSON of a whole answer.
@@ -17,14 +20,24 @@ pub(super) fn document(
     tally: &Tally,
     with_logprobs: bool,
     echo: &[String],
+    calls: Option<&Calls>,
 ) -> Vec<u8> {
     let written = match kind {
         Kind::Chat => {
-            let choices = (0..).zip(answers).map(|(index, answer)| ChatChoice {
-                index,
-                message: ChatMessage { role: "assistant", content: &answer.text },
-                logprobs: with_logprobs.then(|| logprobs::Chat::new(&answer.tokens)),
-                finish_reason: finish_reason(&answer.end.reason),
+            let said: Vec<News> =
+                answers.iter().map(|answer| calls::whole(calls, &answer.text)).collect();
+            let choices = (0..).zip(answers).zip(&said).map(|((index, answer), said)| {
+                let called = !said.calls.is_empty();
+                ChatChoice {
+                    index,
+                    message: ChatMessage {
+                        role: "assistant",
+                        content: Some(&*said.content).filter(|text| !called || !text.is_empty()),
+                        tool_calls: call_deltas(&said.calls, stamp.id(), index),
+                    },
+                    logprobs: with_logprobs.then(|| logprobs::Chat::new(&answer.tokens)),
+                    finish_reason: finish_reason(&answer.end.reason, called),
+                }
             });
             let document = Document::new(stamp, "chat.completion", choices.collect::<Vec<_>>());
             serde_json::to_vec(&document.with_usage(tally).with_timings(tally))
@@ -43,7 +56,7 @@ pub(super) fn document(
                     text,
                     logprobs: with_logprobs
                         .then(|| logprobs::Completion::new(&answer.tokens, &mut 0)),
-                    finish_reason: Some(finish_reason(&answer.end.reason)),
+                    finish_reason: Some(finish_reason(&answer.end.reason, false)),
                 });
             let document = Document::new(stamp, "text_completion", choices.collect::<Vec<_>>());
             serde_json::to_vec(&document.with_usage(tally).with_timings(tally))

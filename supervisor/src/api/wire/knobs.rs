@@ -6,8 +6,9 @@
 
 use engine_api::protocol::{MAX_TOP_LOGPROBS, Sampling, Setting};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use super::given::Given;
+use super::form::{ResponseFormat, Wanted, of_openai};
 use super::lacking;
 use super::logit_bias::Biases;
 use super::number::{Integer, seed, token_limit, within};
@@ -44,8 +45,8 @@ pub(crate) struct Knobs {
     stream: Option<bool>,
     stream_options: Option<Object<StreamOptions>>,
     response_format: Option<Object<ResponseFormat>>,
-    grammar: Given,
-    json_schema: Given,
+    grammar: Option<String>,
+    json_schema: Option<Box<RawValue>>,
     // `id_slot` is left unread on purpose: a client may not pin the team to one slot.
 }
 
@@ -53,11 +54,6 @@ pub(crate) struct Knobs {
 #[serde(default)]
 struct StreamOptions {
     include_usage: Option<bool>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ResponseFormat {
-    r#type: String,
 }
 
 impl Knobs {
@@ -110,27 +106,14 @@ impl Knobs {
         n.ok_or_else(|| Problem::field("n", format_args!("must be between 1 and {MAX_CHOICES}")))
     }
 
-    /// Refuses what would change the answer's form and is not there.
+    /// The form that the answer is to have, if any.
     ///
     /// # Errors
-    /// A grammar or a JSON format is asked for.
-    pub(crate) fn check_format(&self) -> Result<(), Problem> {
-        match &self.response_format {
-            None => {}
-            Some(Object(ResponseFormat { r#type })) if r#type == "text" => {}
-            Some(_) => {
-                let why = "asks for something other than text, which this server cannot enforce \
-                           yet; leave it out and ask for the format in the prompt";
-                return Err(Problem::field("response_format", why));
-            }
-        }
-        let constraints = [("grammar", &self.grammar), ("json_schema", &self.json_schema)];
-        match constraints.into_iter().find(|(_, Given(given))| *given) {
-            None => Ok(()),
-            Some((field, _)) => {
-                Err(Problem::field(field, "cannot be enforced by this server yet; leave it out"))
-            }
-        }
+    /// More than one, one that is not known, or one that this engine cannot enforce.
+    pub(crate) fn wanted(&self, facts: &Facts) -> Result<Option<Wanted>, Problem> {
+        let format = self.response_format.as_ref().map(|Object(format)| format);
+        let wanted = of_openai(format, self.grammar.as_deref(), self.json_schema.as_deref())?;
+        lacking::form(facts, wanted)
     }
 
     /// Strings before which the answer ends.
@@ -246,23 +229,6 @@ mod tests {
         assert_eq!(limit(r#"{"max_tokens":4,"max_completion_tokens":5}"#), Ok(Some(5)));
         assert_eq!(limit(r#"{"max_tokens":-1}"#), Ok(None));
         assert_eq!(limit(r#"{"max_tokens":0}"#).unwrap_err().param.unwrap(), "max_tokens");
-    }
-
-    #[test]
-    fn a_format_that_cannot_be_kept_is_refused() {
-        let check = |body: &str| parse::<Knobs>(body.as_bytes()).unwrap().check_format();
-        assert_eq!(
-            check(r#"{"response_format":{"type":"text"},"grammar":null,"json_schema":""}"#),
-            Ok(())
-        );
-        for body in [
-            r#"{"response_format":{"type":"json_object"}}"#,
-            r#"{"response_format":{"type":"json_schema","json_schema":{}}}"#,
-            r#"{"grammar":"root ::= \"a\""}"#,
-            r#"{"json_schema":{}}"#,
-        ] {
-            assert!(check(body).is_err(), "{body}");
-        }
     }
 
     #[test]

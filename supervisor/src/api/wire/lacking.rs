@@ -1,10 +1,12 @@
 //! What an engine's runtime cannot do is refused by the field's name, before a
 //! prompt is looked at. Where nobody asked for it, it is left out.
 
+use engine_api::form::{ToolChoice, Tools};
 use engine_api::protocol::{Sampling, Setting};
 
 use crate::api::error::Problem;
 use crate::api::facts::Facts;
+use crate::api::wire::form::Wanted;
 
 /// Which fields the client gave itself.
 #[derive(Debug, Clone, Copy)]
@@ -51,8 +53,40 @@ pub(crate) fn adapt(
     Ok(sampling)
 }
 
+/// The form that the answer is to have, if this engine can hold one.
+///
+/// # Errors
+/// The client asked for a form that this engine cannot enforce.
+pub(crate) fn form(facts: &Facts, wanted: Option<Wanted>) -> Result<Option<Wanted>, Problem> {
+    match wanted {
+        Some(Wanted { field, .. }) if facts.lacks(Setting::Grammar) => {
+            let why = "cannot be enforced by this server's engine; ask for the form in the prompt";
+            Err(Problem::field(field, why))
+        }
+        wanted => Ok(wanted),
+    }
+}
+
+/// Tools, if this engine can call them as asked for: without grammars a model
+/// calls them as it sees fit.
+///
+/// # Errors
+/// The client wants a call in any case.
+pub(crate) fn tools(facts: &Facts, tools: Option<Tools>) -> Result<Option<Tools>, Problem> {
+    match tools {
+        Some(Tools { choice: ToolChoice::Required | ToolChoice::Named(_), .. })
+            if facts.lacks(Setting::Grammar) =>
+        {
+            let why = "must be `auto` or `none`: this server's engine cannot be made to call";
+            Err(Problem::field("tool_choice", why))
+        }
+        tools => Ok(tools),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use engine_api::form::Grammar;
     use engine_api::manifest::BackendKind;
     use engine_api::protocol::TokenId;
 
@@ -95,6 +129,31 @@ mod tests {
         assert_eq!(field(biased, NOTHING).unwrap(), "options.logit_bias");
         let scored = Sampling { logprobs: Some(0), ..plain() };
         assert_eq!(field(scored, NOTHING).unwrap(), "options.logprobs");
+    }
+
+    #[test]
+    fn a_form_is_refused_by_the_field_that_asked_for_it() {
+        let wanted = |field| Some(Wanted { grammar: Grammar::JsonObject, field });
+        for field in ["response_format", "json_schema", "grammar", "format"] {
+            let refusal = form(&all(), wanted(field)).unwrap_err();
+            assert_eq!(refusal.param.as_deref(), Some(field));
+        }
+        assert_eq!(form(&all(), None), Ok(None));
+        let able = form(&facts(BackendKind::LlamaCpp), wanted("format"));
+        assert_eq!(able, Ok(wanted("format")));
+    }
+
+    #[test]
+    fn tools_may_be_called_and_never_must() {
+        let tools_with = |choice| Tools { definitions: "[]".into(), choice, parallel: true };
+        for choice in [ToolChoice::Required, ToolChoice::Named("f".into())] {
+            let asked = Some(tools_with(choice));
+            let refusal = tools(&all(), asked.clone()).unwrap_err();
+            assert_eq!(refusal.param.as_deref(), Some("tool_choice"));
+            assert_eq!(tools(&facts(BackendKind::LlamaCpp), asked.clone()), Ok(asked));
+        }
+        let auto = Some(tools_with(ToolChoice::Auto));
+        assert_eq!(tools(&all(), auto.clone()), Ok(auto));
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use engine_api::protocol::{FinishReason, Timings, Token, Usage};
 use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use super::logprobs::Entries;
+use crate::api::calls::call_id;
 
 /// Version that Ollama's clients compare with what they need. It names the
 /// generation of the API that is spoken here, not this program.
@@ -36,6 +38,35 @@ pub(crate) struct Chat<'a> {
 struct Message<'a> {
     role: &'static str,
     content: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<ToolCall>,
+}
+
+/// One call of a tool.
+#[derive(Debug, Serialize)]
+pub(crate) struct ToolCall {
+    id: String,
+    function: Function,
+}
+
+#[derive(Debug, Serialize)]
+struct Function {
+    index: usize,
+    name: String,
+    /// An object, with its own text.
+    arguments: Box<RawValue>,
+}
+
+impl ToolCall {
+    /// Arguments that are no object are none.
+    pub(crate) fn new(answer: &str, index: usize, name: String, arguments: String) -> Self {
+        let object = Some(arguments).filter(|text| text.trim_start().starts_with('{'));
+        let arguments = object.and_then(|text| RawValue::from_string(text).ok());
+        let arguments = arguments.unwrap_or_else(|| {
+            RawValue::from_string("{}".to_owned()).expect("an empty object is JSON")
+        });
+        Self { id: call_id(answer, 0, index), function: Function { index, name, arguments } }
+    }
 }
 
 /// What `/api/generate` said.
@@ -58,7 +89,12 @@ pub(crate) struct End {
 
 impl<'a> Chat<'a> {
     pub(crate) fn new(content: &'a str) -> Self {
-        Self { message: Message { role: "assistant", content } }
+        Self { message: Message { role: "assistant", content, tool_calls: Vec::new() } }
+    }
+
+    pub(crate) fn with_calls(mut self, tool_calls: Vec<ToolCall>) -> Self {
+        self.message.tool_calls = tool_calls;
+        self
     }
 }
 

@@ -6,14 +6,14 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::content::Messages;
-use super::given::Given;
+use super::form::of_ollama;
 use super::json::parse;
 use super::knobs::{repeat_last_n, repeat_penalty, top_k, top_logprobs};
 use super::lacking;
 use super::number::{Integer, seed, token_limit, within};
 use super::object::Object;
-use super::openai_request::{ToolChoice, tools as tools_of};
 use super::stops::Stops;
+use super::tools::{ToolChoiceField, tools as tools_of};
 use crate::api::error::Problem;
 use crate::api::facts::Facts;
 use crate::api::job::Job;
@@ -36,8 +36,7 @@ pub(crate) struct Ask {
 struct Common {
     model: Option<String>,
     options: Option<Object<Options>>,
-    #[serde(default)]
-    format: Given,
+    format: Option<Box<RawValue>>,
     stream: Option<bool>,
     logprobs: Option<bool>,
     top_logprobs: Option<Integer>,
@@ -96,8 +95,8 @@ pub(crate) fn chat(body: &[u8], facts: &Facts) -> Result<Ask, Problem> {
     if messages.is_empty() {
         return common.ask(facts, None, Priority::Interactive);
     }
-    let tools_json = tools_of(tools.as_deref(), ToolChoice::Auto)?;
-    common.ask(facts, Some(Prompt::Chat { messages, tools_json }), Priority::Interactive)
+    let tools = tools_of(tools.as_deref(), ToolChoiceField::default(), true)?;
+    common.ask(facts, Some(Prompt::Chat { messages, tools }), Priority::Interactive)
 }
 
 /// Reads the body of `/api/generate`.
@@ -120,7 +119,7 @@ pub(crate) fn generate(body: &[u8], facts: &Facts) -> Result<Ask, Problem> {
     let prompt = match suffix {
         Some(suffix) => Prompt::Infill { prefix: prompt, suffix },
         None if raw || !facts.chat => Prompt::Text { text: prompt, special: raw },
-        None => Prompt::Chat { messages: turns(generate.system, prompt), tools_json: None },
+        None => Prompt::Chat { messages: turns(generate.system, prompt), tools: None },
     };
     common.ask(facts, Some(prompt), priority)
 }
@@ -169,14 +168,7 @@ impl GenerateBody {
 fn common(body: &[u8], facts: &Facts) -> Result<Common, Problem> {
     let common: Common = parse(body)?;
     facts.resolve(common.model.as_deref())?;
-    match common.format {
-        Given(false) => Ok(common),
-        Given(true) => {
-            let why = "cannot be enforced by this server yet; leave it out and ask for the format \
-                       in the prompt";
-            Err(Problem::field("format", why))
-        }
-    }
+    Ok(common)
 }
 
 impl Common {
@@ -201,6 +193,7 @@ impl Common {
             max_tokens: token_limit("options.num_predict", options.num_predict, true)?,
             sampling: Sampling { logprobs, ..options.sampling(facts)? },
             stops: options.stop.checked("options.stop")?,
+            wanted: lacking::form(facts, of_ollama(self.format.as_deref())?)?,
             priority,
             reuse_prefix: true,
         };
@@ -298,8 +291,7 @@ mod tests {
     #[test]
     fn refusals_name_the_field() {
         for (body, field) in [
-            (r#"{"prompt":"a","format":"json"}"#, "format"),
-            (r#"{"prompt":"a","format":{"type":"object"}}"#, "format"),
+            (r#"{"prompt":"a","format":"xml"}"#, "format"),
             (r#"{"prompt":"a","images":["x"]}"#, "images"),
             (r#"{"prompt":"a","context":[1]}"#, "context"),
             (r#"{"prompt":"a","template":"{{ .Prompt }}"}"#, "template"),

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::llama_server::TimingsReply;
 use super::logprobs;
+use crate::api::calls::{CallNews, call_id};
 use crate::api::tally::Tally;
 
 /// What every document of one answer repeats.
@@ -91,6 +92,42 @@ pub(crate) struct Delta<'a> {
     pub(crate) role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tool_calls: Vec<ToolCall<'a>>,
+}
+
+/// One call of a tool, whole or what a chunk adds to it. What comes first has id
+/// and name.
+#[derive(Debug, Serialize)]
+pub(crate) struct ToolCall<'a> {
+    index: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    function: FunctionCall<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct FunctionCall<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    arguments: &'a str,
+}
+
+/// What is new of calls in the `choice` of an answer.
+pub(crate) fn call_deltas<'a>(
+    calls: &'a [CallNews],
+    answer: &str,
+    choice: usize,
+) -> Vec<ToolCall<'a>> {
+    let call = |news: &'a CallNews| {
+        let name = news.name.as_deref();
+        let function = FunctionCall { name, arguments: &news.arguments };
+        let id = name.map(|_| call_id(answer, choice, news.index));
+        ToolCall { index: news.index, id, kind: name.map(|_| "function"), function }
+    };
+    calls.iter().map(call).collect()
 }
 
 /// One choice of a whole chat answer.
@@ -105,7 +142,10 @@ pub(crate) struct ChatChoice<'a> {
 #[derive(Debug, Serialize)]
 pub(crate) struct ChatMessage<'a> {
     pub(crate) role: &'static str,
-    pub(crate) content: &'a str,
+    /// `None` if it calls tools and says nothing.
+    pub(crate) content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tool_calls: Vec<ToolCall<'a>>,
 }
 
 /// One choice of a plain completion, whole or of a chunk.
@@ -125,9 +165,10 @@ impl<'a> ChatDelta<'a> {
     }
 }
 
-/// OpenAI's word for the end of an answer.
-pub(crate) fn finish_reason(reason: &FinishReason) -> &'static str {
+/// OpenAI's word for the end of an answer, which may have called tools.
+pub(crate) fn finish_reason(reason: &FinishReason, called: bool) -> &'static str {
     match reason {
+        FinishReason::Stop { .. } if called => "tool_calls",
         FinishReason::Stop { .. } => "stop",
         // A cancelled answer is never written as finished; see the stream.
         FinishReason::Length | FinishReason::Cancelled => "length",

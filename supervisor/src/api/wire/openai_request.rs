@@ -4,15 +4,16 @@ use std::fmt;
 
 use engine_api::protocol::{Priority, Prompt, TokenId};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::bounded::items;
 use super::content::Messages;
 use super::json::parse;
 use super::knobs::{Knobs, MAX_CHOICES, top_logprobs};
+use super::lacking;
 use super::number::Integer;
-use super::object::Object;
+use super::tools::{ToolChoiceField, tools};
 use crate::api::error::Problem;
 use crate::api::facts::Facts;
 use crate::api::job::Job;
@@ -33,7 +34,8 @@ struct ChatBody {
     messages: Messages,
     tools: Option<Box<RawValue>>,
     #[serde(default)]
-    tool_choice: ToolChoice,
+    tool_choice: ToolChoiceField,
+    parallel_tool_calls: Option<bool>,
     logprobs: Option<bool>,
     top_logprobs: Option<Integer>,
 }
@@ -56,17 +58,18 @@ pub(crate) fn chat(body: &[u8], facts: &Facts) -> Result<Ask, Problem> {
     let chat: ChatBody = parse(body)?;
     let knobs: Knobs = parse(body)?;
     facts.resolve(chat.model.as_deref())?;
-    knobs.check_format()?;
     let messages = chat.messages.checked()?;
     if messages.is_empty() {
         return Err(Problem::field("messages", "is empty; send at least one message"));
     }
-    let tools_json = tools(chat.tools.as_deref(), chat.tool_choice)?;
+    let parallel = chat.parallel_tool_calls.unwrap_or(true);
+    let tools = tools(chat.tools.as_deref(), chat.tool_choice, parallel)?;
+    let tools = lacking::tools(facts, tools)?;
     let logprobs = match (chat.logprobs, chat.top_logprobs) {
         (Some(true), count) => Some(top_logprobs("top_logprobs", count.unwrap_or(Integer(0)))?),
         _ => None,
     };
-    let prompt = Prompt::Chat { messages, tools_json };
+    let prompt = Prompt::Chat { messages, tools };
     ask(&knobs, facts, vec![prompt], logprobs, Priority::Interactive)
 }
 
@@ -78,7 +81,6 @@ pub(crate) fn completion(body: &[u8], facts: &Facts) -> Result<Ask, Problem> {
     let body_fields: CompletionBody = parse(body)?;
     let knobs: Knobs = parse(body)?;
     facts.resolve(body_fields.model.as_deref())?;
-    knobs.check_format()?;
     let CompletionBody { prompt: PromptField(prompts), suffix, echo, logprobs, best_of, .. } =
         body_fields;
     if prompts.is_empty() {
@@ -117,85 +119,12 @@ fn ask(
         max_tokens: knobs.max_tokens()?,
         sampling: knobs.sampling(facts, logprobs)?,
         stops: knobs.stops()?,
+        wanted: knobs.wanted(facts)?,
         priority,
         reuse_prefix: knobs.reuse_prefix(facts)?,
     };
     let (stream, include_usage) = (knobs.streams(), knobs.include_usage());
     Ok(Ask { job, stream, include_usage, echo: Vec::new() })
-}
-
-/// The tool definitions' own text, for the template; `None` if no tool may be called.
-pub(super) fn tools(
-    tools: Option<&RawValue>,
-    choice: ToolChoice,
-) -> Result<Option<String>, Problem> {
-    #[derive(Deserialize)]
-    struct Tool {
-        #[serde(rename = "function")]
-        _function: Object<Function>,
-    }
-    #[derive(Deserialize)]
-    struct Function {
-        #[serde(rename = "name")]
-        _name: String,
-    }
-
-    let Some(raw) = tools else { return Ok(None) };
-    let list: Option<Vec<Object<Tool>>> = serde_json::from_str(raw.get()).map_err(|_| {
-        Problem::field("tools", "must be a list of objects with `function.name` in each")
-    })?;
-    match (list.is_none_or(|list| list.is_empty()), choice) {
-        (true, _) | (false, ToolChoice::Never) => Ok(None),
-        (false, ToolChoice::Auto) => Ok(Some(raw.get().to_owned())),
-        (false, ToolChoice::Forced) => {
-            let why = "can be `auto` or `none`; this server cannot force a tool call yet";
-            Err(Problem::field("tool_choice", why))
-        }
-    }
-}
-
-/// `tool_choice`, as far as it can be honoured.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) enum ToolChoice {
-    #[default]
-    Auto,
-    Never,
-    /// `required`, or one tool by name.
-    Forced,
-}
-
-impl<'de> Deserialize<'de> for ToolChoice {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Seen;
-
-        impl<'de> Visitor<'de> for Seen {
-            type Value = ToolChoice;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`auto`, `none` or `required`")
-            }
-
-            fn visit_unit<E: Error>(self) -> Result<ToolChoice, E> {
-                Ok(ToolChoice::Auto)
-            }
-
-            fn visit_str<E: Error>(self, choice: &str) -> Result<ToolChoice, E> {
-                match choice {
-                    "auto" => Ok(ToolChoice::Auto),
-                    "none" => Ok(ToolChoice::Never),
-                    "required" => Ok(ToolChoice::Forced),
-                    _ => Err(E::invalid_value(Unexpected::Str(choice), &self)),
-                }
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ToolChoice, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(ToolChoice::Forced)
-            }
-        }
-
-        deserializer.deserialize_any(Seen)
-    }
 }
 
 /// What `echo` says again: the prompts' own text.

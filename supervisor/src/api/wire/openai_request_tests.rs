@@ -1,5 +1,6 @@
 //! What the OpenAI routes read from a body, as a table, and for any body at all.
 
+use engine_api::form::{ToolChoice, Tools};
 use proptest::prelude::*;
 
 use super::*;
@@ -65,19 +66,30 @@ fn tools_go_to_the_template_as_they_were_written() {
         format!(r#"{{"messages":[{{"role":"user","content":"x"}}],"tools":{tools}{rest}}}"#)
     };
     let given = |rest: &str| match chat_prompt(&body(rest)) {
-        Prompt::Chat { tools_json, .. } => tools_json,
+        Prompt::Chat { tools, .. } => tools,
         other => panic!("{other:?}"),
     };
-    assert_eq!(given("").as_deref(), Some(tools));
-    assert_eq!(given(r#","tool_choice":"auto""#).as_deref(), Some(tools));
+    let chosen = |choice| Some(Tools { definitions: tools.into(), choice, parallel: true });
+    assert_eq!(given(""), chosen(ToolChoice::Auto));
+    assert_eq!(given(r#","tool_choice":"auto""#), chosen(ToolChoice::Auto));
     assert_eq!(given(r#","tool_choice":"none""#), None);
-    for forced in [r#""required""#, r#"{"type":"function","function":{"name":"f"}}"#] {
-        let body = body(&format!(r#","tool_choice":{forced}"#));
-        assert_eq!(
-            refused(chat, &body),
-            "`tool_choice` can be `auto` or `none`; this server cannot force a tool call yet"
-        );
+    assert_eq!(given(r#","tool_choice":"required""#), chosen(ToolChoice::Required));
+    let named = r#","tool_choice":{"type":"function","function":{"name":"f"}}"#;
+    assert_eq!(given(named), chosen(ToolChoice::Named("f".into())));
+    let single = given(r#","parallel_tool_calls":false"#).unwrap();
+    assert!(!single.parallel);
+    for (choice, message) in [
+        (
+            r#""sometimes""#,
+            "`tool_choice` is wrong: invalid value: string \"sometimes\", expected `auto`, `none`, `required` or a function by its name",
+        ),
+        (r#"{"function":{"name":"g"}}"#, "`tool_choice` names a function that is not in `tools`"),
+    ] {
+        let body = body(&format!(r#","tool_choice":{choice}"#));
+        assert_eq!(refused(chat, &body), message);
     }
+    let none = r#"{"messages":[{"role":"user","content":"x"}],"tool_choice":"required"}"#;
+    assert_eq!(refused(chat, none), "`tool_choice` asks for a call, but there are no `tools`");
 }
 
 #[test]

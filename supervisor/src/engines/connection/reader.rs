@@ -95,8 +95,8 @@ fn route(message: FromWorker, routes: &Routes) -> Result<Option<WorkerEvent>, Br
             let used = delivered(id, routes.failed(id, failure))?;
             Ok(Some(WorkerEvent::Finished { id, ending: Ending::Failed { reason, used } }))
         }
-        FromWorker::Prepared { id, tokens } => {
-            delivered(id, routes.reply(id, Ok(tokens)))?;
+        FromWorker::Prepared { id, tokens, form } => {
+            delivered(id, routes.reply(id, Ok((tokens, *form))))?;
             Ok(None)
         }
         FromWorker::Unprepared { id, problem } => {

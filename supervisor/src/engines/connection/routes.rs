@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use engine_api::form::Form;
 use engine_api::protocol::{
-    FinishReason, Heartbeat, PromptProblem, RequestId, Timings, TokenId, Usage,
+    FinishReason, Heartbeat, Limits, PromptProblem, RequestId, Timings, TokenId, Usage,
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -132,7 +133,7 @@ impl Route {
 /// yet to read.
 #[derive(Debug)]
 pub(super) struct PromptReply {
-    pub(super) reply: oneshot::Sender<Result<Vec<TokenId>, PromptProblem>>,
+    pub(super) reply: oneshot::Sender<Result<(Vec<TokenId>, Form), PromptProblem>>,
     pub(super) _permit: OwnedSemaphorePermit,
 }
 
@@ -156,6 +157,10 @@ struct Table {
     /// was taken over has made some already.
     steps: Option<u64>,
     speeds: Speeds,
+    /// Least time from one step to the next.
+    pace: Duration,
+    /// Requests that are decoded at once; more urgent ones go first.
+    at_once: usize,
 }
 
 /// An event could not be delivered to its request.
@@ -177,6 +182,8 @@ impl Routes {
             given: 0,
             steps: None,
             speeds,
+            pace: Duration::ZERO,
+            at_once: usize::MAX,
         };
         Self { table: Mutex::new(table), work: Notify::new() }
     }
@@ -244,7 +251,7 @@ impl Routes {
     pub(super) fn reply(
         &self,
         id: RequestId,
-        result: Result<Vec<TokenId>, PromptProblem>,
+        result: Result<(Vec<TokenId>, Form), PromptProblem>,
     ) -> Result<(), Undelivered> {
         let mut table = self.lock();
         table.progress += 1;
@@ -269,6 +276,15 @@ impl Routes {
         table.speeds.add(slowest, heartbeat.prefilling > 0);
     }
 
+    /// What the worker was told of parts and pauses: it is not expected to be
+    /// faster.
+    pub(in crate::engines) fn set_limits(&self, limits: Limits) {
+        let mut table = self.lock();
+        table.speeds.set_part(limits.max_batch_tokens);
+        table.pace = Duration::from_micros(limits.pace_us.into());
+        table.at_once = limits.max_sequences.into();
+    }
+
     /// Tokens that a running request has.
     pub(super) fn generated(&self, id: RequestId) -> Option<usize> {
         self.lock().answers.get(&id).map(|route| route.progress.generated.len())
@@ -287,13 +303,16 @@ impl Routes {
         let doing = if table.answers.is_empty() {
             (!table.prompts.is_empty()).then_some(Doing::Prompts)?
         } else {
-            Doing::Steps { p99: table.speeds.p99(waiting().next().is_some()) }
+            Doing::Steps { p99: table.speeds.p99(waiting().next().is_some()) + table.pace }
         };
         let prompts = waiting().map(|route| table.speeds.steps_of_prompt(route.prompt_tokens));
         let prompts = prompts.sum();
+        // Where not all may be decoded, whoever is less urgent gets nothing.
+        let all_may = table.answers.len() <= table.at_once;
         let stalest = table
             .answers
             .values()
+            .filter(|_| all_may)
             .filter_map(|route| route.heard)
             .min_by_key(|(_, step)| *step)
             .map(|(since, step)| {

@@ -78,20 +78,27 @@ const PROMPTS: [(usize, (usize, usize)); 3] = [(70, (6, 60)), (20, (100, 400)), 
 const STOPS: [&str; 3] = [" not", ".\n", " people"];
 const SCRIPT: &str = "Repeat this three times: naïve café, Ελλάδα, 東京都, ещё раз, 🚒🔥👩‍🚒!";
 
-/// A pool of `count` requests to `model`, for answers of at most `longest` tokens.
-pub(crate) fn pool(seed: u64, count: usize, model: &str, longest: usize) -> Vec<Ask> {
+/// How much is asked and answered at most.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lengths {
+    pub(crate) prompt_words: usize,
+    pub(crate) answer_tokens: usize,
+}
+
+/// A pool of `count` requests to `model`.
+pub(crate) fn pool(seed: u64, count: usize, model: &str, longest: Lengths) -> Vec<Ask> {
     (0..count).map(|number| ask(seed, number, model, longest)).collect()
 }
 
-fn ask(seed: u64, number: usize, model: &str, longest: usize) -> Ask {
+fn ask(seed: u64, number: usize, model: &str, longest: Lengths) -> Ask {
     let (dialect, form, choosing, extra) = KINDS[number % KINDS.len()];
     let place = u64::try_from(number).expect("a usize fits 64 bits");
     let mut dice = Dice::new(seed, &[0, place]);
     let prompt = match extra {
         Extra::Script => SCRIPT.to_owned(),
-        _ => Prompts::new(seed, &[1, place]).text(words(&mut dice)),
+        _ => Prompts::new(seed, &[1, place]).text(words(&mut dice).min(longest.prompt_words)),
     };
-    let tokens = dice.within(SHORTEST.min(longest), longest);
+    let tokens = dice.within(SHORTEST.min(longest.answer_tokens), longest.answer_tokens);
     let settings = Settings { tokens, choosing, extra, seed: dice.seed() };
     let (path, mut body) = match dialect {
         Chat => ("/v1/chat/completions", json!({"messages": turns(&prompt)})),
@@ -192,10 +199,12 @@ impl Ask {
 mod tests {
     use super::*;
 
+    const LONGEST: Lengths = Lengths { prompt_words: 1300, answer_tokens: 120 };
+
     #[test]
     fn the_pool_is_the_same_again_and_no_request_is_there_twice() {
         let bodies = |seed| -> Vec<String> {
-            pool(seed, 40, "m", 120)
+            pool(seed, 40, "m", LONGEST)
                 .iter()
                 .map(|ask| format!("{} {}", ask.path, ask.body))
                 .collect()
@@ -208,13 +217,23 @@ mod tests {
 
     #[test]
     fn long_prompts_are_among_many() {
-        let lengths = pool(1, 200, "m", 120).into_iter().map(|ask| ask.body.to_string().len());
+        let lengths = pool(1, 200, "m", LONGEST).into_iter().map(|ask| ask.body.to_string().len());
         assert!(lengths.max().unwrap() > 4000);
     }
 
     #[test]
+    fn no_request_is_longer_than_it_may_be() {
+        let short = Lengths { prompt_words: 5, answer_tokens: 3 };
+        for ask in pool(1, 100, "m", short) {
+            let tokens = [&ask.body["max_tokens"], &ask.body["options"]["num_predict"]];
+            assert!(tokens.into_iter().any(|tokens| tokens == 3), "{}", ask.body);
+            assert!(ask.body.to_string().len() < 500, "{}", ask.body);
+        }
+    }
+
+    #[test]
     fn the_peer_is_asked_the_same_in_its_own_words() {
-        let pool = pool(3, KINDS.len(), "m", 120);
+        let pool = pool(3, KINDS.len(), "m", LONGEST);
         let ollama = pool.iter().find(|ask| ask.form == Lines).unwrap();
         let peer = ollama.clone().for_peer();
         assert_eq!(peer.body["max_tokens"], ollama.body["options"]["num_predict"]);

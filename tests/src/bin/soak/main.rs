@@ -82,6 +82,9 @@ struct Arguments {
     /// Tokens of the longest answer.
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u16).range(1..))]
     longest_answer: u16,
+    /// Words of the longest prompt.
+    #[arg(long, default_value_t = 1300, value_parser = clap::value_parser!(u16).range(1..))]
+    longest_prompt: u16,
     /// No request begins after so many minutes under load.
     #[arg(long, default_value_t = 600.0)]
     minutes: f64,
@@ -121,6 +124,15 @@ enum Format {
     #[default]
     Text,
     Json,
+}
+
+impl Arguments {
+    fn lengths(&self) -> ask::Lengths {
+        ask::Lengths {
+            prompt_words: self.longest_prompt.into(),
+            answer_tokens: self.longest_answer.into(),
+        }
+    }
 }
 
 /// `engine.threads=1` as the variable that says it.
@@ -174,7 +186,7 @@ async fn soak(arguments: Arguments) -> anyhow::Result<bool> {
     setup.link_engine(&arguments.engine)?;
     let terms = terms(&arguments, seed)?;
     let bodies = usize::try_from(arguments.bodies).context("more requests than memory")?;
-    let asks = ask::pool(seed, bodies, &setup.serving.model, arguments.longest_answer.into());
+    let asks = ask::pool(seed, bodies, &setup.serving.model, arguments.lengths());
 
     let first = Setup { log: logs.join("stoker-alone.log"), ..setup.clone() };
     let (pool, alone) = trial::alone(Side::Ours, &first, asks.clone()).await?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine_api::form::Grammar;
 use engine_api::manifest::{
     Artefact, ArtefactRole, Backend, BackendKind, Manifest, SpecialTokens, TensorrtLlm,
 };
@@ -15,6 +16,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use crate::backend::{self, Runtime, Vocabulary, Wishes};
+use crate::grammar::Grammars;
 use crate::prompt::Preparer;
 use crate::requests::promises::{
     Answers, CONTEXT, LIMITS, chat, finish, manifest, request, run_until, stopped,
@@ -151,11 +153,16 @@ fn what_it_cannot_do_is_refused_and_named() {
         (Setting::Logprobs, asking(Sampling { logprobs: Some(0), ..plain() })),
         (Setting::RepeatLastN, asking(Sampling { presence_penalty: 1.0, ..plain() })),
         (Setting::FreshPrompt, Generate { reuse_prefix: false, ..asking(plain()) }),
+        (Setting::Grammar, Generate { grammar: Some(Grammar::JsonObject), ..asking(plain()) }),
     ];
     assert_eq!(refusals.each_ref().map(|(setting, _)| *setting), BackendKind::TensorrtLlm.lacks());
     for (setting, generate) in refusals {
         let refused = answer(generate).unwrap_err();
-        let begins = "TensorRT-LLM 0.12.0-stand-in cannot do ";
+        let begins = match setting {
+            // The queue refuses it, before the runtime hears of it.
+            Setting::Grammar => "this engine's runtime cannot hold answers to a grammar",
+            _ => "TensorRT-LLM 0.12.0-stand-in cannot do ",
+        };
         assert!(refused.starts_with(begins), "{setting:?}: {refused}");
     }
 }
@@ -263,10 +270,12 @@ fn special_tokens_are_found_in_templates_and_not_in_what_people_write() {
     let (_runtime, vocabulary) = load(&described(), stand_ins_engine()).unwrap();
     assert_eq!(vocabulary.tokenize("<|end|>", true), [TokenId(256)]);
     assert_eq!(vocabulary.tokenize("<|end|>", false).len(), 7);
-    let preparer = Preparer::new(Arc::clone(&vocabulary), CONTEXT);
+    let grammars = Arc::new(Grammars::new(Arc::clone(&vocabulary)));
+    let preparer = Preparer::new(Arc::clone(&vocabulary), grammars, CONTEXT);
     assert!(preparer.has_template());
     let prompt = Prompt::Infill { prefix: "a".into(), suffix: "b".into() };
-    assert_eq!(preparer.prepare(prompt).unwrap(), [258, 97, 259, 98, 260].map(TokenId));
+    let (tokens, _form) = preparer.prepare(prompt, None).unwrap();
+    assert_eq!(tokens, [258, 97, 259, 98, 260].map(TokenId));
 }
 
 proptest! {

@@ -1,0 +1,133 @@
+//! `engine-builder plan`: from its arguments to a plan on the screen.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use jetpack::Root;
+use serde_json::json;
+
+use super::{Common, MOST_USERS, Models, cache_dir};
+use crate::catalogue::{Catalogue, Entry};
+use crate::error::Error;
+use crate::planning::{self, Backend, Board, Places, Refusal, Rejected, Release, Setting, Wishes};
+use crate::report::Report;
+
+/// Models that a refusal offers instead.
+const OFFERED: usize = 3;
+
+#[derive(Debug, Args)]
+pub(super) struct Plan {
+    /// A model of the catalogue, by name or alias
+    model: String,
+    /// A board by name, or the directory of a captured one; by default this machine
+    #[arg(long, value_name = "NAME|DIR")]
+    board: Option<String>,
+    /// A JetPack (6.2) or Jetson Linux (36.4.3) release; by default the board's own, or 6.2.2
+    #[arg(long, value_name = "VERSION")]
+    jetpack: Option<String>,
+    /// Only this backend
+    #[arg(long, value_enum)]
+    backend: Option<Backend>,
+    /// Tokens in one request's window, prompt and answer together
+    #[arg(long, value_name = "TOKENS")]
+    context: Option<u32>,
+    /// Requests answered at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MOST_USERS))]
+    users: Option<u16>,
+    /// Where fetched models are kept [default: ${XDG_CACHE_HOME:-~/.cache}/stoker]
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    #[command(flatten)]
+    models: Models,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+pub(super) fn run(order: &Plan, report: &Report) -> Result<(), Error> {
+    let catalogue = Catalogue::with_dir(&order.models.models_dir)?;
+    let entry = catalogue.find(&order.model)?;
+    let (board, release) = machine(order.board.as_deref(), order.jetpack.as_deref())?;
+    let setting = Setting {
+        board,
+        release,
+        wishes: Wishes { backend: order.backend, context: order.context, users: order.users },
+        places: Places {
+            state_dir: order.common.state_dir.clone(),
+            cache_dir: cache_dir(order.cache_dir.clone())?,
+        },
+    };
+    let plan = planning::choose(entry, &setting)
+        .map_err(|refusal| in_words(refusal, entry, &setting, &catalogue))?;
+    let mut facts = json!(plan);
+    facts["kind"] = "plan".into();
+    report.item(&planning::text(&plan), facts);
+    Ok(())
+}
+
+/// The board and the release that are meant.
+fn machine(board: Option<&str>, jetpack: Option<&str>) -> Result<(Board, Option<Release>), Error> {
+    let mut is_named = false;
+    let (board, l4t) = match board {
+        None => Board::read(Root::default())?,
+        Some(name) if name.contains('/') || Path::new(name).is_dir() => {
+            if !Path::new(name).is_dir() {
+                return Err(Error::Usage(format!("there is no directory {name}")));
+            }
+            Board::read(Root::new(name))?
+        }
+        Some(name) => {
+            is_named = true;
+            (Board::named(name)?, None)
+        }
+    };
+    let release = match (jetpack, l4t) {
+        (Some(_), _) if board.class == planning::Class::Pc => {
+            return Err(Error::Usage("--jetpack means nothing on a PC; name a --board".into()));
+        }
+        (Some(name), _) => Some(Release::named(name)?),
+        (None, Some(l4t)) => Some(Release::of(l4t)?),
+        (None, None) if board.class == planning::Class::Pc => None,
+        (None, None) if is_named => Some(Release::named(planning::USUAL)?),
+        (None, None) => {
+            let what = "this board does not tell its Jetson Linux; name its release with --jetpack";
+            return Err(Error::Usage(what.into()));
+        }
+    };
+    Ok((board, release))
+}
+
+/// A refusal in one sentence, with what would fit instead.
+fn in_words(refusal: Refusal, entry: &Entry, setting: &Setting, catalogue: &Catalogue) -> Error {
+    let on = setting.release.as_ref().map(|release| format!(" with {release}")).unwrap_or_default();
+    let place = format!("{}{on}", setting.board.name);
+    let rejected = match refusal {
+        Refusal::Wish(what) => return Error::Usage(what),
+        Refusal::Release(what) => return Error::Unsupported(what),
+        Refusal::Nowhere(rejected) => rejected,
+    };
+    let offers = planning::alternatives(catalogue, entry, setting, OFFERED);
+    let offer = match offers.as_slice() {
+        [] => String::new(),
+        fitting => {
+            let names: Vec<&str> = fitting.iter().map(|entry| entry.id.as_str()).collect();
+            format!("; what would fit: {}", names.join(", "))
+        }
+    };
+    let what =
+        format!("{} has no plan on {place}: {}{offer}", entry.id, reasons(&rejected).join("; "));
+    if rejected.iter().any(|no| no.for_want_of_memory) {
+        Error::NoPlanFits(what)
+    } else {
+        Error::Unsupported(what)
+    }
+}
+
+fn reasons(rejected: &[Rejected]) -> Vec<String> {
+    rejected
+        .iter()
+        .map(|no| match &no.quantisation {
+            Some(quantisation) => format!("{} {quantisation}: {}", no.backend, no.why),
+            None => format!("{}: {}", no.backend, no.why),
+        })
+        .collect()
+}

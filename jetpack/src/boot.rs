@@ -1,0 +1,110 @@
+//! The boot slots of a Jetson, from the firmware's variables.
+//!
+//! The firmware counts boots and expects somebody to mark each as good. After
+//! about three that nobody marked, it sets the slot's status to 0xFF and from
+//! then on boots the recovery system, also on boards with one slot only.
+
+use serde::Serialize;
+
+use crate::absent::split;
+use crate::root::read_bytes;
+use crate::{Absent, Root};
+
+const VARIABLES: &str = "sys/firmware/efi/efivars";
+const OWNER: &str = "781e084c-a330-417c-b678-38e696380cb9";
+/// The unit that marks a boot as good, where systemd starts it.
+const MARKS: &str = "etc/systemd/system/multi-user.target.wants/nv-l4t-bootloader-config.service";
+const UNBOOTABLE: u32 = 0xff;
+
+/// What the firmware remembers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Boot {
+    /// A, then B; empty where the firmware has no slots.
+    pub slots: Vec<Slot>,
+    /// Whether something marks each boot as good; `None` where no slots are.
+    pub marked_good: Option<bool>,
+    /// Boots that may fail before a slot is given up.
+    pub retries: Option<u32>,
+}
+
+/// One slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Slot {
+    pub name: &'static str,
+    /// 0 is well, 255 is given up.
+    pub status: Option<u32>,
+    /// Why `status` is `None`.
+    pub absent: Option<Absent>,
+}
+
+impl Slot {
+    /// Whether the firmware will not boot it any more.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        self.status == Some(UNBOOTABLE)
+    }
+}
+
+impl Boot {
+    pub(crate) fn read(root: &Root) -> Self {
+        let slot = |(name, variable)| {
+            let (status, absent) = split(read(root, variable));
+            Slot { name, status, absent }
+        };
+        let slots: Vec<Slot> =
+            [("A", "RootfsStatusSlotA"), ("B", "RootfsStatusSlotB")].map(slot).into();
+        if slots.iter().all(|slot| slot.absent == Some(Absent::NotReported)) {
+            return Self::default();
+        }
+        Self {
+            slots,
+            marked_good: Some(root.has_link(MARKS)),
+            retries: read(root, "RootfsRetryCountMax").ok(),
+        }
+    }
+}
+
+fn read(root: &Root, variable: &str) -> Result<u32, Absent> {
+    let bytes = read_bytes(&root.path(&format!("{VARIABLES}/{variable}-{OWNER}")))?;
+    value(&bytes).ok_or(Absent::Garbled)
+}
+
+/// Four bytes of attributes, then the value, least byte first.
+fn value(bytes: &[u8]) -> Option<u32> {
+    let (_attributes, value) = bytes.split_at_checked(4)?;
+    Some(u32::from_le_bytes(value.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_healthy_board_s_slots_are_normal_and_marked() {
+        let boot = Boot::read(&tree::orin_nano().root());
+        assert_eq!(boot.slots.iter().map(|slot| slot.status).collect::<Vec<_>>(), [Some(0); 2]);
+        assert_eq!((boot.marked_good, boot.retries), (Some(true), Some(3)));
+    }
+
+    #[test]
+    fn a_slot_that_was_given_up_says_so() {
+        let tree = tree::orin_nano();
+        tree.write(format!("{VARIABLES}/RootfsStatusSlotA-{OWNER}"), [7, 0, 0, 0, 0xff, 0, 0, 0]);
+        tree.write(format!("{VARIABLES}/RootfsStatusSlotB-{OWNER}"), [7, 0, 0, 0]);
+        tree.remove(MARKS);
+        let boot = Boot::read(&tree.root());
+        assert!(boot.slots[0].is_given_up() && !boot.slots[1].is_given_up());
+        assert_eq!(boot.slots[1].absent, Some(Absent::Garbled));
+        assert_eq!(boot.marked_good, Some(false));
+        assert_eq!(Boot::read(&tree::pc().root()), Boot::default());
+    }
+
+    proptest! {
+        #[test]
+        fn a_value_has_four_bytes_after_the_attributes(bytes in prop::collection::vec(any::<u8>(), 0..12)) {
+            prop_assert_eq!(value(&bytes).is_some(), bytes.len() == 8);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! `heat`: the governor and its rivals on virtual boards, in one report.
+//! `scripts/bench-governor` builds and starts it.
+//!
+//! The boards' constants, the requests and the events come from draws. Those
+//! from 1 on are for tuning; what is reported uses others, from 1001 on, so
+//! that no figure is of a board that anything was fitted to.
+
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, ensure};
+use clap::{Parser, ValueEnum};
+use serde::Serialize;
+
+use tests::heat::cell::{Cell, Fan, Load};
+use tests::heat::controller::{HELD, Kind};
+use tests::heat::run::{Plan, run};
+use tests::heat::verdict::{Mark, Row, judge};
+use tests::heat::{plot, report};
+
+/// Runs the governor and what others would do in its place, and compares them.
+#[derive(Debug, Parser)]
+#[command(name = "heat")]
+struct Arguments {
+    /// Simulated hours of each run.
+    #[arg(long, default_value_t = 1.0)]
+    hours: f64,
+    /// Boards drawn for each cell.
+    #[arg(long, default_value_t = 1)]
+    draws: u64,
+    /// Use the draws that the governor was tuned on.
+    #[arg(long)]
+    tuning: bool,
+    /// What those hold that are not ours, in degrees [default: what ours holds].
+    #[arg(long, default_value_t = HELD)]
+    rivals_hold: f64,
+    /// Every how many-th cell, for a quick look.
+    #[arg(long, default_value_t = 1)]
+    every: usize,
+    /// Only modules whose names contain this.
+    #[arg(long)]
+    module: Option<String>,
+    /// Also print every cell.
+    #[arg(long)]
+    cells: bool,
+    /// Write a plot of one run per load and fan into this directory.
+    #[arg(long)]
+    plots: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+/// The JSON document.
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    hours: f64,
+    rivals_hold: f64,
+    draws: Vec<u64>,
+    rows: &'a [Row],
+    marks: &'a [Mark],
+}
+
+/// First of the draws for tuning, and of those that are reported.
+const TUNING: u64 = 1;
+const REPORTED: u64 = 1001;
+
+/// The board of the plots.
+const PLOTTED: &str = "orin-nano-8gb-super";
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    ensure!(arguments.hours > 0.0 && arguments.every > 0, "there is nothing to run");
+    let first = if arguments.tuning { TUNING } else { REPORTED };
+    let draws: Vec<u64> = (first..first + arguments.draws).collect();
+    let named = |cell: &Cell| {
+        arguments.module.as_ref().is_none_or(|part| cell.module.contains(part.as_str()))
+    };
+    let cells: Vec<Cell> =
+        Cell::grid().into_iter().filter(named).step_by(arguments.every).collect();
+    let mut rows = Vec::new();
+    for draw in &draws {
+        for (index, cell) in cells.iter().enumerate() {
+            if index % 60 == 0 {
+                eprintln!("draw {draw}: cell {index} of {}", cells.len());
+            }
+            rows.push(row(*cell, *draw, &arguments));
+        }
+    }
+    let marks = judge(&rows);
+    let text = match arguments.format {
+        Format::Json => {
+            let (rows, marks) = (&rows[..], &marks[..]);
+            let (hours, rivals_hold) = (arguments.hours, arguments.rivals_hold);
+            let document = Document { hours, rivals_hold, draws, rows, marks };
+            serde_json::to_string_pretty(&document)? + "\n"
+        }
+        Format::Text if arguments.cells => report::draw_cells(&rows) + &report::draw(&rows, &marks),
+        Format::Text => report::draw(&rows, &marks),
+    };
+    std::io::stdout().write_all(text.as_bytes()).context("write the result")?;
+    match &arguments.plots {
+        None => Ok(()),
+        Some(directory) => plots(directory, first),
+    }
+}
+
+fn row(cell: Cell, draw: u64, arguments: &Arguments) -> Row {
+    let (hours, rivals_hold) = (arguments.hours, arguments.rivals_hold);
+    let plan = |kind| Plan { cell, kind, draw, hours, rivals_hold };
+    let outcome = |kind: &Kind| (*kind, run(plan(*kind), |_| {}));
+    Row { cell, draw, outcomes: Kind::ALL.iter().map(outcome).collect::<BTreeMap<_, _>>() }
+}
+
+/// One plot for each load and state of the fan, at 40 °C.
+fn plots(directory: &std::path::Path, draw: u64) -> anyhow::Result<()> {
+    std::fs::create_dir_all(directory).context("create the directory of the plots")?;
+    for load in Load::ALL {
+        for fan in Fan::ALL {
+            let cell = Cell { module: PLOTTED, ambient: 40, fan, load };
+            let course = |kind: Kind| {
+                let mut points = Vec::new();
+                let plan = Plan { cell, kind, draw, hours: 1.0, rivals_hold: HELD };
+                let _ = run(plan, |point| points.push(point));
+                (kind, points)
+            };
+            let kinds =
+                [Kind::Governor, Kind::Balanced, Kind::Hardware, Kind::Threshold, Kind::Pid];
+            let courses: Vec<_> = kinds.map(course).into();
+            let name = format!("{fan}-{load}.svg").replace(' ', "-");
+            let path = directory.join(name);
+            std::fs::write(&path, plot::draw(&cell.to_string(), &courses))
+                .with_context(|| format!("write {}", path.display()))?;
+        }
+    }
+    Ok(())
+}

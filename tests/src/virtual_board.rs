@@ -1,0 +1,117 @@
+//! A virtual board beside a test: the program `virtual-jetson` on a directory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use engine_api::virtual_board::Pace;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::appliance::{Appliance, Setup};
+use crate::engine::Engine;
+use crate::patience::until;
+use crate::process;
+
+/// It is killed when it is dropped.
+#[derive(Debug)]
+pub struct VirtualBoard {
+    child: Child,
+    place: TempDir,
+}
+
+impl VirtualBoard {
+    /// An Orin Nano 8 GB Super with an engine of 1B weights, and these arguments.
+    ///
+    /// # Panics
+    /// The program is not built or ends at once.
+    #[must_use]
+    pub fn start(arguments: &[&str]) -> Self {
+        let place = tempfile::tempdir().expect("there is a place for temporary files");
+        let child = Command::new(process::program("virtual-jetson"))
+            .args(["--board", "orin-nano-8gb-super", "--llm", "1b"])
+            .args(arguments)
+            .arg("--root")
+            .arg(place.path().join("board"))
+            .arg("--engine")
+            .arg(place.path().join("virtual-1b"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the program can be started");
+        let mut board = Self { child, place };
+        until("the board says its pace", || {
+            let ended = board.child.try_wait().expect("a child can be waited for");
+            assert!(ended.is_none(), "the board ended with {ended:?}");
+            Pace::read(&board.root()).ok()
+        });
+        board
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.place.path().join("board")
+    }
+
+    /// An appliance on it, whose engine it paces.
+    ///
+    /// # Panics
+    /// The directory's name is no text.
+    #[must_use]
+    pub fn appliance(&self) -> Setup {
+        let root = self.root();
+        let root = root.to_str().expect("temporary files have plain names");
+        let engine = Engine::At(self.place.path().join("virtual-1b"));
+        Setup::new(&engine).config(&format!("root = {root:?}\n[telemetry]\nperiod_ms = 200\n"))
+    }
+
+    /// From now on these faults, a line each, and no others.
+    ///
+    /// # Panics
+    /// The directory takes no file.
+    pub fn faults(&self, lines: &str) {
+        self.write("run/virtual/faults", lines);
+    }
+
+    /// How long things take on it now.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        until("the pace can be read", || Pace::read(&self.root()).ok())
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        write_whole(&self.root().join(path), text);
+    }
+}
+
+/// So that a reader sees the old content or the new one.
+fn write_whole(path: &Path, text: &str) {
+    let fresh = path.with_extension("test");
+    fs::write(&fresh, text).expect("the board's directory takes a file");
+    fs::rename(&fresh, path).expect("the board's directory takes a file");
+}
+
+impl Drop for VirtualBoard {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One of several users asks once; every word must come back.
+///
+/// # Panics
+/// One did not.
+pub fn ask(appliance: &Appliance, user: usize) {
+    let words = format!("user {user} wants this again ").repeat(8);
+    let body = json!({
+        "messages": [{"role": "user", "content": words}],
+        "max_tokens": 4000,
+        "stream": true,
+    });
+    let transcript = appliance.stream("/v1/chat/completions", &body).transcript();
+    assert_eq!(transcript.text(0), words);
+    assert!(transcript.is_done());
+}

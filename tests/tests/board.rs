@@ -1,0 +1,109 @@
+//! The governor over the whole appliance, on a board that is not there: limits
+//! fall before the board slows itself down, nobody is dropped, limits recover.
+
+#![allow(clippy::unwrap_used, reason = "a test ends at the first thing that is not there")]
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::appliance::Appliance;
+use tests::patience::within;
+use tests::virtual_board::{VirtualBoard, ask};
+
+/// Limits fall and rise with pauses of half a minute between two rises.
+const LONG: Duration = Duration::from_secs(400);
+
+/// Ends what goes on, also where the test fails.
+struct Enough<'a>(&'a AtomicBool);
+
+impl Drop for Enough<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Four users who ask again and again while `during` runs.
+fn with_users<T>(appliance: &Appliance, during: impl FnOnce() -> T) -> T {
+    let enough = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _until_enough = Enough(&enough);
+        for user in 0..4 {
+            let enough = &enough;
+            scope.spawn(move || {
+                while !enough.load(Ordering::Relaxed) {
+                    ask(appliance, user);
+                }
+            });
+        }
+        during()
+    })
+}
+
+fn wait(appliance: &Appliance, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+    let found = within(LONG, || Some(appliance.status()).filter(|status| is(status)));
+    found.unwrap_or_else(|| panic!("waited {LONG:?} in vain until {what}: {}", appliance.status()))
+}
+
+fn notch(status: &Value) -> Option<u64> {
+    status["governor"]["notch"].as_u64()
+}
+
+fn is_at_full_power(status: &Value) -> bool {
+    notch(status) == Some(0) && status["limits"]["pace_us"] == 0
+}
+
+#[test]
+fn limits_fall_with_heat_and_rise_when_it_leaves() {
+    let board = VirtualBoard::start(&["--ambient", "42", "--speed", "8", "--fault", "fan stuck"]);
+    let appliance = board.appliance().start();
+    let cap = board.root().join("sys/class/devfreq/17000000.gpu/max_freq");
+    let cap = || std::fs::read_to_string(&cap).unwrap().trim().parse::<u64>().unwrap();
+    wait(&appliance, "the clock may be capped", |status| {
+        status["governor"]["gpu_clock_may_be_capped"] == true
+    });
+    let usual = cap();
+    with_users(&appliance, || {
+        let hot = wait(&appliance, "limits fall", |status| {
+            status["governor"]["limiting"] == "heat" && status["limits"]["pace_us"] != 0
+        });
+        let reason = hot["governor"]["reason"].as_str().unwrap();
+        assert!(reason.contains("is held at 92.5 °C"), "{reason}");
+        assert!(!hot["governor"]["changes"].as_array().unwrap().is_empty());
+        assert!(cap() < usual, "the clock goes before the pauses");
+        board.faults("ambient 20");
+        wait(&appliance, "limits recover", is_at_full_power);
+    });
+    assert_eq!(cap(), usual);
+    let status = appliance.status();
+    assert_eq!(
+        (&status["engine"]["restarts"], &status["totals"]["failed"]),
+        (&json!(0), &json!(0))
+    );
+    let metrics = appliance.get("/metrics");
+    let metrics = metrics.text();
+    assert!(metrics.contains("stoker_governor_notch 0"), "{metrics}");
+}
+
+#[test]
+fn limits_fall_when_no_temperature_can_be_read() {
+    let board = VirtualBoard::start(&[]);
+    let appliance = board.appliance().start();
+    let zones = ["cpu", "gpu", "soc0", "soc1", "soc2", "tj"];
+    let dead: String = zones.iter().map(|zone| format!("sensor {zone}-thermal dead\n")).collect();
+    with_users(&appliance, || {
+        wait(&appliance, "the board is seen", is_at_full_power);
+        board.faults(&dead);
+        wait(&appliance, "limits fall", |status| {
+            status["governor"]["limiting"] == "blind" && status["limits"]["pace_us"] != 0
+        });
+        board.faults("");
+        wait(&appliance, "limits recover", is_at_full_power);
+    });
+    let status = appliance.status();
+    assert_eq!(
+        (&status["engine"]["restarts"], &status["totals"]["failed"]),
+        (&json!(0), &json!(0))
+    );
+}
