@@ -184,12 +184,13 @@ fn what_is_unknown_in_a_request_is_ignored() {
 }
 
 #[test]
-fn what_would_be_computed_wrongly_is_refused() {
+fn a_form_that_no_answer_can_be_held_to_is_refused() {
     let appliance = Appliance::start(&Engine::echo());
+    let strange = json!({"name": "x", "schema": {"type": "strange"}});
     for fields in [
-        json!({"response_format": {"type": "json_object"}}),
-        json!({"grammar": "root ::= \"a\""}),
-        json!({"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "required"}),
+        json!({"response_format": {"type": "json_schema", "json_schema": strange}}),
+        json!({"grammar": "root ::= \"a"}),
+        json!({"tool_choice": "required"}),
     ] {
         let _ = appliance.post(CHAT, &hello_with(&fields)).refusal(400);
     }

@@ -1,5 +1,6 @@
 //! The watchdog above the supervisor: each of its threads is really made to
-//! stand still, and no sign of life is given until it moves again.
+//! stand still, and no sign of life is given until it moves again. A sensor that
+//! hangs is no reason to be ended.
 
 #![allow(clippy::unwrap_used, reason = "a test ends at the first thing that is not there")]
 
@@ -48,7 +49,7 @@ fn a_store_thread_that_stands_still_gives_no_sign_of_life() {
 }
 
 #[test]
-fn a_sensor_that_never_answers_gives_no_sign_of_life() {
+fn a_sensor_that_never_answers_silences_itself_alone() {
     let mut systemd = Listener::start();
     let root = tempfile::tempdir().unwrap();
     let zone = root.path().join("sys/class/thermal/thermal_zone0");
@@ -67,9 +68,12 @@ fn a_sensor_that_never_answers_gives_no_sign_of_life() {
     let sensor = zone.join("temp");
     nix::unistd::mkfifo(&zone.join("stuck"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     fs::rename(zone.join("stuck"), &sensor).unwrap();
+    appliance.status_when("the sensor is silent", |status| {
+        let absent = status["machine"]["zones"][0]["absent"].as_str();
+        absent.is_some_and(|why| why.contains("has not answered"))
+    });
     systemd.forget();
-    let _ = systemd.hear("WATCHDOG=1", LONG / 4);
-    assert_eq!(systemd.hear("WATCHDOG=1", LONG), None);
+    systemd.wait_for("WATCHDOG=1");
     let body = json!({"messages": [{"role": "user", "content": "hello"}]});
     let answer = appliance.post("/v1/chat/completions", &body).good();
     assert_eq!(answer["choices"][0]["message"]["content"], "hello", "answers go on");

@@ -89,10 +89,15 @@ fn the_status_document_has_every_documented_field() {
             && status["machine"].is_object()
             && status["engine"]["heartbeat"].is_object()
     });
-    let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let names = |value: &Value| {
+        let mut names: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
+        names.sort();
+        names
+    };
     let fields = [
         "at",
         "engine",
+        "governor",
         "incidents",
         "limits",
         "machine",
