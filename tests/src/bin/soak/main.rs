@@ -40,7 +40,7 @@ mod report;
 mod table;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -181,21 +181,21 @@ async fn soak(arguments: Arguments) -> anyhow::Result<bool> {
         serving: Serving::of_engine(&arguments.engine, arguments.threads)?,
         state_dir: arguments.small_disk.as_deref().unwrap_or(work.path()).join("state"),
         variables: arguments.settings.clone(),
-        log: logs.join("stoker.log"),
+        log: fresh_log(&logs, "stoker.log")?,
     };
     setup.link_engine(&arguments.engine)?;
     let terms = terms(&arguments, seed)?;
     let bodies = usize::try_from(arguments.bodies).context("more requests than memory")?;
     let asks = ask::pool(seed, bodies, &setup.serving.model, arguments.lengths());
 
-    let first = Setup { log: logs.join("stoker-alone.log"), ..setup.clone() };
+    let first = Setup { log: fresh_log(&logs, "stoker-alone.log")?, ..setup.clone() };
     let (pool, alone) = trial::alone(Side::Ours, &first, asks.clone()).await?;
     let pool = Arc::new(pool);
     let ours = trial::disturbed(Side::Ours, &setup, &pool, alone, &terms).await?;
     let starvation = match arguments.starve {
         0 => None,
         seconds => {
-            let setup = Setup { log: logs.join("stoker-starving.log"), ..setup.clone() };
+            let setup = Setup { log: fresh_log(&logs, "stoker-starving.log")?, ..setup.clone() };
             let time = Duration::from_secs(seconds);
             Some(starve::run(&setup, &pool, seed, terms.clients, time).await?)
         }
@@ -203,14 +203,14 @@ async fn soak(arguments: Arguments) -> anyhow::Result<bool> {
     let poison = match arguments.poison {
         0 => None,
         rounds => {
-            let log = logs.join("stoker-poison.log");
+            let log = fresh_log(&logs, "stoker-poison.log")?;
             Some(poison::run(&arguments.stoker, work.path(), &log, seed, rounds).await?)
         }
     };
     let peer = match &arguments.peer {
         None => None,
         Some(program) => {
-            let log = logs.join("llama-server.log");
+            let log = fresh_log(&logs, "llama-server.log")?;
             let setup = Setup { program: program.clone(), log, ..setup.clone() };
             Some(peer(&setup, &asks, &terms).await?)
         }
@@ -255,6 +255,17 @@ async fn peer(setup: &Setup, asks: &[ask::Ask], terms: &Terms) -> anyhow::Result
     let asks = asks.iter().cloned().map(ask::Ask::for_peer).collect();
     let (pool, alone) = trial::alone(Side::Peer, setup, asks).await.context("undisturbed peer")?;
     trial::disturbed(Side::Peer, setup, &Arc::new(pool), alone, terms).await
+}
+
+/// A log of this run alone: what an earlier run left there would be counted.
+fn fresh_log(logs: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let path = logs.join(name);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(path),
+    }
 }
 
 /// Another seed each time, so that no run asks what an earlier one asked.
