@@ -7,9 +7,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use jetpack::Bytes;
 use jetpack::disk::Disk;
-use serde::Serialize;
+use jetpack::{Bytes, Finding, Severity};
 
 use crate::catalogue::Catalogue;
 use crate::engines::Engines;
@@ -31,29 +30,6 @@ pub struct Seen {
     /// Model files in the cache that no engine was built from.
     pub idle_cache: Vec<(PathBuf, Bytes)>,
     pub disk: Option<Disk>,
-}
-
-/// How much something matters, from the least.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// Worth knowing; nothing is wrong.
-    Note,
-    /// Something does not work that should, or will not.
-    Warning,
-    /// Nothing can be served, or something that is wrong.
-    Serious,
-}
-
-/// One thing that was found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// A constant such as `stale_engine`.
-    pub kind: &'static str,
-    pub severity: Severity,
-    pub problem: String,
-    pub why: &'static str,
-    pub advice: String,
 }
 
 impl Seen {
@@ -125,7 +101,7 @@ pub fn findings(seen: &Seen) -> Vec<Finding> {
             kind: "leftovers",
             severity: Severity::Warning,
             problem: format!("{} were left by work that was cut short", seen.leftovers.join(", ")),
-            why: "they take room on the disk, and no engine needs them",
+            why: "they take room on the disk, and no engine needs them".into(),
             advice: "`engine-builder gc` removes them; so does the next build".into(),
         });
     }
@@ -134,7 +110,7 @@ pub fn findings(seen: &Seen) -> Vec<Finding> {
             kind: "idle_cache",
             severity: Severity::Note,
             problem: format!("{} keeps {bytes} of a model without an engine", path.display()),
-            why: "it takes room on the disk, and saves the fetch if the engine is built",
+            why: "it takes room on the disk, and saves the fetch if the engine is built".into(),
             advice: "build the engine, or remove the directory".into(),
         });
     }
@@ -160,7 +136,13 @@ fn default(seen: &Seen, found: &mut Vec<Finding>) {
         _ => "`engine-builder use ENGINE`",
     };
     let why = "a server whose configuration names no engine has nothing to serve";
-    found.push(Finding { kind: "no_default", severity, problem, why, advice: advice.into() });
+    found.push(Finding {
+        kind: "no_default",
+        severity,
+        problem,
+        why: why.into(),
+        advice: advice.into(),
+    });
 }
 
 fn one(engine: &Installed, here: &Here, found: &mut Vec<Finding>) {
@@ -176,7 +158,7 @@ fn one(engine: &Installed, here: &Here, found: &mut Vec<Finding>) {
                 kind: "damaged_engine",
                 severity,
                 problem: error.chain(),
-                why: "it cannot be loaded, or would compute something else",
+                why: "it cannot be loaded, or would compute something else".into(),
                 advice,
             });
             return;
@@ -188,7 +170,7 @@ fn one(engine: &Installed, here: &Here, found: &mut Vec<Finding>) {
             kind: "stale_engine",
             severity: Severity::Warning,
             problem: format!("engine {id} was built for {}", staleness.words(here)),
-            why: "an engine of another machine or release may fail to load or compute wrong",
+            why: "an engine of another machine or release may fail to load or compute wrong".into(),
             advice: again(),
         });
     }
@@ -200,7 +182,7 @@ fn one(engine: &Installed, here: &Here, found: &mut Vec<Finding>) {
                 "whether engine {id} belongs to this machine is not known for: {}",
                 staleness.unknown_words()
             ),
-            why: "the machine or the manifest does not tell, so it does not count as stale",
+            why: "the machine or the manifest does not tell, so it does not count as stale".into(),
             advice: format!("`engine-builder verify {id} --smoke` shows whether it still works"),
         });
     }
@@ -216,7 +198,7 @@ fn disk(seen: &Seen, found: &mut Vec<Finding>) {
             kind: "little_disk",
             severity: Severity::Warning,
             problem: format!("{free} of disk are free, the largest engine takes {largest}"),
-            why: "an engine is replaced only when the new one stands whole beside it",
+            why: "an engine is replaced only when the new one stands whole beside it".into(),
             advice: "`engine-builder gc --dry-run` says what could go".into(),
         });
     }

@@ -21,7 +21,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use jetpack::disk::Disk;
-use jetpack::{Machine, Root, Sample};
+use jetpack::{Finding, Machine, Root, Sample, Severity};
 use serde::Serialize;
 
 use crate::console::Format;
@@ -34,30 +34,6 @@ pub struct Seen {
     /// Room for the state directory; `None` when it is not known, as on a
     /// captured board.
     pub disk: Option<Disk>,
-}
-
-/// How much something matters, from the least.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// Worth knowing; nothing is wrong.
-    Note,
-    /// It costs speed, memory or safety.
-    Warning,
-    /// It stops the appliance, now or at the next boot, or loses data.
-    Serious,
-}
-
-/// One thing that was found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// A constant such as `nvmap_bug`.
-    pub kind: &'static str,
-    pub severity: Severity,
-    pub problem: String,
-    /// Why it matters.
-    pub why: String,
-    pub advice: String,
 }
 
 /// Something that could not be looked at.
@@ -105,7 +81,7 @@ impl Report {
     }
 
     fn add(&mut self, severity: Severity, kind: &'static str, [problem, why, advice]: [String; 3]) {
-        self.findings.push(Finding { kind, severity, problem, why, advice });
+        self.findings.push(Finding { kind, severity, problem, why: why.into(), advice });
     }
 
     fn not_checked(&mut self, what: &'static str, why: impl ToString) {

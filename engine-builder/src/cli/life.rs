@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine_api::manifest::Manifest;
-use jetpack::Root;
+use jetpack::{Root, Severity};
 use serde_json::json;
 
 use crate::catalogue::Catalogue;
 use crate::cleaning::{self, Verdict};
-use crate::doctor::{self, Finding, Seen, Severity};
+use crate::doctor::{self, Seen};
 use crate::engines::{EngineId, Engines};
 use crate::error::{Class, Error};
 use crate::in_use::InUse;
@@ -204,17 +204,9 @@ pub(super) fn doctor(
     let seen = Seen::now(engines, cache_dir, catalogue, Here::read(Root::new(root)))?;
     let findings = doctor::findings(&seen);
     for finding in &findings {
-        let Finding { kind, severity, problem, why, advice } = finding;
-        let severity = match severity {
-            Severity::Note => "note",
-            Severity::Warning => "warning",
-            Severity::Serious => "serious",
-        };
-        let text =
-            format!("{severity:9}{problem} [{kind}]\n{:9}why: {why}\n{:9}do:  {advice}", "", "");
         let mut facts = json!(finding);
         facts["event"] = "finding".into();
-        report.item(&text, facts);
+        report.item(&finding.to_string(), facts);
     }
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
     let (serious, warnings) = (count(Severity::Serious), count(Severity::Warning));

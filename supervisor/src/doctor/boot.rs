@@ -1,6 +1,8 @@
 //! Whether the machine comes back by itself: boot slots and the watchdog.
 
-use super::{Report, Seen, Severity};
+use jetpack::Severity;
+
+use super::{Report, Seen};
 
 pub(super) fn look(seen: &Seen, report: &mut Report) {
     slots(seen, report);

@@ -1,8 +1,8 @@
 //! Disks that are full, wear out or are damaged.
 
-use jetpack::{Bytes, DiskKind};
+use jetpack::{Bytes, DiskKind, Severity};
 
-use super::{Report, Seen, Severity};
+use super::{Report, Seen};
 
 /// Below this much room, or this share of the disk, something should be done;
 /// an engine directory has several GiB.

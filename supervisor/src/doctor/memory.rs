@@ -1,8 +1,8 @@
 //! Who takes memory that the model needs.
 
-use jetpack::{Bytes, GpuClient};
+use jetpack::{Bytes, GpuClient, Severity};
 
-use super::{Report, Seen, Severity};
+use super::{Report, Seen};
 
 /// Our own program on the GPU.
 const WORKER: &str = "engine-worker";

@@ -1,8 +1,8 @@
 //! Speed for the power that is there: power mode, GPU clock, fan.
 
-use jetpack::{Basis, Celsius, Fan, Hertz, Mode};
+use jetpack::{Basis, Celsius, Fan, Hertz, Mode, Severity};
 
-use super::{Report, Seen, Severity};
+use super::{Report, Seen};
 
 /// A fan that is told at least this share of its speed turns.
 const TOLD_TO_TURN: f64 = 0.2;

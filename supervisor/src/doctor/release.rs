@@ -1,9 +1,9 @@
 //! The board and its release: known faults, a clock that cannot be right, a
 //! module that is called by another's name.
 
-use jetpack::L4t;
+use jetpack::{L4t, Severity};
 
-use super::{Report, Seen, Severity};
+use super::{Report, Seen};
 
 /// Releases whose memory driver refuses large allocations, and the first of
 /// the same line that is cured.

@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{Report, Severity};
+use jetpack::Severity;
+
+use super::Report;
 
 /// The whole report.
 #[derive(Debug)]
@@ -12,14 +14,7 @@ impl Display for Text<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self(report) = self;
         for finding in &report.findings {
-            let severity = match finding.severity {
-                Severity::Note => "note",
-                Severity::Warning => "warning",
-                Severity::Serious => "serious",
-            };
-            writeln!(f, "{severity:9}{} [{}]", finding.problem, finding.kind)?;
-            writeln!(f, "{:9}why: {}", "", finding.why)?;
-            writeln!(f, "{:9}do:  {}", "", finding.advice)?;
+            writeln!(f, "{finding}")?;
         }
         for unchecked in &report.unchecked {
             writeln!(f, "{:9}not looked at: {} ({})", "", unchecked.what, unchecked.why)?;

@@ -1,8 +1,8 @@
 //! Sensors that do not say what they should.
 
-use jetpack::{Absent, Source, Zone};
+use jetpack::{Absent, Severity, Source, Zone};
 
-use super::{Report, Seen, Severity};
+use super::{Report, Seen};
 
 pub(super) fn look(seen: &Seen, report: &mut Report) {
     silent(seen, report);
