@@ -62,29 +62,10 @@ pub fn take_away(engines: &Engines, id: &EngineId) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::existing::sample;
-    use crate::publish::{recover, write_manifest};
+    use crate::existing::sample::{engines, id};
+    use crate::publish::recover;
     use crate::staleness::Here;
     use crate::{installed, switch};
-
-    fn id(name: &str) -> EngineId {
-        name.to_owned().try_into().unwrap()
-    }
-
-    /// Engines of these names, each newer than the one before.
-    fn engines(names: &[&str]) -> (tempfile::TempDir, Engines) {
-        let state = tempfile::tempdir().unwrap();
-        let engines = Engines::of(state.path());
-        for (built_at, name) in (1..).zip(names) {
-            let dir = engines.engine(&id(name));
-            fs::create_dir_all(&dir).unwrap();
-            fs::write(dir.join("weights.gguf"), name).unwrap();
-            let mut manifest = sample::manifest(name, name.as_bytes());
-            manifest.built_at = built_at;
-            write_manifest(&dir, &manifest).unwrap();
-        }
-        (state, engines)
-    }
 
     fn removed(engines: &Engines) -> Vec<String> {
         let all = installed::all(engines, &Here::default()).unwrap();

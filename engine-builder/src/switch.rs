@@ -76,24 +76,7 @@ pub(crate) fn remove_link(path: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::existing::sample;
-    use crate::publish::write_manifest;
-
-    fn id(name: &str) -> EngineId {
-        name.to_owned().try_into().unwrap()
-    }
-
-    fn engines(names: &[&str]) -> (tempfile::TempDir, Engines) {
-        let state = tempfile::tempdir().unwrap();
-        let engines = Engines::of(state.path());
-        for name in names {
-            let dir = engines.engine(&id(name));
-            fs::create_dir_all(&dir).unwrap();
-            fs::write(dir.join("weights.gguf"), name).unwrap();
-            write_manifest(&dir, &sample::manifest(name, name.as_bytes())).unwrap();
-        }
-        (state, engines)
-    }
+    use crate::existing::sample::{engines, id};
 
     #[test]
     fn a_switch_remembers_one_back_and_rollback_is_a_switch() {

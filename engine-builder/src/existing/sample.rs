@@ -1,12 +1,16 @@
-//! A manifest for tests.
+//! Engines for tests, as a build leaves them.
+
+use std::fs;
 
 use engine_api::manifest::{
     Artefact, ArtefactRole, Backend, BackendKind, BoundTo, Capabilities, MANIFEST_VERSION,
     Manifest, Model, Serving, Smoke,
 };
 
+use crate::engines::{EngineId, Engines};
 use crate::hash::Sha256Hex;
 use crate::plan::LLAMA_CPP;
+use crate::publish::write_manifest;
 
 /// The manifest of an engine with these weights.
 pub(crate) fn manifest(id: &str, weights: &[u8]) -> Manifest {
@@ -41,4 +45,23 @@ pub(crate) fn manifest(id: &str, weights: &[u8]) -> Manifest {
             answer_sha256: Sha256Hex::of(b"").as_str().into(),
         }),
     }
+}
+
+/// Engines of these names, each newer than the one before.
+pub(crate) fn engines(names: &[&str]) -> (tempfile::TempDir, Engines) {
+    let state = tempfile::tempdir().unwrap();
+    let engines = Engines::of(state.path());
+    for (built_at, name) in (1..).zip(names) {
+        let dir = engines.engine(&id(name));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("weights.gguf"), name).unwrap();
+        let mut manifest = manifest(name, name.as_bytes());
+        manifest.built_at = built_at;
+        write_manifest(&dir, &manifest).unwrap();
+    }
+    (state, engines)
+}
+
+pub(crate) fn id(name: &str) -> EngineId {
+    name.to_owned().try_into().unwrap()
 }
