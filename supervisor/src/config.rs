@@ -23,6 +23,7 @@ use std::time::Duration;
 
 pub use place::Place;
 
+use crate::api;
 use crate::governor::Profile;
 use layers::Layer;
 
@@ -44,22 +45,7 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     pub listen: SocketAddr,
-    pub max_connections: usize,
-    /// Longest body of one request.
-    pub max_body_bytes: usize,
-    /// Longest sum of all bodies at one time.
-    pub max_bodies_bytes: usize,
-    pub header_timeout: Duration,
-    pub body_timeout: Duration,
-    pub idle_timeout: Duration,
-    /// How long a client may take nothing of its answer before it counts as gone.
-    pub stall_timeout: Duration,
-    /// How long running answers may take to finish after SIGTERM.
-    pub drain_timeout: Duration,
-    /// Names of this server beside its addresses and local names.
-    pub hosts: Vec<String>,
-    /// Origins of web pages that may use this server, as `https://name`.
-    pub origins: Vec<String>,
+    pub http: api::Settings,
 }
 
 /// `[engine]`: which engine and how it is run.

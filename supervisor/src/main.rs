@@ -159,9 +159,10 @@ async fn run(
         supervisor::supervisor::start(settings.clone(), inherited.workers, keeper)
             .context("start the threads")?;
     tokio::spawn(systemd::follow(handle.clone(), threads.telemetry.clone(), threads.store.clone()));
-    let ending = Ending::new(handle.clone(), keeper, settings.server.drain_timeout);
+    let ending = Ending::new(handle.clone(), keeper, settings.server.http.drain_timeout);
     let answers = (!settings.store.answers_kept.is_zero()).then(|| threads.store.clone());
-    let http = api::serve(listener, handle, answers, bounds(settings.server), ending.closed());
+    let http =
+        api::serve(listener, handle, answers, bounds(&settings.server.http), ending.closed());
     let mut http = tokio::spawn(ending.until_served(http));
     let interrupted = tokio::spawn(ending.heed_signals().context("listen for signals")?);
     systemd::ready();
@@ -193,19 +194,9 @@ async fn run(
 
 /// The bounds of the HTTP side. It ends after the engine, and then within
 /// [`LAST_BYTES`].
-fn bounds(server: config::Server) -> api::Settings {
-    api::Settings {
-        max_connections: server.max_connections,
-        max_body_bytes: server.max_body_bytes,
-        max_bodies_bytes: server.max_bodies_bytes,
-        header_timeout: server.header_timeout,
-        body_timeout: server.body_timeout,
-        idle_timeout: server.idle_timeout,
-        stall_timeout: server.stall_timeout,
-        drain_timeout: server.drain_timeout + LAST_BYTES,
-        hosts: server.hosts,
-        origins: server.origins,
-    }
+fn bounds(configured: &api::Settings) -> api::Settings {
+    let drain_timeout = configured.drain_timeout + LAST_BYTES;
+    api::Settings { drain_timeout, ..configured.clone() }
 }
 
 /// Each connection and each worker takes descriptors, and the usual soft limit

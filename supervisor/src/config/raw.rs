@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::api;
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Raw {
@@ -100,18 +102,19 @@ impl Default for Raw {
 
 impl Default for Server {
     fn default() -> Self {
+        let http = api::Settings::default();
         Self {
             listen: "127.0.0.1:11434".into(),
-            max_connections: 16_384,
-            max_body_bytes: 8 * 1024 * 1024,
-            max_bodies_bytes: 64 * 1024 * 1024,
-            header_timeout_s: 10,
-            body_timeout_s: 30,
-            idle_timeout_s: 75,
-            stall_timeout_s: 30,
-            drain_timeout_s: 30,
-            hosts: Vec::new(),
-            origins: Vec::new(),
+            max_connections: http.max_connections as u64,
+            max_body_bytes: http.max_body_bytes as u64,
+            max_bodies_bytes: http.max_bodies_bytes as u64,
+            header_timeout_s: http.header_timeout.as_secs(),
+            body_timeout_s: http.body_timeout.as_secs(),
+            idle_timeout_s: http.idle_timeout.as_secs(),
+            stall_timeout_s: http.stall_timeout.as_secs(),
+            drain_timeout_s: http.drain_timeout.as_secs(),
+            hosts: http.hosts,
+            origins: http.origins,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use engine_api::frame::MAX_BODY;
 
+use crate::api;
 use crate::governor::NoProfile;
 
 use super::raw::{self, Raw};
@@ -67,16 +68,18 @@ fn server(raw: raw::Server) -> Result<Server, Invalid> {
     let least = max_body_bytes as u64;
     Ok(Server {
         listen: address("server.listen", &raw.listen)?,
-        max_connections: count("server.max_connections", raw.max_connections, 1, 1_000_000)?,
-        max_body_bytes,
-        max_bodies_bytes: count("server.max_bodies_bytes", raw.max_bodies_bytes, least, GIB)?,
-        header_timeout: seconds("server.header_timeout_s", raw.header_timeout_s)?,
-        body_timeout: seconds("server.body_timeout_s", raw.body_timeout_s)?,
-        idle_timeout: seconds("server.idle_timeout_s", raw.idle_timeout_s)?,
-        stall_timeout: seconds("server.stall_timeout_s", raw.stall_timeout_s)?,
-        drain_timeout: seconds("server.drain_timeout_s", raw.drain_timeout_s)?,
-        hosts: raw.hosts,
-        origins: origins("server.origins", raw.origins)?,
+        http: api::Settings {
+            max_connections: count("server.max_connections", raw.max_connections, 1, 1_000_000)?,
+            max_body_bytes,
+            max_bodies_bytes: count("server.max_bodies_bytes", raw.max_bodies_bytes, least, GIB)?,
+            header_timeout: seconds("server.header_timeout_s", raw.header_timeout_s)?,
+            body_timeout: seconds("server.body_timeout_s", raw.body_timeout_s)?,
+            idle_timeout: seconds("server.idle_timeout_s", raw.idle_timeout_s)?,
+            stall_timeout: seconds("server.stall_timeout_s", raw.stall_timeout_s)?,
+            drain_timeout: seconds("server.drain_timeout_s", raw.drain_timeout_s)?,
+            hosts: raw.hosts,
+            origins: origins("server.origins", raw.origins)?,
+        },
     })
 }
 

@@ -10,7 +10,7 @@ use crate::engines::Order;
 impl Supervisor {
     pub(super) fn shut_down(&mut self, haste: Haste, now: Instant) {
         let bound = match haste {
-            Haste::Drain => self.settings.server.drain_timeout,
+            Haste::Drain => self.settings.server.http.drain_timeout,
             Haste::Now => Duration::ZERO,
         };
         let until = match self.draining {

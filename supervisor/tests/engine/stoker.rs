@@ -163,16 +163,10 @@ fn settings(dir: &Path, worker: PathBuf) -> Settings {
         root: dir.join("no-machine"),
         server: Server {
             listen: "127.0.0.1:0".parse().unwrap(),
-            max_connections: 16,
-            max_body_bytes: 1 << 20,
-            max_bodies_bytes: 1 << 20,
-            header_timeout: long,
-            body_timeout: long,
-            idle_timeout: long,
-            stall_timeout: long,
-            hosts: Vec::new(),
-            origins: Vec::new(),
-            drain_timeout: Duration::from_secs(5),
+            http: supervisor::api::Settings {
+                drain_timeout: Duration::from_secs(5),
+                ..supervisor::api::Settings::default()
+            },
         },
         governor: Governor { profile: Profile::Max, gpu_clock: GpuClock::Leave },
         engine: Engine {
