@@ -33,6 +33,8 @@ const PROMPT: Duration = Duration::from_secs(60);
 const MOST_FETCHING: Duration = Duration::from_secs(120);
 /// Heartbeats, each with the slowest of its steps, that are remembered.
 const REMEMBERED: usize = 240;
+/// How many of them, ten seconds of work, tell more than an assumption does.
+const ENOUGH: usize = 40;
 
 /// How slow this engine's steps are, from what it measured lately.
 #[derive(Debug, Clone)]
@@ -61,13 +63,16 @@ impl StepTimes {
     }
 
     /// The step that 99 of 100 are faster than: of the last minute's heartbeats
-    /// the slowest but two, or what is assumed if that is more.
+    /// the slowest but two, or what is assumed if that is more. Once enough was
+    /// measured, only half of the assumption is left as a floor: it leaves room
+    /// for a machine with half of its speed, and this one's is known by then.
     #[must_use]
     pub fn p99(&self) -> Duration {
         let mut sorted: Vec<_> = self.slowest.iter().copied().collect();
         sorted.sort_unstable();
         let measured = sorted.len().checked_sub(1 + sorted.len() / 100).map(|at| sorted[at]);
-        measured.unwrap_or_default().max(self.assumed)
+        let floor = if sorted.len() < ENOUGH { self.assumed } else { self.assumed / 2 };
+        measured.unwrap_or_default().max(floor)
     }
 }
 

@@ -147,6 +147,21 @@ fn the_99th_percentile_leaves_out_the_two_slowest_of_240() {
 }
 
 #[test]
+fn what_was_assumed_counts_half_once_enough_was_measured() {
+    let (assumed, fast) = (Duration::from_millis(800), Duration::from_millis(90));
+    let mut times = StepTimes::new(assumed);
+    for _ in 1..ENOUGH {
+        times.add(fast);
+    }
+    assert_eq!(times.p99(), assumed);
+    times.add(fast);
+    assert_eq!(times.p99(), assumed / 2);
+    times.add(assumed * 2);
+    times.add(assumed * 2);
+    assert_eq!(times.p99(), assumed * 2);
+}
+
+#[test]
 fn a_prompt_of_a_large_step_has_the_time_that_it_needs() {
     let token = Duration::from_millis(3);
     let speeds = Speeds::new(Duration::from_millis(10), token, 64).with_steps_of(128);
