@@ -33,4 +33,5 @@ pub mod heat;
 
 pub mod measured_on;
 pub mod spinner;
+pub mod spoken;
 pub mod stats;

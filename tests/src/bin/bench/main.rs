@@ -34,7 +34,7 @@ use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use plan::{Plan, Scenario};
@@ -42,6 +42,7 @@ use report::Report;
 use server::{Port, Programs, Setup};
 use tests::rivals::Serving;
 use tests::spinner;
+use tests::spoken::Format;
 
 /// Compares Stoker with llama-server on this machine and prints one table.
 #[derive(Debug, Parser)]
@@ -83,13 +84,6 @@ struct Arguments {
     seed: Option<u64>,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Format {
-    #[default]
-    Text,
-    Json,
 }
 
 fn main() -> ExitCode {

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io::Write as _;
 use std::time::Duration;
 
+use ::tests::spoken::time_left;
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -147,7 +148,7 @@ impl Plan {
         let left: Duration =
             std::iter::once(step).chain(&self.left).map(|step| self.expected(step)).sum();
         let number = self.total - self.left.len();
-        let line = format!("[{number}/{}] {step}; about {} left\n", self.total, rounded(left));
+        let line = format!("[{number}/{}] {step}; about {} left\n", self.total, time_left(left));
         // Progress is worth no failure.
         let _ = std::io::stderr().write_all(line.as_bytes());
     }
@@ -155,13 +156,6 @@ impl Plan {
     fn expected(&self, step: &Step) -> Duration {
         let timed = self.timed.get(&(step.scenario, step.side)).copied();
         timed.unwrap_or_else(|| step.scenario.guess(self.quick))
-    }
-}
-
-fn rounded(left: Duration) -> String {
-    match left.as_secs() {
-        seconds @ ..90 => format!("{seconds} s"),
-        seconds => format!("{} min", seconds.div_ceil(60)),
     }
 }
 

@@ -12,7 +12,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use serde::Serialize;
 
 use tests::heat::cell::{Cell, Fan, Load};
@@ -20,6 +20,7 @@ use tests::heat::controller::{HELD, Kind};
 use tests::heat::run::{Plan, run};
 use tests::heat::verdict::{Mark, Row, judge};
 use tests::heat::{plot, report};
+use tests::spoken::Format;
 
 /// Runs the governor and what others would do in its place, and compares them.
 #[derive(Debug, Parser)]
@@ -51,13 +52,6 @@ struct Arguments {
     plots: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Format {
-    #[default]
-    Text,
-    Json,
 }
 
 /// The JSON document.

@@ -168,9 +168,9 @@ impl Ledger {
         }
     }
 
-    /// Lost or, as far as is known yet, probably lost.
-    pub(crate) fn lost_so_far(&self) -> usize {
-        self.counts.lost + self.cut.len()
+    /// Lost unless it turns out that a supervisor's end took them with it.
+    pub(crate) fn cut_so_far(&self) -> usize {
+        self.cut.len()
     }
 
     fn lose(&mut self, example: Example) {

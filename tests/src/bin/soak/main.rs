@@ -46,10 +46,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use tests::measured_on::MachineFacts;
 use tests::rivals::Serving;
 use tests::spinner;
+use tests::spoken::Format;
 use tokio::signal::unix::{SignalKind, signal};
 
 use report::{Report, Trial};
@@ -117,13 +118,6 @@ struct Arguments {
     seed: Option<u64>,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Format {
-    #[default]
-    Text,
-    Json,
 }
 
 impl Arguments {

@@ -3,6 +3,8 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
+use ::tests::spoken::time_left;
+
 /// Between two lines where nobody watches, and two looks where somebody does.
 const LINE_PERIOD: Duration = Duration::from_secs(15);
 const TERMINAL_PERIOD: Duration = Duration::from_millis(500);
@@ -30,7 +32,7 @@ impl Progress {
         self.said = Some(now);
         let left = match left(now - self.began, share) {
             Some(Duration::ZERO) => "; waiting for the last".to_owned(),
-            Some(left) => format!("; about {} left", rounded(left)),
+            Some(left) => format!("; about {} left", time_left(left)),
             None => String::new(),
         };
         let line = match self.terminal {
@@ -60,13 +62,6 @@ fn left(elapsed: Duration, share: f64) -> Option<Duration> {
     (share > 0.0).then(|| elapsed.mul_f64(((1.0 - share) / share).clamp(0.0, 1e6)))
 }
 
-fn rounded(left: Duration) -> String {
-    match left.as_secs() {
-        seconds @ ..90 => format!("{seconds} s"),
-        seconds => format!("{} min", seconds.div_ceil(60)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +72,5 @@ mod tests {
         assert_eq!(left(elapsed, 0.25), Some(Duration::from_secs(90)));
         assert_eq!(left(elapsed, 1.0), Some(Duration::ZERO));
         assert_eq!(left(elapsed, 0.0), None);
-        assert_eq!(rounded(Duration::from_secs(91)), "2 min");
     }
 }

@@ -171,12 +171,14 @@ fn say(
     let share = counts.requests as f64 / terms.requests.max(1) as f64;
     let of_time = began.elapsed().as_secs_f64() / terms.time.as_secs_f64();
     let what = format!(
-        "{}: {} of {} requests, {faults} of {} faults; {} lost, {} spliced, {} differing",
+        "{}: {} of {} requests, {faults} of {} faults; {} lost, {} cut off without an id, \
+         {} spliced, {} differing",
         side.title(),
         counts.requests,
         terms.requests,
         terms.faults,
-        ledger.lost_so_far(),
+        counts.lost,
+        ledger.cut_so_far(),
         counts.repeated + counts.missing,
         counts.differing,
     );
