@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 mod architecture;
 mod check;
 mod entry;
+mod form;
 mod quantisation;
 mod read;
 
@@ -20,6 +21,7 @@ pub use entry::{
     Awq, Backends, ChatTemplate, Defaults, Entry, FimTokens, Gptq, HubFile, Index, Package,
     Repository, Revision, Runs, Sources, Support, Weights,
 };
+pub use form::{Form, Published};
 pub use quantisation::Quantisation;
 
 use crate::error::{Error, io};

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+mod fetch;
 mod life;
 mod list;
 mod plan;
@@ -53,6 +54,9 @@ enum Command {
     /// Build an engine, unless it is already there
     #[command(after_help = EXIT_CODES)]
     Build(Build),
+    /// Get a model's files, or say which they are
+    #[command(after_help = EXIT_CODES)]
+    Fetch(fetch::Fetch),
     /// Say how a model would be built and served on a board, and why
     #[command(after_help = EXIT_CODES)]
     Plan(plan::Plan),
@@ -128,6 +132,7 @@ impl Command {
     fn common(&self) -> &Common {
         match self {
             Self::Build(Build { common, .. })
+            | Self::Fetch(fetch::Fetch { common, .. })
             | Self::Plan(plan::Plan { common, .. })
             | Self::List { common, .. }
             | Self::Verify { common, .. }
@@ -212,6 +217,7 @@ fn run(command: Command, report: &Report) -> Result<(), Error> {
     let engines = Engines::of(&command.common().state_dir);
     match command {
         Command::Build(build) => build::run(&build.order()?, report),
+        Command::Fetch(fetch) => fetch::run(&fetch, report),
         Command::Plan(plan) => plan::run(&plan, report),
         Command::List { models, .. } => {
             let catalogue = Catalogue::with_dir(&models.models_dir)?;

@@ -82,6 +82,8 @@ pub enum Error {
     NoPlanFits(String),
     #[error("{}{}: {problem}", place(path, *line), key_in(key))]
     Catalogue { path: PathBuf, line: Option<usize>, key: String, problem: String },
+    #[error("{}: these are no pins: {problem}; remove the file if the model may be learnt anew", path.display())]
+    Pins { path: PathBuf, problem: String },
     #[error("there is no model {name:?}{}", nearest(known))]
     UnknownModel { name: String, known: Vec<String> },
     #[error("there is no engine {name:?} in {}{}", dir.display(), nearest(known))]
@@ -130,7 +132,9 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Self::Usage(_) | Self::NoWorker { .. } | Self::Catalogue { .. } => Class::Usage,
+            Self::Usage(_) | Self::NoWorker { .. } | Self::Catalogue { .. } | Self::Pins { .. } => {
+                Class::Usage
+            }
             Self::Unsupported(_) => Class::Unsupported,
             Self::UnknownModel { .. } | Self::UnknownEngine { .. } | Self::NoPrevious { .. } => {
                 Class::UnknownModel

