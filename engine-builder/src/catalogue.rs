@@ -17,6 +17,7 @@ mod quantisation;
 mod read;
 
 pub use architecture::{Architecture, Family, Rope, RopeKind};
+pub(crate) use check::is_file_name;
 pub use entry::{
     Awq, Backends, ChatTemplate, Defaults, Entry, FimTokens, Gptq, HubFile, Index, Package,
     Repository, Revision, Runs, Sources, Support, Weights,

@@ -48,6 +48,8 @@ pub mod engines;
 pub mod existing;
 pub mod flags;
 pub mod gguf;
+pub mod pickle;
+pub mod safetensors;
 
 pub mod child;
 pub mod error;
