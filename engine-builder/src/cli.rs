@@ -35,6 +35,7 @@ Exit codes:
    10  the engine is in use, or it cannot be seen whether it is
    11  doctor: something deserves a look
    12  doctor: something is serious
+   13  a file has to be brought; the message says which and where to put it
   130  interrupted";
 
 /// llama.cpp keeps 256 sequences apart; some of them are finished ones, kept
@@ -168,7 +169,7 @@ struct Build {
     #[arg(required_unless_present = "gguf", conflicts_with = "gguf")]
     model: Option<String>,
     /// Build from a model file of your own
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
     gguf: Option<PathBuf>,
     /// The engine's name; by default the model's
     #[arg(long, value_name = "ID")]
@@ -179,6 +180,8 @@ struct Build {
     /// Requests answered at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MOST_USERS))]
     users: Option<u16>,
+    #[command(flatten)]
+    sources: fetch::From,
     /// What the engine is for [default: llama-cpp]
     #[arg(long, value_enum)]
     backend: Option<Backend>,
@@ -247,6 +250,7 @@ impl Build {
         };
         Ok(Order {
             model,
+            sources: self.sources.open()?,
             backend: self.backend.unwrap_or(Backend::LlamaCpp),
             wishes: Wishes {
                 name: name.map_err(|error| Error::Usage(error.to_string()))?,
@@ -301,6 +305,7 @@ mod tests {
                 Class::InUse,
                 Class::Warnings,
                 Class::Serious,
+                Class::Bring,
                 Class::Interrupted,
             ])
         {

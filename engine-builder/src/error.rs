@@ -26,6 +26,7 @@ pub enum Class {
     InUse,
     Warnings,
     Serious,
+    Bring,
     Interrupted,
 }
 
@@ -46,6 +47,7 @@ impl Class {
             Self::InUse => 10,
             Self::Warnings => 11,
             Self::Serious => 12,
+            Self::Bring => 13,
             Self::Interrupted => 130,
         }
     }
@@ -66,6 +68,7 @@ impl Class {
             Self::InUse => "in_use",
             Self::Warnings => "warnings",
             Self::Serious => "serious",
+            Self::Bring => "bring",
             Self::Interrupted => "interrupted",
         }
     }
@@ -101,6 +104,8 @@ pub enum Error {
     Fetch { model: String, source: FetchError },
     #[error("model file {}", path.display())]
     Model { path: PathBuf, source: GgufError },
+    #[error("model file {}: {}", path.display(), crate::pickle::INSTEAD)]
+    Pickle { path: PathBuf },
     #[error("model file {} is not what the catalogue describes: {what}", path.display())]
     OtherModel { path: PathBuf, what: String },
     #[error("engine {id}")]
@@ -128,6 +133,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Wraps what went wrong with one model's files.
+    pub(crate) fn fetch(model: String, source: FetchError) -> Self {
+        match source {
+            FetchError::Interrupted(interrupted) => interrupted.into(),
+            source => Self::Fetch { model, source },
+        }
+    }
+
     /// Its class, which decides the exit code.
     #[must_use]
     pub fn class(&self) -> Class {
@@ -146,9 +159,13 @@ impl Error {
             | Self::Smoke { source: SmokeError::Interrupted(_), .. }
             | Self::Interrupted(_) => Class::Interrupted,
             Self::Fetch { source, .. } if is_full(source) => Class::NoRoom,
+            Self::Fetch { source: FetchError::Pins(error), .. } => error.class(),
+            Self::Fetch { source, .. } if source.is_missing() => Class::Bring,
+            Self::Fetch { source, .. } if source.is_bad_file() => Class::BadModel,
             Self::Fetch { .. } => Class::Fetch,
             Self::Model { source: GgufError::Read(_), .. } => Class::Io,
             Self::Model { .. }
+            | Self::Pickle { .. }
             | Self::OtherModel { .. }
             | Self::Manifest { .. }
             | Self::NotAllSound(_)
@@ -253,9 +270,10 @@ mod tests {
             Class::InUse,
             Class::Warnings,
             Class::Serious,
+            Class::Bring,
         ]
         .map(Class::exit_code)
         .into();
-        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
     }
 }

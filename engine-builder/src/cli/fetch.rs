@@ -1,17 +1,20 @@
 //! `engine-builder fetch`: what a model consists of, and getting it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jetpack::Bytes;
 use serde_json::json;
 
-use super::{Common, Models};
+use super::{Common, Models, cache_dir};
 use crate::catalogue::{Catalogue, Entry, Form, Package};
 use crate::error::Error;
+use crate::fetch::brought::Brought;
 use crate::fetch::pins::Pins;
-use crate::fetch::wanted::{Wanted, WantedFile, path_of, wanted};
-use crate::report::Report;
+use crate::fetch::wanted::{Wanted, path_of, wanted};
+use crate::fetch::{Cache, Sources};
+use crate::plan::{self, Wishes};
+use crate::report::{Report, Step};
 
 #[derive(Debug, Args)]
 pub(super) struct Fetch {
@@ -24,6 +27,11 @@ pub(super) struct Fetch {
     /// Which of the model's forms [default: the one that build uses]
     #[arg(long, value_enum)]
     form: Option<Form>,
+    #[command(flatten)]
+    sources: From,
+    /// Where fetched models are kept [default: ${XDG_CACHE_HOME:-~/.cache}/stoker]
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
     #[command(flatten)]
     models: Models,
     #[command(flatten)]
@@ -39,7 +47,55 @@ pub(super) fn run(order: &Fetch, report: &Report) -> Result<(), Error> {
     if order.list {
         return list(entries, order.form, &order.common.state_dir, report);
     }
-    Err(Error::Unsupported("this version only lists what to bring: use --list".into()))
+    let cache = Cache::at(&cache_dir(order.cache_dir.clone())?);
+    get(&entries[0], order, &cache, report)
+}
+
+/// Gets one form of a model into the cache.
+fn get(entry: &Entry, order: &Fetch, cache: &Cache, report: &Report) -> Result<(), Error> {
+    let form = order.form.unwrap_or_else(|| Form::usual(entry));
+    if form.published(entry).is_none() {
+        return Err(no_such_form(entry, form));
+    }
+    let sources = order.sources.open()?;
+    let state_dir = &order.common.state_dir;
+    report.begin(Step::Fetch, "looking into the cache");
+    let files = if form == Form::Package {
+        let plan = plan::from_catalogue(entry, &Wishes::default())?;
+        vec![cache.fetch(&plan, &sources, state_dir, report)?]
+    } else {
+        cache.fetch_form(entry, form, &sources, state_dir, report)?
+    };
+    let bytes = files.iter().map(|file| file.bytes).fold(0, u64::saturating_add);
+    for file in &files {
+        report.item(
+            &format!("{} ({})", file.path.display(), file.outcome),
+            json!({
+                "kind": "file", "path": file.path, "bytes": file.bytes, "sha256": file.sha256,
+                "outcome": file.outcome,
+            }),
+        );
+    }
+    let dir = cache.dir_of(&entry.id, form);
+    let facts =
+        json!({"model": entry.id.as_str(), "dir": dir, "files": files.len(), "bytes": bytes});
+    let text = format!("{} is here: {} in {}", entry.id, Bytes::new(bytes), dir.display());
+    report.result(&text, facts);
+    Ok(())
+}
+
+/// Where files come from, on the command line of `fetch` and of `build`.
+#[derive(Debug, Args)]
+pub(super) struct From {
+    /// Take files from this directory and from nowhere else; `fetch --list` shows its layout
+    #[arg(long, value_name = "DIR")]
+    from: Option<PathBuf>,
+}
+
+impl From {
+    pub(super) fn open(&self) -> Result<Sources, Error> {
+        Ok(Sources { from: self.from.as_deref().map(Brought::open).transpose()? })
+    }
 }
 
 fn list(
@@ -90,10 +146,10 @@ fn show(wanted: &Wanted<'_>, report: &Report) {
     for file in files {
         let path = path_of(&entry.id, *form, &file.name);
         report.item(
-            &format!("  {path}{}\n      {}", file.need.words(), known(file)),
+            &format!("  {path}{}\n      {}", file.need.words(), file.known()),
             json!({
                 "kind": "file", "model": entry.id.as_str(), "form": form.name(), "path": path,
-                "need": file.need.name(), "bytes": file.bytes, "sha256": file.sha256,
+                "need": file.need.name(), "bytes": file.bytes, "sha256": file.sha256, "pinned": file.pinned,
                 "repository": repository, "revision": wanted.revision,
                 "licence": entry.licence, "gated": entry.gated,
             }),
@@ -101,18 +157,6 @@ fn show(wanted: &Wanted<'_>, report: &Report) {
     }
     if let (Form::Package, Some(package)) = (form, &entry.source.package) {
         report.heading(&format!("      {}", or_the_package(package)));
-    }
-}
-
-/// Size and hash, or that they are unknown.
-pub(super) fn known(file: &WantedFile) -> String {
-    let size = match file.bytes {
-        Some(bytes) => format!("{bytes} bytes ({})", Bytes::new(bytes)),
-        None => "size unknown".into(),
-    };
-    match &file.sha256 {
-        Some(sha256) => format!("{size}, sha256 {sha256}"),
-        None => format!("{size}, sha256 unknown"),
     }
 }
 

@@ -7,6 +7,8 @@
 //! <model>/checkpoint/config.json   and so on; gptq/ and awq/ are alike
 //! ```
 
+use jetpack::Bytes;
+
 use crate::catalogue::{Entry, Form};
 use crate::engines::EngineId;
 use crate::fetch::pins::Pins;
@@ -50,6 +52,8 @@ pub struct WantedFile {
     pub need: Need,
     pub bytes: Option<u64>,
     pub sha256: Option<Sha256Hex>,
+    /// Whether the hash was learnt at a first fetch and is not the catalogue's.
+    pub pinned: bool,
 }
 
 /// Whether a file has to be there.
@@ -96,15 +100,8 @@ pub fn wanted<'a>(entry: &'a Entry, form: Form, pins: &Pins) -> Option<Wanted<'a
     let published = form.published(entry)?;
     let known = published.revision.map(|revision| revision.as_str().to_owned());
     let revision = known.or_else(|| pins.revision(form, published.name));
-    let file = |name: &str, need, bytes: Option<u64>| {
-        let pin = pins.find(form, published.name, revision.as_deref(), name);
-        WantedFile {
-            bytes: bytes.or_else(|| Some(pin?.bytes)),
-            sha256: form.sha256(entry, name).cloned().or_else(|| Some(pin?.sha256.clone())),
-            name: name.to_owned(),
-            need,
-        }
-    };
+    let none = Wanted { entry, form, repository: published.name, revision, files: Vec::new() };
+    let file = |name: &str, need, bytes| none.file(pins, name, need, bytes);
     let files = match form {
         Form::Package => {
             let member = entry.source.package.as_ref()?.file_name();
@@ -122,7 +119,46 @@ pub fn wanted<'a>(entry: &'a Entry, form: Form, pins: &Pins) -> Option<Wanted<'a
             all.map(|(name, need)| file(name, need, None)).collect()
         }
     };
-    Some(Wanted { entry, form, repository: published.name, revision, files })
+    Some(Wanted { files, ..none })
+}
+
+impl Wanted<'_> {
+    /// What is known of one file.
+    pub(super) fn file(
+        &self,
+        pins: &Pins,
+        name: &str,
+        need: Need,
+        bytes: Option<u64>,
+    ) -> WantedFile {
+        let pin = pins.find(self.form, self.repository, self.revision.as_deref(), name);
+        let known = self.form.sha256(self.entry, name);
+        WantedFile {
+            bytes: bytes.or_else(|| Some(pin?.bytes)),
+            sha256: known.or_else(|| Some(&pin?.sha256)).cloned(),
+            pinned: known.is_none() && pin.is_some(),
+            name: name.to_owned(),
+            need,
+        }
+    }
+}
+
+impl WantedFile {
+    /// Size and hash, or that they are unknown.
+    #[must_use]
+    pub fn known(&self) -> String {
+        let size = match self.bytes {
+            Some(bytes) => format!("{bytes} bytes ({})", Bytes::new(bytes)),
+            None => "size unknown".into(),
+        };
+        match &self.sha256 {
+            Some(sha256) if self.pinned => {
+                format!("{size}, sha256 {sha256} (learnt at the first fetch)")
+            }
+            Some(sha256) => format!("{size}, sha256 {sha256}"),
+            None => format!("{size}, sha256 unknown"),
+        }
+    }
 }
 
 /// Where a file stands below a cache or a directory that is brought.

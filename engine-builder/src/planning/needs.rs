@@ -74,15 +74,15 @@ pub(super) fn cautions(
     setting: &Setting,
 ) -> Vec<String> {
     let mut cautions = Vec::new();
-    let built_today = backend == Backend::LlamaCpp && variant.from == Form::Package;
-    if !built_today {
-        cautions.push(match (backend, variant.from) {
-            (Backend::LlamaCpp, _) => {
-                "this version cannot fetch from a model hub; bring the file and use build --gguf"
-            }
-            _ => "this version plans for this backend and cannot build for it yet",
+    match (backend, variant.from) {
+        (Backend::LlamaCpp, Form::Package) => {}
+        (Backend::LlamaCpp, Form::Gguf) => cautions.push(
+            "this version cannot fetch from a model hub; bring the file and use build --from"
+                .into(),
+        ),
+        _ => {
+            cautions.push("this version plans for this backend and cannot build for it yet".into())
         }
-        .to_owned());
     }
     if setting.board.class != Class::Pc {
         cautions.push("it has not run on hardware; sizes, speed and times are estimates".into());

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what is missing here ends the test, which is right")]
 
 mod engine;
+mod hub_model;
 mod place;
 #[path = "../../src/gguf/sample.rs"]
 mod sample;
@@ -11,6 +12,7 @@ mod sample;
 mod bad_disk;
 mod bad_input;
 mod crash;
+mod from;
 mod life;
 mod list;
 mod plan;
