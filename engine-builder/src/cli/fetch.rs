@@ -6,13 +6,13 @@ use clap::Args;
 use jetpack::Bytes;
 use serde_json::json;
 
+use super::sources::Sources;
 use super::{Common, Models, cache_dir};
 use crate::catalogue::{Catalogue, Entry, Form, Package};
 use crate::error::Error;
-use crate::fetch::brought::Brought;
+use crate::fetch::Cache;
 use crate::fetch::pins::Pins;
 use crate::fetch::wanted::{Wanted, path_of, wanted};
-use crate::fetch::{Cache, Sources};
 use crate::plan::{self, Wishes};
 use crate::report::{Report, Step};
 
@@ -28,7 +28,7 @@ pub(super) struct Fetch {
     #[arg(long, value_enum)]
     form: Option<Form>,
     #[command(flatten)]
-    sources: From,
+    sources: Sources,
     /// Where fetched models are kept [default: ${XDG_CACHE_HOME:-~/.cache}/stoker]
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
@@ -82,20 +82,6 @@ fn get(entry: &Entry, order: &Fetch, cache: &Cache, report: &Report) -> Result<(
     let text = format!("{} is here: {} in {}", entry.id, Bytes::new(bytes), dir.display());
     report.result(&text, facts);
     Ok(())
-}
-
-/// Where files come from, on the command line of `fetch` and of `build`.
-#[derive(Debug, Args)]
-pub(super) struct From {
-    /// Take files from this directory and from nowhere else; `fetch --list` shows its layout
-    #[arg(long, value_name = "DIR")]
-    from: Option<PathBuf>,
-}
-
-impl From {
-    pub(super) fn open(&self) -> Result<Sources, Error> {
-        Ok(Sources { from: self.from.as_deref().map(Brought::open).transpose()? })
-    }
 }
 
 fn list(

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::FetchError;
 use super::brought::Refused;
+use super::hub::HubError;
 use super::wanted::WantedFile;
 use crate::hash::Sha256Hex;
 
@@ -49,6 +50,37 @@ impl Expected {
                 path: path.into(),
                 found: found.clone(),
                 says: self.says,
+                expected: expected.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses what a hub says of its length before anything comes.
+    pub(super) fn allows_from_hub(&self, host: &str, found: u64) -> Result<(), HubError> {
+        let (says, expected) = match self.bytes {
+            Some(expected) if expected != found => (self.says, expected),
+            None if found > self.most => ("such a file has at most", self.most),
+            _ => return Ok(()),
+        };
+        Err(HubError::Size { host: host.into(), found, says, expected })
+    }
+
+    /// Refuses other content than is known, or, where nothing is known, than the
+    /// hub itself has announced.
+    pub(super) fn is_from_hub(
+        &self,
+        host: &str,
+        found: &Sha256Hex,
+        announced: Option<&Sha256Hex>,
+    ) -> Result<(), HubError> {
+        let announced = announced.map(|sha256| ("the hub said", sha256));
+        let known = self.sha256.as_ref().map(|sha256| (self.says, sha256));
+        match known.or(announced) {
+            Some((says, expected)) if expected != found => Err(HubError::Hash {
+                host: host.into(),
+                found: found.clone(),
+                says,
                 expected: expected.clone(),
             }),
             _ => Ok(()),

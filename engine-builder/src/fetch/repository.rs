@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::content;
 use super::copied;
 use super::expected::Expected;
+use super::hub::{self, HubError, Remote};
 use super::part::Part;
 use super::pins::Pins;
 use super::wanted::{INDEX, Need, WHOLE, Wanted, WantedFile, path_of};
@@ -20,6 +21,9 @@ use crate::safetensors;
 
 /// The largest tokenisers have some tens of MiB.
 const MOST_SMALL: u64 = 256 * 1024 * 1024;
+
+/// The branch that is asked for while no commit is known.
+const UNKNOWN_REVISION: &str = "main";
 
 /// No file of weights that a board could hold is larger.
 const MOST_WEIGHTS: u64 = 256 * 1024 * 1024 * 1024;
@@ -152,10 +156,10 @@ impl<'a> Repository<'a> {
         part: &Part,
         expected: &Expected,
     ) -> Result<Arrived, FetchError> {
-        let Wanted { entry, form, .. } = &self.wanted;
         let Some(brought) = &self.sources.from else {
-            return Err(FetchError::NoSource { bring: self.bring(wanted) });
+            return self.ask_hub(wanted, part, expected);
         };
+        let Wanted { entry, form, .. } = &self.wanted;
         let name = &wanted.name;
         let places =
             [path_of(&entry.id, *form, name), format!("{}/{name}", entry.id), name.clone()];
@@ -169,6 +173,37 @@ impl<'a> Repository<'a> {
                 Err(FetchError::Missing { file: name.clone(), looked, instead })
             }
         }
+    }
+
+    /// From a hub. The first answer tells the commit, if nobody knew it; the other
+    /// files are then asked for at the same one.
+    fn ask_hub(
+        &mut self,
+        file: &WantedFile,
+        part: &Part,
+        expected: &Expected,
+    ) -> Result<Arrived, FetchError> {
+        let bring = self.bring(file);
+        let Some(hub) = &self.sources.hub else {
+            return Err(FetchError::Offline { file: file.name.clone(), bring });
+        };
+        let Wanted { repository, revision, .. } = &self.wanted;
+        let revision = revision.as_deref().unwrap_or(UNKNOWN_REVISION);
+        let remote = Remote { repository, revision, file: &file.name };
+        self.report.note(&format!("fetching {} of {repository} at {revision}", file.name));
+        let (arrived, commit) = hub::download(hub, &remote, part, expected, self.report).map_err(
+            |source| match source {
+                HubError::Interrupted(interrupted) => interrupted.into(),
+                source => {
+                    let file = file.name.clone();
+                    FetchError::Hub { file, bring, source: Box::new(source) }
+                }
+            },
+        )?;
+        if self.wanted.revision.is_none() {
+            self.wanted.revision = commit;
+        }
+        Ok(arrived)
     }
 
     /// Where a person has to put a file that cannot be fetched.

@@ -74,15 +74,8 @@ pub(super) fn cautions(
     setting: &Setting,
 ) -> Vec<String> {
     let mut cautions = Vec::new();
-    match (backend, variant.from) {
-        (Backend::LlamaCpp, Form::Package) => {}
-        (Backend::LlamaCpp, Form::Gguf) => cautions.push(
-            "this version cannot fetch from a model hub; bring the file and use build --from"
-                .into(),
-        ),
-        _ => {
-            cautions.push("this version plans for this backend and cannot build for it yet".into())
-        }
+    if backend != Backend::LlamaCpp || variant.from == Form::Checkpoint {
+        cautions.push("this version plans for this backend and cannot build for it yet".into());
     }
     if setting.board.class != Class::Pc {
         cautions.push("it has not run on hardware; sizes, speed and times are estimates".into());

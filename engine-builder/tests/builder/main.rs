@@ -5,6 +5,7 @@
 
 mod engine;
 mod hub_model;
+mod hub_server;
 mod place;
 #[path = "../../src/gguf/sample.rs"]
 mod sample;
@@ -13,6 +14,7 @@ mod bad_disk;
 mod bad_input;
 mod crash;
 mod from;
+mod hub;
 mod life;
 mod list;
 mod plan;

