@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use nix::sys::stat::Mode;
 
@@ -190,4 +191,36 @@ fn weights_that_are_pickles_are_not_taken_and_the_way_out_is_said() {
     let own = stick.place.file("own.bin", b"\x80\x02}q\x00.");
     let ended = stick.place.run(&["build", "--gguf", own.to_str().unwrap()]);
     ended.failed(6, &["own.bin: a pickle can run code"]);
+}
+
+#[test]
+fn a_copy_that_is_killed_begins_again_and_takes_the_disk_once() {
+    let mut content = gguf();
+    content.resize(content.len() + 64 * 1024 * 1024, 7);
+    let stick = Stick { place: Place::new(), dir: PathBuf::new() };
+    put(&stick.place, &content, Known::Yes);
+    let stick = Stick { dir: stick.place.path("stick"), ..stick };
+    stick.bring(FILE, &content);
+    let part = stick.cached("gguf").join(format!("{FILE}.part"));
+    let whole = stick.cached("gguf").join(FILE);
+    let from = stick.dir.to_str().unwrap();
+    let mut killed = 0;
+    // It may have ended before it is killed: then nothing is left to be done.
+    for _ in 0..5 {
+        let _ = fs::remove_file(&whole);
+        let mut command = stick.place.command(&["fetch", ID, "--from", from]);
+        let mut builder = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while !part.exists() && builder.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        builder.kill().unwrap();
+        killed += usize::from(builder.wait().unwrap().code().is_none());
+        let names = stick.cache("gguf");
+        assert!(names.iter().all(|name| name.starts_with(FILE)) && names.len() <= 1, "{names:?}");
+        assert!(!whole.exists() || fs::read(&whole).unwrap() == content);
+    }
+    assert!(killed > 0, "every copy had ended before it could be killed");
+    assert_eq!(stick.fetch(&[]).code, Some(0));
+    assert!(fs::read(&whole).unwrap() == content);
+    assert_eq!(stick.cache("gguf"), [FILE]);
 }

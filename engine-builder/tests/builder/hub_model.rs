@@ -32,12 +32,13 @@ pub(crate) fn put(place: &Place, content: &[u8], known: Known) {
     };
     let package = default.split_once("[source.package]").unwrap().1;
     let package = package.split_once("[source.checkpoint]").unwrap().0;
-    let (bytes, sha256, revision) = match known {
+    // A size that nobody knows has to be estimated, which goes for some only.
+    let (bytes, sha256, revision, quantisation) = match known {
         Known::Yes => {
             let sha256 = format!("\"{}\"", Sha256Hex::of(content));
-            (content.len().to_string(), sha256, REVISION)
+            (content.len().to_string(), sha256, REVISION, "Q4_1")
         }
-        Known::No => ("\"unknown\"".into(), "\"unknown\"".into(), "unknown"),
+        Known::No => ("\"unknown\"".into(), "\"unknown\"".into(), "unknown", "Q4_K_M"),
     };
     let gguf = format!(
         "\nrepository = \"{REPOSITORY}\"\nrevision = \"{revision}\"\nfile = \"{FILE}\"\n\n"
@@ -47,7 +48,7 @@ pub(crate) fn put(place: &Place, content: &[u8], known: Known) {
         .replace(&value("aliases"), "aliases = []")
         .replace("[source.package]", "[source.gguf]")
         .replace(package, &gguf)
-        .replace(&value("quantisation"), "quantisation = \"Q4_K_M\"")
+        .replace(&value("quantisation"), &format!("quantisation = \"{quantisation}\""))
         .replace(&value("bytes"), &format!("bytes = {bytes}"))
         .replace(&value("sha256"), &format!("sha256 = {sha256}"));
     fs::create_dir_all(place.path("models.d")).unwrap();
