@@ -16,7 +16,7 @@ mod download;
 mod journal;
 mod token;
 
-pub use address::Base;
+pub use address::{Base, NotAnAddress};
 pub(super) use download::{Remote, download};
 pub(super) use journal::remove as remove_journal;
 pub use token::{Token, TokenError};
