@@ -6,15 +6,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use engine_api::manifest::{BoundTo, Capabilities, MANIFEST_VERSION, Manifest};
 use serde_json::json;
 
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Form};
 use crate::engines::Engines;
 use crate::error::{Error, io};
 use crate::existing;
-use crate::fetch::{Cache, Fetched};
+use crate::fetch::pins::Pins;
+use crate::fetch::{Cache, Fetched, Sources, wanted};
 use crate::gguf;
 use crate::lock::Lock;
+use crate::pickle;
 use crate::place::{self, Building, Way};
-use crate::plan::{self, Plan, Wishes};
+use crate::plan::{self, Origin, Plan, Wishes};
 use crate::planning::Backend;
 use crate::preflight;
 use crate::publish;
@@ -27,6 +29,7 @@ pub struct Order {
     pub model: Choice,
     pub backend: Backend,
     pub wishes: Wishes,
+    pub sources: Sources,
     pub state_dir: PathBuf,
     pub cache_dir: PathBuf,
     /// Where the user's own catalogue files are.
@@ -74,7 +77,7 @@ pub fn run(order: &Order, report: &Report) -> Result<(), Error> {
         report.result(&format!("{} would be built in {}", plan.id, dir.display()), facts);
         return Ok(());
     }
-    build(&plan, order, &engines, report)
+    build(plan, order, &engines, report)
 }
 
 /// A build that was cut short after its engine had its name may have left the
@@ -92,8 +95,11 @@ fn plan(order: &Order) -> Result<Plan, Error> {
     match &order.model {
         Choice::Catalogue(name) => {
             let catalogue = Catalogue::with_dir(&order.models_dir)?;
-            plan::from_catalogue(catalogue.find(name)?, &order.wishes)
+            let mut plan = plan::from_catalogue(catalogue.find(name)?, &order.wishes)?;
+            recall(&mut plan, &order.state_dir)?;
+            Ok(plan)
         }
+        Choice::File(path) if pickle::is_named(path) => Err(Error::Pickle { path: path.clone() }),
         Choice::File(path) => {
             let path = path.canonicalize().map_err(io("read", path))?;
             let facts = read(&path)?;
@@ -103,14 +109,31 @@ fn plan(order: &Order) -> Result<Plan, Error> {
     }
 }
 
-fn build(plan: &Plan, order: &Order, engines: &Engines, report: &Report) -> Result<(), Error> {
+/// Completes the plan with what was learnt when the model was first fetched.
+fn recall(plan: &mut Plan, state_dir: &Path) -> Result<(), Error> {
+    let Origin::Hub { entry, .. } = &plan.weights.origin else { return Ok(()) };
+    let pins = Pins::read(state_dir, &entry.id)?;
+    let wanted = wanted::wanted(entry, Form::Gguf, &pins);
+    let Some(file) = wanted.and_then(|wanted| wanted.files.into_iter().next()) else {
+        return Ok(());
+    };
+    if let Some(bytes) = file.bytes {
+        (plan.weights.bytes, plan.weights.estimated) = (bytes, false);
+    }
+    plan.weights.sha256 = file.sha256;
+    Ok(())
+}
+
+fn build(mut plan: Plan, order: &Order, engines: &Engines, report: &Report) -> Result<(), Error> {
     report.begin(Step::Preflight, "checking disk, memory and the worker");
     let cache = Cache::at(&order.cache_dir);
-    let cleared = preflight::clear(plan, engines, &cache, order.worker.as_deref())?;
+    let cleared = preflight::clear(&plan, engines, &cache, order.worker.as_deref())?;
     report.end(&cleared.finding);
 
     report.begin(Step::Fetch, "looking into the cache");
-    let fetched = cache.fetch(plan, report)?;
+    let fetched = cache.fetch(&plan, &order.sources, &order.state_dir, report)?;
+    (plan.weights.bytes, plan.weights.estimated) = (fetched.bytes, false);
+    let plan = &plan;
     check_header(plan, &fetched.path)?;
     report.end(fetched.outcome);
 
@@ -138,11 +161,14 @@ fn build(plan: &Plan, order: &Order, engines: &Engines, report: &Report) -> Resu
     Ok(())
 }
 
-/// The catalogue was right about the model, down to what decides its memory.
+/// The catalogue was right about the model, down to what decides its memory. A
+/// hub's file may count its parameters otherwise: some converters store a tied
+/// output matrix once more, and factors of RoPE as a tensor.
 fn check_header(plan: &Plan, path: &Path) -> Result<(), Error> {
     let facts = read(path)?;
     let same = facts.architecture == plan.model.architecture
-        && facts.parameters == plan.model.parameters
+        && (facts.parameters == plan.model.parameters
+            || matches!(plan.weights.origin, Origin::Hub { .. }))
         && facts.quantisation == plan.model.quantisation
         && facts.kv_bytes_per_token == plan.weights.kv_bytes_per_token;
     if same {

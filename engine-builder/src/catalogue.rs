@@ -12,14 +12,17 @@ use std::path::{Path, PathBuf};
 mod architecture;
 mod check;
 mod entry;
+mod form;
 mod quantisation;
 mod read;
 
 pub use architecture::{Architecture, Family, Rope, RopeKind};
+pub(crate) use check::is_file_name;
 pub use entry::{
     Awq, Backends, ChatTemplate, Defaults, Entry, FimTokens, Gptq, HubFile, Index, Package,
     Repository, Revision, Runs, Sources, Support, Weights,
 };
+pub use form::{Form, Published};
 pub use quantisation::Quantisation;
 
 use crate::error::{Error, io};

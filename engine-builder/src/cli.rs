@@ -6,9 +6,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+mod fetch;
 mod life;
 mod list;
 mod plan;
+mod sources;
 
 use crate::build::{self, Choice, Order};
 use crate::catalogue::{self, Catalogue};
@@ -34,6 +36,8 @@ Exit codes:
    10  the engine is in use, or it cannot be seen whether it is
    11  doctor: something deserves a look
    12  doctor: something is serious
+   13  a file has to be brought; the message says which and where to put it
+   14  the hub refuses: its token is missing or wrong, or terms were not accepted
   130  interrupted";
 
 /// llama.cpp keeps 256 sequences apart; some of them are finished ones, kept
@@ -53,6 +57,9 @@ enum Command {
     /// Build an engine, unless it is already there
     #[command(after_help = EXIT_CODES)]
     Build(Build),
+    /// Get a model's files, or say which they are
+    #[command(after_help = EXIT_CODES)]
+    Fetch(fetch::Fetch),
     /// Say how a model would be built and served on a board, and why
     #[command(after_help = EXIT_CODES)]
     Plan(plan::Plan),
@@ -128,6 +135,7 @@ impl Command {
     fn common(&self) -> &Common {
         match self {
             Self::Build(Build { common, .. })
+            | Self::Fetch(fetch::Fetch { common, .. })
             | Self::Plan(plan::Plan { common, .. })
             | Self::List { common, .. }
             | Self::Verify { common, .. }
@@ -163,7 +171,7 @@ struct Build {
     #[arg(required_unless_present = "gguf", conflicts_with = "gguf")]
     model: Option<String>,
     /// Build from a model file of your own
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
     gguf: Option<PathBuf>,
     /// The engine's name; by default the model's
     #[arg(long, value_name = "ID")]
@@ -174,6 +182,8 @@ struct Build {
     /// Requests answered at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MOST_USERS))]
     users: Option<u16>,
+    #[command(flatten)]
+    sources: sources::Sources,
     /// What the engine is for [default: llama-cpp]
     #[arg(long, value_enum)]
     backend: Option<Backend>,
@@ -212,6 +222,7 @@ fn run(command: Command, report: &Report) -> Result<(), Error> {
     let engines = Engines::of(&command.common().state_dir);
     match command {
         Command::Build(build) => build::run(&build.order()?, report),
+        Command::Fetch(fetch) => fetch::run(&fetch, report),
         Command::Plan(plan) => plan::run(&plan, report),
         Command::List { models, .. } => {
             let catalogue = Catalogue::with_dir(&models.models_dir)?;
@@ -241,6 +252,7 @@ impl Build {
         };
         Ok(Order {
             model,
+            sources: self.sources.open()?,
             backend: self.backend.unwrap_or(Backend::LlamaCpp),
             wishes: Wishes {
                 name: name.map_err(|error| Error::Usage(error.to_string()))?,
@@ -295,6 +307,8 @@ mod tests {
                 Class::InUse,
                 Class::Warnings,
                 Class::Serious,
+                Class::Bring,
+                Class::Denied,
                 Class::Interrupted,
             ])
         {

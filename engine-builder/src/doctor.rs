@@ -5,14 +5,18 @@
 //! is changed. What could not be looked at is neither well nor ill, and is said.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use jetpack::disk::Disk;
 use jetpack::{Bytes, Finding, Severity};
 
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Entry, Form};
 use crate::engines::Engines;
 use crate::error::Error;
+use crate::fetch::pins::Pins;
+use crate::fetch::wanted;
+use crate::hash::Sha256Hex;
 use crate::installed::{self, Installed};
 use crate::lock;
 use crate::staleness::Here;
@@ -52,7 +56,7 @@ impl Seen {
         // A directory that is not there yet will be made on the same disk.
         let there = engines.path().ancestors().find(|path| path.exists());
         Ok(Self {
-            idle_cache: idle_cache(cache_dir, catalogue, &installed),
+            idle_cache: idle_cache(cache_dir, catalogue, &installed, engines.state_dir()),
             default: engines.default_id(),
             leftovers: engines.leftovers()?,
             disk: there.and_then(|path| Disk::holding(path).ok()),
@@ -64,7 +68,12 @@ impl Seen {
 }
 
 /// Model files below `cache_dir` that no engine has, by the catalogue's hash.
-fn idle_cache(dir: &Path, catalogue: &Catalogue, engines: &[Installed]) -> Vec<(PathBuf, Bytes)> {
+fn idle_cache(
+    dir: &Path,
+    catalogue: &Catalogue,
+    engines: &[Installed],
+    state_dir: &Path,
+) -> Vec<(PathBuf, Bytes)> {
     let sounds = || engines.iter().filter_map(|engine| engine.state.as_ref().ok());
     let has = |sha256: &str| {
         sounds().flat_map(|sound| &sound.manifest.files).any(|file| file.sha256 == sha256)
@@ -72,17 +81,31 @@ fn idle_cache(dir: &Path, catalogue: &Catalogue, engines: &[Installed]) -> Vec<(
     let used = |model: &Path| {
         let name = model.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let entry = catalogue.entries().iter().find(|entry| entry.id.as_str() == name);
-        entry.and_then(|entry| entry.weights.sha256.as_ref()).is_some_and(|it| has(it.as_str()))
+        entry.and_then(|entry| known(entry, state_dir)).is_some_and(|it| has(it.as_str()))
     };
     let models = fs::read_dir(dir.join("models")).into_iter().flatten().flatten();
     let idle = models.map(|entry| entry.path()).filter(|path| path.is_dir() && !used(path));
     idle.filter_map(|path| {
-        let files = fs::read_dir(&path).into_iter().flatten().flatten();
-        let sizes = files.filter_map(|file| Some(file.metadata().ok()?.len()));
-        let bytes = sizes.fold(0, u64::saturating_add);
+        let forms = Form::ALL.map(|form| path.join(form.name()));
+        let bytes =
+            forms.iter().map(|form| bytes_in(form)).fold(bytes_in(&path), u64::saturating_add);
         (bytes > SMALL).then_some((path, Bytes::new(bytes)))
     })
     .collect()
+}
+
+/// The hash of the file that an engine is built from: the catalogue's, or the
+/// one that was learnt.
+fn known(entry: &Entry, state_dir: &Path) -> Option<Sha256Hex> {
+    let pins = Pins::read(state_dir, &entry.id).unwrap_or_default();
+    wanted::wanted(entry, Form::usual(entry), &pins)?.files.into_iter().next()?.sha256
+}
+
+/// What the files in a directory take, half-fetched ones too.
+fn bytes_in(dir: &Path) -> u64 {
+    let files = fs::read_dir(dir).into_iter().flatten().flatten();
+    let sizes = files.filter_map(|file| Some(file.metadata().ok()?.blocks().saturating_mul(512)));
+    sizes.fold(0, u64::saturating_add)
 }
 
 /// Locks and logs are not worth a word.

@@ -101,6 +101,12 @@ impl Engines {
         &self.0
     }
 
+    /// The directory that holds this one, and what else is kept.
+    #[must_use]
+    pub fn state_dir(&self) -> &Path {
+        self.0.parent().unwrap_or(&self.0)
+    }
+
     #[must_use]
     pub fn engine(&self, id: &EngineId) -> PathBuf {
         self.0.join(&id.0)

@@ -7,6 +7,7 @@ use engine_api::manifest::ManifestError;
 use jetpack::Bytes;
 
 use crate::fetch::FetchError;
+use crate::fetch::hub::TokenError;
 use crate::gguf::GgufError;
 use crate::interrupt::Interrupted;
 use crate::smoke::SmokeError;
@@ -26,6 +27,8 @@ pub enum Class {
     InUse,
     Warnings,
     Serious,
+    Bring,
+    Denied,
     Interrupted,
 }
 
@@ -46,6 +49,8 @@ impl Class {
             Self::InUse => 10,
             Self::Warnings => 11,
             Self::Serious => 12,
+            Self::Bring => 13,
+            Self::Denied => 14,
             Self::Interrupted => 130,
         }
     }
@@ -66,6 +71,8 @@ impl Class {
             Self::InUse => "in_use",
             Self::Warnings => "warnings",
             Self::Serious => "serious",
+            Self::Bring => "bring",
+            Self::Denied => "denied",
             Self::Interrupted => "interrupted",
         }
     }
@@ -82,6 +89,10 @@ pub enum Error {
     NoPlanFits(String),
     #[error("{}{}: {problem}", place(path, *line), key_in(key))]
     Catalogue { path: PathBuf, line: Option<usize>, key: String, problem: String },
+    #[error("{}: these are no pins: {problem}; remove the file if the model may be learnt anew", path.display())]
+    Pins { path: PathBuf, problem: String },
+    #[error("the hub's token")]
+    Token { source: TokenError },
     #[error("there is no model {name:?}{}", nearest(known))]
     UnknownModel { name: String, known: Vec<String> },
     #[error("there is no engine {name:?} in {}{}", dir.display(), nearest(known))]
@@ -99,6 +110,8 @@ pub enum Error {
     Fetch { model: String, source: FetchError },
     #[error("model file {}", path.display())]
     Model { path: PathBuf, source: GgufError },
+    #[error("model file {}: {}", path.display(), crate::pickle::INSTEAD)]
+    Pickle { path: PathBuf },
     #[error("model file {} is not what the catalogue describes: {what}", path.display())]
     OtherModel { path: PathBuf, what: String },
     #[error("engine {id}")]
@@ -126,11 +139,23 @@ pub enum Error {
 }
 
 impl Error {
+    /// Wraps what went wrong with one model's files.
+    pub(crate) fn fetch(model: String, source: FetchError) -> Self {
+        match source {
+            FetchError::Interrupted(interrupted) => interrupted.into(),
+            source => Self::Fetch { model, source },
+        }
+    }
+
     /// Its class, which decides the exit code.
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Self::Usage(_) | Self::NoWorker { .. } | Self::Catalogue { .. } => Class::Usage,
+            Self::Usage(_)
+            | Self::NoWorker { .. }
+            | Self::Catalogue { .. }
+            | Self::Pins { .. }
+            | Self::Token { .. } => Class::Usage,
             Self::Unsupported(_) => Class::Unsupported,
             Self::UnknownModel { .. } | Self::UnknownEngine { .. } | Self::NoPrevious { .. } => {
                 Class::UnknownModel
@@ -142,9 +167,20 @@ impl Error {
             | Self::Smoke { source: SmokeError::Interrupted(_), .. }
             | Self::Interrupted(_) => Class::Interrupted,
             Self::Fetch { source, .. } if is_full(source) => Class::NoRoom,
+            Self::Fetch { source: FetchError::Pins(error), .. } => error.class(),
+            Self::Fetch { source: FetchError::Offline { .. }, .. } => Class::Bring,
+            Self::Fetch { source: FetchError::Missing { .. }, .. } => Class::Bring,
+            Self::Fetch { source: FetchError::Hub { source, .. }, .. } if source.is_denied() => {
+                Class::Denied
+            }
+            Self::Fetch { source: FetchError::Hub { source, .. }, .. } if source.is_no_room() => {
+                Class::NoRoom
+            }
+            Self::Fetch { source, .. } if source.is_bad_file() => Class::BadModel,
             Self::Fetch { .. } => Class::Fetch,
             Self::Model { source: GgufError::Read(_), .. } => Class::Io,
             Self::Model { .. }
+            | Self::Pickle { .. }
             | Self::OtherModel { .. }
             | Self::Manifest { .. }
             | Self::NotAllSound(_)
@@ -159,15 +195,20 @@ impl Error {
     /// The error and its causes on one line.
     #[must_use]
     pub fn chain(&self) -> String {
-        let mut line = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            line.push_str(": ");
-            line.push_str(&error.to_string());
-            cause = error.source();
-        }
-        line.replace(['\n', '\r'], " ")
+        chain(self)
     }
+}
+
+/// An error and its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    line.replace(['\n', '\r'], " ")
 }
 
 /// Wraps an error of the operating system with what was being done to which path.
@@ -249,9 +290,11 @@ mod tests {
             Class::InUse,
             Class::Warnings,
             Class::Serious,
+            Class::Bring,
+            Class::Denied,
         ]
         .map(Class::exit_code)
         .into();
-        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
     }
 }

@@ -75,7 +75,7 @@ pub fn same(engines: &Engines, plan: &Plan, report: &Report) -> Result<Option<Ma
     }
     let same = match (&plan.weights.sha256, &plan.weights.origin) {
         (Some(sha256), _) => weights.sha256 == sha256.as_str(),
-        (None, Origin::Package { .. }) => false,
+        (None, Origin::Package { .. } | Origin::Hub { .. }) => false,
         (None, Origin::File(path)) => {
             let placed = engines.engine(&plan.id).join(&weights.path);
             is_untouched_link(path, &placed, manifest.built_at)?

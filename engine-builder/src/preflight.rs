@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use jetpack::disk::Disk;
 use jetpack::{Bytes, Machine, Root};
 
+use crate::catalogue::Form;
 use crate::engines::Engines;
 use crate::error::{Error, io};
 use crate::fetch::Cache;
@@ -115,6 +116,15 @@ fn claims(plan: &Plan, engines: &Engines, cache: &Cache) -> Result<Vec<Claim>, E
                 };
                 let bytes = plan.weights.bytes.saturating_add(download);
                 claims.push(Claim::new(&dir, bytes)?);
+            }
+            dir
+        }
+        Origin::Hub { entry, file } => {
+            let dir = cache.dir_of(&entry.id, Form::Gguf);
+            make_dir(&dir)?;
+            if !cache.seems_to_have(plan) {
+                let begun = Cache::begun(&dir.join(file));
+                claims.push(Claim::new(&dir, plan.weights.bytes.saturating_sub(begun))?);
             }
             dir
         }

@@ -31,14 +31,16 @@ pub fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<(), Error> {
 /// Writes a small file, to the disk. A reader sees what was there before or all
 /// of the text.
 pub(crate) fn write_whole(path: &Path, text: &str) -> Result<(), Error> {
+    replace_whole(path, text).map_err(io("write", path))
+}
+
+/// As [`write_whole`], for those who say themselves what went wrong.
+pub(crate) fn replace_whole(path: &Path, text: &str) -> io::Result<()> {
     let new = path.with_extension("new");
-    let write = || {
-        let mut file = File::create(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    };
-    write().map_err(io("write", path))
+    let mut file = File::create(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)
 }
 
 /// Gives the engine in `building` the name `id`, in the place of an engine

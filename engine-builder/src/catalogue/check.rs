@@ -15,6 +15,8 @@ const MOST_HEADS: u32 = 1024;
 const WIDEST: u32 = 1 << 20;
 const LARGEST_VOCABULARY: u32 = 1 << 24;
 const LONGEST_CONTEXT: u32 = 1 << 24;
+/// What file systems allow, less our own endings.
+const LONGEST_FILE_NAME: usize = 200;
 /// llama.cpp keeps 256 sequences apart.
 const MOST_SEQUENCES: u16 = 256;
 
@@ -128,7 +130,21 @@ fn sources(entry: &Entry) -> Result<(), Fault> {
             return fault(key, format!("{name:?} is not OWNER/NAME"));
         }
     }
+    if let Some(name) = source.gguf.as_ref().map(|gguf| &gguf.file)
+        && !(is_file_name(name) && name.ends_with(".gguf"))
+    {
+        return fault("source.gguf.file", format!("{name:?} is not the name of a GGUF file"));
+    }
     Ok(())
+}
+
+/// A name of one file, of characters that are the same in a path and in an
+/// address, and that names no hidden file.
+pub(crate) fn is_file_name(name: &str) -> bool {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name.bytes().all(known)
+        && name.len() <= LONGEST_FILE_NAME
 }
 
 /// `OWNER/NAME`, of characters that are the same in a path and in an address.

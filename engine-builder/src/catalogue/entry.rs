@@ -87,6 +87,14 @@ pub struct Package {
     pub member: String,
 }
 
+impl Package {
+    /// The model file's own name.
+    #[must_use]
+    pub fn file_name(&self) -> &str {
+        self.member.rsplit('/').next().unwrap_or(&self.member)
+    }
+}
+
 /// Whose client fetches the package. Which host it asks is the machine's own
 /// configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

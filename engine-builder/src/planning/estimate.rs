@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::backend::Backend;
 use super::board::{Board, Class};
 use super::release::Release;
-use super::variant::{From, Variant};
-use crate::catalogue::{Entry, Quantisation};
+use super::variant::Variant;
+use crate::catalogue::{Entry, Form, Quantisation};
 
 /// Tokens per second for one user alone.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -69,7 +69,7 @@ pub(super) fn working(backend: Backend, entry: &Entry, board: &Board) -> u64 {
 /// Memory that the weights take, or the file's size where that is known.
 pub(super) fn weights(entry: &Entry, variant: &Variant) -> u64 {
     let told = match variant.from {
-        From::Package | From::Gguf => entry.weights.bytes,
+        Form::Package | Form::Gguf => entry.weights.bytes,
         _ => None,
     };
     told.unwrap_or_else(|| entry.architecture.resident_bytes(variant.quantisation))
@@ -87,7 +87,7 @@ pub(super) fn build_memory(
     match backend {
         Backend::TensorrtLlm => {
             let converter = match variant.from {
-                From::Checkpoint => 2 * parameters,
+                Form::Checkpoint => 2 * parameters,
                 _ => resident,
             };
             Some(PYTHON_TORCH + converter.max(2 * resident))
@@ -98,7 +98,7 @@ pub(super) fn build_memory(
         Backend::TensorrtEdgeLlm => {
             Some((EDGE_EXPORT_TIMES * resident).max(EDGE_BUILD_BYTES_PER_PARAMETER * parameters))
         }
-        Backend::LlamaCpp => (variant.from == From::Checkpoint).then_some(2 * parameters),
+        Backend::LlamaCpp => (variant.from == Form::Checkpoint).then_some(2 * parameters),
     }
 }
 
@@ -111,8 +111,8 @@ pub(super) fn disk(
 ) -> Disk {
     let engine = weights(entry, variant);
     let download = match (variant.from, &entry.source.package) {
-        (From::Package, Some(package)) => package.download_bytes,
-        (From::Checkpoint, _) => 2 * entry.weights.parameters,
+        (Form::Package, Some(package)) => package.download_bytes,
+        (Form::Checkpoint, _) => 2 * entry.weights.parameters,
         _ => engine,
     };
     let (between, kept) = match backend {
@@ -123,9 +123,9 @@ pub(super) fn disk(
         // The ONNX files, and the engine.
         Backend::TensorrtEdgeLlm => (2 * engine, engine),
         Backend::LlamaCpp => match variant.from {
-            From::Package => (engine, engine),
+            Form::Package => (engine, engine),
             // A 16-bit GGUF, and the quantised one.
-            From::Checkpoint => (download + engine, engine),
+            Form::Checkpoint => (download + engine, engine),
             // Placed as a link.
             _ => (0, engine),
         },
@@ -147,7 +147,7 @@ pub(super) fn speed(
 ) -> Option<Speed> {
     let read = match (variant.from, Quantisation::of_gguf(&variant.label)) {
         // A file whose layout is not known is read whole.
-        (From::Package | From::Gguf, None) => entry.weights.bytes?,
+        (Form::Package | Form::Gguf, None) => entry.weights.bytes?,
         _ => entry.architecture.bytes_read_per_token(variant.quantisation),
     };
     let roofline = board.bytes_per_s(release)? as f64 / read.max(1) as f64;

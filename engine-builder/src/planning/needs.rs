@@ -7,9 +7,9 @@ use super::backend::Backend;
 use super::board::{Class, Origin};
 use super::budget::Sizes;
 use super::estimate::Disk;
-use super::variant::{From, Variant};
+use super::variant::Variant;
 use super::{Memory, Setting};
-use crate::catalogue::Entry;
+use crate::catalogue::{Entry, Form};
 
 /// Room beside what a build writes, for logs and for the system.
 const SPARE_DISK: Bytes = Bytes::from_kib(2 * 1024 * 1024);
@@ -43,11 +43,11 @@ pub(super) fn why(
     };
     why.push(first);
     why.push(match variant.from {
-        From::Package | From::Gguf => format!("{} is published as a file", variant.label),
-        From::Gptq | From::Awq => {
+        Form::Package | Form::Gguf => format!("{} is published as a file", variant.label),
+        Form::Gptq | Form::Awq => {
             format!("{} is published, so nothing is quantised on the board", variant.label)
         }
-        From::Checkpoint => format!("{} is made from the makers' checkpoint", variant.label),
+        Form::Checkpoint => format!("{} is made from the makers' checkpoint", variant.label),
     });
     if let Some(known) = backend.known(entry) {
         why.push(format!("known of it: {known}"));
@@ -74,15 +74,8 @@ pub(super) fn cautions(
     setting: &Setting,
 ) -> Vec<String> {
     let mut cautions = Vec::new();
-    let built_today = backend == Backend::LlamaCpp && variant.from == From::Package;
-    if !built_today {
-        cautions.push(match (backend, variant.from) {
-            (Backend::LlamaCpp, _) => {
-                "this version cannot fetch from a model hub; bring the file and use build --gguf"
-            }
-            _ => "this version plans for this backend and cannot build for it yet",
-        }
-        .to_owned());
+    if backend != Backend::LlamaCpp || variant.from == Form::Checkpoint {
+        cautions.push("this version plans for this backend and cannot build for it yet".into());
     }
     if setting.board.class != Class::Pc {
         cautions.push("it has not run on hardware; sizes, speed and times are estimates".into());
@@ -116,7 +109,7 @@ pub(super) fn needs(
             needs.push(format!("a swap file of {swap} on NVMe for the build, zram off"));
         }
     }
-    if entry.gated && variant.from == From::Checkpoint {
+    if entry.gated && variant.from == Form::Checkpoint {
         needs.push(format!("the licence accepted at the hub: {}", entry.licence));
     }
     let new = setting.release.as_ref().is_some_and(|release| release.version >= (7, 0));

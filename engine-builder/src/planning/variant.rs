@@ -6,7 +6,7 @@
 
 use super::backend::Backend;
 use super::board::{Board, Class};
-use crate::catalogue::{Entry, Family, Gptq, Quantisation, Revision};
+use crate::catalogue::{Entry, Family, Form, Gptq, Quantisation};
 
 /// Group size that every 4-bit kernel here has.
 const GROUP: u32 = 128;
@@ -20,57 +20,13 @@ pub(super) struct Variant {
     pub(super) quantisation: Quantisation,
     /// As the model's makers or the GGUF file call it.
     pub(super) label: String,
-    pub(super) from: From,
+    pub(super) from: Form,
     /// What has to be looked at on the board.
     pub(super) caution: Option<String>,
 }
 
-/// What is fetched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum From {
-    Package,
-    Gguf,
-    Checkpoint,
-    Gptq,
-    Awq,
-}
-
-impl From {
-    /// The directory in the cache.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Package => "package",
-            Self::Gguf => "gguf",
-            Self::Checkpoint => "checkpoint",
-            Self::Gptq => "gptq",
-            Self::Awq => "awq",
-        }
-    }
-
-    /// Repository (or package) and revision.
-    pub(super) fn origin(self, entry: &Entry) -> Option<(&str, Option<&Revision>)> {
-        let source = &entry.source;
-        match self {
-            Self::Package => source.package.as_ref().map(|from| (from.name.as_str(), None)),
-            Self::Gguf => {
-                source.gguf.as_ref().map(|from| (from.repository.as_str(), from.revision.as_ref()))
-            }
-            Self::Checkpoint => source
-                .checkpoint
-                .as_ref()
-                .map(|from| (from.repository.as_str(), from.revision.as_ref())),
-            Self::Gptq => {
-                source.gptq.as_ref().map(|from| (from.repository.as_str(), from.revision.as_ref()))
-            }
-            Self::Awq => {
-                source.awq.as_ref().map(|from| (from.repository.as_str(), from.revision.as_ref()))
-            }
-        }
-    }
-}
-
 impl Variant {
-    fn new(quantisation: Quantisation, from: From) -> Self {
+    fn new(quantisation: Quantisation, from: Form) -> Self {
         Self { quantisation, label: quantisation.name().into(), from, caution: None }
     }
 
@@ -100,7 +56,7 @@ fn tensorrt_llm(entry: &Entry, board: &Board) -> Result<Vec<Variant>, String> {
         && family != Family::Phi3
         && is_usable(gptq)
     {
-        found.push(Variant::new(Quantisation::Int4Gptq, From::Gptq).with(act_order(gptq)));
+        found.push(Variant::new(Quantisation::Int4Gptq, Form::Gptq).with(act_order(gptq)));
     }
     if board.class != Class::AgxOrin {
         if found.is_empty() {
@@ -117,13 +73,13 @@ fn tensorrt_llm(entry: &Entry, board: &Board) -> Result<Vec<Variant>, String> {
         if family != Family::Phi3 && sixteen_bits + AWQ_SPACE <= board.memory_bytes.get() {
             let caution = "it calibrates on cnn_dailymail, which has to be brought or fetched";
             found.push(
-                Variant::new(Quantisation::Int4Awq, From::Checkpoint)
+                Variant::new(Quantisation::Int4Awq, Form::Checkpoint)
                     .with(Some(caution.to_owned())),
             );
         }
-        found.push(Variant::new(Quantisation::Int8, From::Checkpoint));
+        found.push(Variant::new(Quantisation::Int8, Form::Checkpoint));
         found.push(
-            Variant::new(Quantisation::Int4, From::Checkpoint).with(Some(
+            Variant::new(Quantisation::Int4, Form::Checkpoint).with(Some(
                 "four bits rounded to the nearest: check answers on the board".to_owned(),
             )),
         );
@@ -138,13 +94,13 @@ fn edge_llm(entry: &Entry) -> Result<Vec<Variant>, String> {
     let mut found = Vec::new();
     let source = &entry.source;
     if source.awq.as_ref().is_some_and(|awq| awq.group_size == GROUP) {
-        found.push(Variant::new(Quantisation::Int4Awq, From::Awq));
+        found.push(Variant::new(Quantisation::Int4Awq, Form::Awq));
     }
     if let Some(gptq) = source.gptq.as_ref().filter(|gptq| is_usable(gptq)) {
-        found.push(Variant::new(Quantisation::Int4Gptq, From::Gptq).with(act_order(gptq)));
+        found.push(Variant::new(Quantisation::Int4Gptq, Form::Gptq).with(act_order(gptq)));
     }
     if source.checkpoint.is_some() {
-        found.push(Variant::new(Quantisation::F16, From::Checkpoint));
+        found.push(Variant::new(Quantisation::F16, Form::Checkpoint));
     }
     if found.is_empty() {
         return Err("the catalogue has no checkpoint that it exports".into());
@@ -154,12 +110,8 @@ fn edge_llm(entry: &Entry) -> Result<Vec<Variant>, String> {
 
 /// The GGUF file as it is published, or one that is made from the checkpoint.
 fn llama_cpp(entry: &Entry) -> Variant {
-    let from = match &entry.source {
-        source if source.package.is_some() => From::Package,
-        source if source.gguf.is_some() => From::Gguf,
-        _ => From::Checkpoint,
-    };
-    if from == From::Checkpoint {
+    let from = Form::usual(entry);
+    if from == Form::Checkpoint {
         return Variant::new(Quantisation::Q4KM, from);
     }
     let label = entry.weights.quantisation.clone();

@@ -114,7 +114,7 @@ impl Yard {
         let building = format!(".building-{MODEL}");
         let known = [".lock", "default", ".new-link", MODEL, &building];
         is_among(engines.path(), &known, when);
-        let part = FILE.replace(".gguf", ".part");
+        let part = format!("{FILE}.part");
         is_among(&self.cache(), &[".lock", FILE, WHEEL, &part], when);
     }
 }

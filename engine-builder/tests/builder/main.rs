@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "what is missing here ends the test, which is right")]
 
 mod engine;
+mod hub_model;
+mod hub_server;
 mod place;
 #[path = "../../src/gguf/sample.rs"]
 mod sample;
@@ -11,6 +13,9 @@ mod sample;
 mod bad_disk;
 mod bad_input;
 mod crash;
+mod from;
+mod hub;
 mod life;
+mod list;
 mod plan;
 mod real_worker;

