@@ -34,6 +34,7 @@ Exit codes:
    10  the engine is in use, or it cannot be seen whether it is
    11  doctor: something deserves a look
    12  doctor: something is serious
+   13  a tool of the build failed
   130  interrupted";
 
 /// llama.cpp keeps 256 sequences apart; some of them are finished ones, kept
@@ -295,6 +296,7 @@ mod tests {
                 Class::InUse,
                 Class::Warnings,
                 Class::Serious,
+                Class::Tool,
                 Class::Interrupted,
             ])
         {

@@ -26,6 +26,7 @@ pub enum Class {
     InUse,
     Warnings,
     Serious,
+    Tool,
     Interrupted,
 }
 
@@ -46,6 +47,7 @@ impl Class {
             Self::InUse => 10,
             Self::Warnings => 11,
             Self::Serious => 12,
+            Self::Tool => 13,
             Self::Interrupted => 130,
         }
     }
@@ -66,6 +68,7 @@ impl Class {
             Self::InUse => "in_use",
             Self::Warnings => "warnings",
             Self::Serious => "serious",
+            Self::Tool => "tool",
             Self::Interrupted => "interrupted",
         }
     }
@@ -249,9 +252,10 @@ mod tests {
             Class::InUse,
             Class::Warnings,
             Class::Serious,
+            Class::Tool,
         ]
         .map(Class::exit_code)
         .into();
-        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
     }
 }

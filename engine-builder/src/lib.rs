@@ -46,6 +46,7 @@ pub mod switch;
 pub mod catalogue;
 pub mod engines;
 pub mod existing;
+pub mod failure;
 pub mod flags;
 pub mod gguf;
 
