@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+mod foreign;
 mod life;
 mod list;
 mod plan;
@@ -16,7 +17,7 @@ use crate::engines::{EngineId, Engines};
 use crate::error::Error;
 use crate::interrupt::Interrupt;
 use crate::plan::Wishes;
-use crate::planning::Backend;
+use crate::planning::{self, Backend};
 use crate::report::{Format, Report};
 
 const EXIT_CODES: &str = "\
@@ -187,6 +188,12 @@ struct Build {
     /// Say what would be done and do nothing
     #[arg(long)]
     dry_run: bool,
+    /// Below it are the files of the machine that a TensorRT backend builds for
+    #[arg(long, default_value = "/", value_name = "DIR", requires = "backend")]
+    root: PathBuf,
+    /// Where the tools of the TensorRT backends are installed
+    #[arg(long, env = "STOKER_RUNTIMES_DIR", default_value = planning::RUNTIMES, value_name = "DIR")]
+    runtimes_dir: PathBuf,
     #[command(flatten)]
     models: Models,
     #[command(flatten)]
@@ -212,7 +219,10 @@ pub fn main() -> ExitCode {
 fn run(command: Command, report: &Report) -> Result<(), Error> {
     let engines = Engines::of(&command.common().state_dir);
     match command {
-        Command::Build(build) => build::run(&build.order()?, report),
+        Command::Build(build) => match build.backend.filter(|other| *other != Backend::LlamaCpp) {
+            Some(backend) => foreign::run(build, backend, report),
+            None => build::run(&build.order()?, report),
+        },
         Command::Plan(plan) => plan::run(&plan, report),
         Command::List { models, .. } => {
             let catalogue = Catalogue::with_dir(&models.models_dir)?;
@@ -242,7 +252,6 @@ impl Build {
         };
         Ok(Order {
             model,
-            backend: self.backend.unwrap_or(Backend::LlamaCpp),
             wishes: Wishes {
                 name: name.map_err(|error| Error::Usage(error.to_string()))?,
                 context: self.context,

@@ -10,6 +10,7 @@ use crate::fetch::FetchError;
 use crate::gguf::GgufError;
 use crate::interrupt::Interrupted;
 use crate::smoke::SmokeError;
+use crate::tool::ToolError;
 
 /// The classes of failure; each has its own exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +121,8 @@ pub enum Error {
     Findings(String, Class),
     #[error("smoke run of {model}")]
     Smoke { model: String, source: SmokeError },
+    #[error("{step}")]
+    Tool { step: String, source: ToolError },
     #[error("another engine-builder{} is at work in {}", holder.map(|pid| format!(" (process {pid})")).unwrap_or_default(), dir.display())]
     Busy { dir: PathBuf, holder: Option<u32> },
     #[error("{doing} {}", path.display())]
@@ -143,6 +146,7 @@ impl Error {
             Self::Disk { .. } | Self::Memory { .. } | Self::NoPlanFits(_) => Class::NoRoom,
             Self::Fetch { source: FetchError::Interrupted(_), .. }
             | Self::Smoke { source: SmokeError::Interrupted(_), .. }
+            | Self::Tool { source: ToolError::Interrupted(_), .. }
             | Self::Interrupted(_) => Class::Interrupted,
             Self::Fetch { source, .. } if is_full(source) => Class::NoRoom,
             Self::Fetch { .. } => Class::Fetch,
@@ -153,6 +157,11 @@ impl Error {
             | Self::NotAllSound(_)
             | Self::Damaged { .. } => Class::BadModel,
             Self::Smoke { .. } => Class::Smoke,
+            Self::Tool { source: ToolError::Failed { failure, .. }, .. } => failure.class(),
+            Self::Tool { source: ToolError::Log { source, .. }, .. } if is_full(source) => {
+                Class::NoRoom
+            }
+            Self::Tool { .. } => Class::Tool,
             Self::Busy { .. } => Class::Busy,
             Self::Io { .. } if is_full(self) => Class::NoRoom,
             Self::Io { .. } => Class::Io,

@@ -80,7 +80,7 @@ pub(super) fn cautions(
             (Backend::LlamaCpp, _) => {
                 "this version cannot fetch from a model hub; bring the file and use build --gguf"
             }
-            _ => "this version plans for this backend and cannot build for it yet",
+            _ => "this version builds for this backend and cannot run what it built: it is not published",
         }
         .to_owned());
     }

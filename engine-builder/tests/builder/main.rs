@@ -11,6 +11,7 @@ mod sample;
 mod bad_disk;
 mod bad_input;
 mod crash;
+mod foreign;
 mod life;
 mod plan;
 mod real_worker;
