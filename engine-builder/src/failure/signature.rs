@@ -87,74 +87,79 @@ impl Cause {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::NvMap => {
-                "Jetson Linux 36.4.7 refuses large GPU allocations although memory is free; update to \
-                 36.5 or later, or restart the board and build before anything else"
+                "Jetson Linux 36.4.7 refuses large GPU allocations although memory is free; \
+                 update to 36.5 or later, or restart the board and build before anything else"
             }
             Self::Disk => {
                 "the disk is full; free some space and build again, it goes on from there"
             }
             Self::Tactics => {
-                "TensorRT found no kernel that fits into the memory left; stop other programs, add swap \
-                 on NVMe, or build with fewer --users or a shorter --context"
+                "TensorRT found no kernel that fits into the memory left; stop other programs, \
+                 add swap on NVMe, or build with fewer --users or a shorter --context"
             }
             Self::GpuMemory => {
-                "the GPU's memory, which is the board's, ran out; stop other programs and the desktop, \
-                 or build with fewer --users or a shorter --context"
+                "the GPU's memory, which is the board's, ran out; stop other programs and the \
+                 desktop, or build with fewer --users or a shorter --context"
             }
             Self::Memory => {
-                "memory ran out; mount swap on NVMe, turn zram and the desktop off, or choose a smaller \
-                 model"
+                "memory ran out; mount swap on NVMe, turn zram and the desktop off, or choose a \
+                 smaller model"
             }
             Self::OtherGpu => {
-                "the tool has no code for this GPU; install the release that is built for sm_87, Orin"
+                "the tool has no code for this GPU; install the release that is built for \
+                 sm_87, Orin"
             }
             Self::MissingKernels => {
-                "the release lacks attention kernels for Orin, as 0.10.0 of Edge-LLM does; install the \
-                 release that the plan names"
+                "the release lacks attention kernels for Orin, as 0.10.0 of Edge-LLM does; \
+                 install the release that the plan names"
             }
             Self::Plugin => {
-                "the runtime's TensorRT plugin was not found; install the runtime again, whole, at the \
-                 place that the plan names"
+                "the runtime's TensorRT plugin was not found; install the runtime again, whole, \
+                 at the place that the plan names"
             }
             Self::OtherTensorrt => {
-                "a file was made with another TensorRT; engines cannot be carried between releases or \
-                 boards, so remove it and build here"
+                "a file was made with another TensorRT; engines cannot be carried between \
+                 releases or boards, so remove it and build here"
             }
             Self::OldTensorrt => {
-                "the tool needs TensorRT 10.7, JetPack 6 has 10.3; install the release that the plan \
-                 names"
+                "the tool needs TensorRT 10.7, JetPack 6 has 10.3; install the release that the \
+                 plan names"
             }
             Self::TegraWheel => {
-                "the public TensorRT package does not run on Jetson; use the one that comes with JetPack"
+                "the public TensorRT package does not run on Jetson; use the one that comes \
+                 with JetPack"
             }
             Self::LfsStub => {
-                "a file is only a Git LFS pointer; fetch the model or the runtime again with its large \
-                 files"
+                "a file is only a Git LFS pointer; fetch the model or the runtime again with \
+                 its large files"
             }
             Self::Transformers => {
-                "the installed transformers does not go with TensorRT-LLM 0.12; install 4.38.2 to 4.42.4"
+                "the installed transformers does not go with TensorRT-LLM 0.12; install 4.38.2 \
+                 to 4.42.4"
             }
             Self::Numpy => {
                 "numpy 2 is installed and the runtime needs numpy 1; install numpy 1.26.1"
             }
             Self::Pynvml => {
-                "pynvml is installed, which this runtime cannot live with on Jetson; uninstall pynvml"
+                "pynvml is installed, which this runtime cannot live with on Jetson; uninstall \
+                 pynvml"
             }
             Self::Mpi4py => "mpi4py is missing in the runtime's Python; install it with openmpi",
             Self::Module => {
-                "a Python module is missing; install the runtime again with all that it requires"
+                "a Python module is missing; install the runtime again with all that it \
+                 requires"
             }
             Self::MixedCuda => {
-                "cuBLAS does not start, as when server libraries of CUDA are mixed with Jetson's; \
-                 remove those that do not come from JetPack"
+                "cuBLAS does not start, as when server libraries of CUDA are mixed with \
+                 Jetson's; remove those that do not come from JetPack"
             }
             Self::OtherRelease => {
-                "the tool does not know an argument, so it is another release than the plan's; install \
-                 the one that the plan names"
+                "the tool does not know an argument, so it is another release than the plan's; \
+                 install the one that the plan names"
             }
             Self::TooSlow => {
-                "it took longer than the plan allows; look at the log, then build again, or add memory \
-                 if it was swapping"
+                "it took longer than the plan allows; look at the log, then build again, or add \
+                 memory if it was swapping"
             }
             Self::Unknown => "nothing known explains it; the log has the rest",
         }

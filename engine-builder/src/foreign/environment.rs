@@ -73,7 +73,10 @@ pub fn faults(backend: Backend, version: &str, found: &Found) -> Vec<String> {
             faults.package("transformers", "4.38.2 to 4.42.4", (4, 38, 2), (4, 42, 5));
             faults.package("mpi4py", "any version, with openmpi", (0, 0, 0), (u32::MAX, 0, 0));
             if found.pynvml {
-                faults.say("pynvml is installed, which this runtime cannot live with on Jetson: uninstall it");
+                faults.say(
+                    "pynvml is installed, which this runtime cannot live with on Jetson: \
+                     uninstall it",
+                );
             }
         }
         (Backend::TensorrtEdgeLlm, "0.8.0") => {
@@ -103,8 +106,8 @@ impl Faults<'_> {
         match &self.found.kernel {
             Some(kernel) if kernel.contains("tegra") => {}
             Some(kernel) => self.say(format!(
-                "the kernel's release {kernel} has no \"tegra\" in it, by which the runtime knows a \
-                 Jetson: boot NVIDIA's kernel, or name a kernel of your own so"
+                "the kernel's release {kernel} has no \"tegra\" in it, by which the runtime knows \
+                 a Jetson: boot NVIDIA's kernel, or name a kernel of your own so"
             )),
             None => self.say("the kernel's release cannot be read"),
         }
@@ -137,7 +140,8 @@ impl Faults<'_> {
         match self.found.python.as_deref() {
             Some(found) if found == wanted => {}
             Some(found) => self.say(format!(
-                "the runtime's Python is {found} and must be {wanted}: install the runtime anew with it"
+                "the runtime's Python is {found} and must be {wanted}: install the runtime \
+                 anew with it"
             )),
             None => self.say(format!(
                 "the runtime has no Python {wanted} of its own: install it as the plan's needs say"
