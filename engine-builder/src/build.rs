@@ -17,7 +17,6 @@ use crate::lock::Lock;
 use crate::pickle;
 use crate::place::{self, Building, Way};
 use crate::plan::{self, Origin, Plan, Wishes};
-use crate::planning::Backend;
 use crate::preflight;
 use crate::publish;
 use crate::report::{Report, Step};
@@ -27,7 +26,6 @@ use crate::smoke::{self, SmokeError};
 #[derive(Debug)]
 pub struct Order {
     pub model: Choice,
-    pub backend: Backend,
     pub wishes: Wishes,
     pub sources: Sources,
     pub state_dir: PathBuf,
@@ -52,13 +50,6 @@ pub enum Choice {
 /// # Errors
 /// See [`Error`]. What was there before is then still there.
 pub fn run(order: &Order, report: &Report) -> Result<(), Error> {
-    if order.backend != Backend::LlamaCpp {
-        return Err(Error::Unsupported(format!(
-            "this version cannot build for {} yet; `engine-builder plan --backend {}` shows how it \
-             would be done",
-            order.backend, order.backend
-        )));
-    }
     report.begin(Step::Plan, "reading what there is");
     let plan = plan(order)?;
     let engines = Engines::of(&order.state_dir);

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 mod fetch;
+mod foreign;
 mod life;
 mod list;
 mod plan;
@@ -18,7 +19,7 @@ use crate::engines::{EngineId, Engines};
 use crate::error::Error;
 use crate::interrupt::Interrupt;
 use crate::plan::Wishes;
-use crate::planning::Backend;
+use crate::planning::{self, Backend};
 use crate::report::{Format, Report};
 
 const EXIT_CODES: &str = "\
@@ -38,6 +39,7 @@ Exit codes:
    12  doctor: something is serious
    13  a file has to be brought; the message says which and where to put it
    14  the hub refuses: its token is missing or wrong, or terms were not accepted
+   15  a tool of the build failed
   130  interrupted";
 
 /// llama.cpp keeps 256 sequences apart; some of them are finished ones, kept
@@ -196,6 +198,12 @@ struct Build {
     /// Say what would be done and do nothing
     #[arg(long)]
     dry_run: bool,
+    /// Below it are the files of the machine that a TensorRT backend builds for
+    #[arg(long, default_value = "/", value_name = "DIR", requires = "backend")]
+    root: PathBuf,
+    /// Where the tools of the TensorRT backends are installed
+    #[arg(long, env = "STOKER_RUNTIMES_DIR", default_value = planning::RUNTIMES, value_name = "DIR")]
+    runtimes_dir: PathBuf,
     #[command(flatten)]
     models: Models,
     #[command(flatten)]
@@ -221,7 +229,10 @@ pub fn main() -> ExitCode {
 fn run(command: Command, report: &Report) -> Result<(), Error> {
     let engines = Engines::of(&command.common().state_dir);
     match command {
-        Command::Build(build) => build::run(&build.order()?, report),
+        Command::Build(build) => match build.backend.filter(|other| *other != Backend::LlamaCpp) {
+            Some(backend) => foreign::run(build, backend, report),
+            None => build::run(&build.order()?, report),
+        },
         Command::Fetch(fetch) => fetch::run(&fetch, report),
         Command::Plan(plan) => plan::run(&plan, report),
         Command::List { models, .. } => {
@@ -253,7 +264,6 @@ impl Build {
         Ok(Order {
             model,
             sources: self.sources.open()?,
-            backend: self.backend.unwrap_or(Backend::LlamaCpp),
             wishes: Wishes {
                 name: name.map_err(|error| Error::Usage(error.to_string()))?,
                 context: self.context,
@@ -309,6 +319,7 @@ mod tests {
                 Class::Serious,
                 Class::Bring,
                 Class::Denied,
+                Class::Tool,
                 Class::Interrupted,
             ])
         {

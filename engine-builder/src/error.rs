@@ -11,6 +11,7 @@ use crate::fetch::hub::TokenError;
 use crate::gguf::GgufError;
 use crate::interrupt::Interrupted;
 use crate::smoke::SmokeError;
+use crate::tool::ToolError;
 
 /// The classes of failure; each has its own exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,7 @@ pub enum Class {
     Serious,
     Bring,
     Denied,
+    Tool,
     Interrupted,
 }
 
@@ -51,6 +53,7 @@ impl Class {
             Self::Serious => 12,
             Self::Bring => 13,
             Self::Denied => 14,
+            Self::Tool => 15,
             Self::Interrupted => 130,
         }
     }
@@ -73,6 +76,7 @@ impl Class {
             Self::Serious => "serious",
             Self::Bring => "bring",
             Self::Denied => "denied",
+            Self::Tool => "tool",
             Self::Interrupted => "interrupted",
         }
     }
@@ -130,6 +134,8 @@ pub enum Error {
     Findings(String, Class),
     #[error("smoke run of {model}")]
     Smoke { model: String, source: SmokeError },
+    #[error("{step}")]
+    Tool { step: String, source: ToolError },
     #[error("another engine-builder{} is at work in {}", holder.map(|pid| format!(" (process {pid})")).unwrap_or_default(), dir.display())]
     Busy { dir: PathBuf, holder: Option<u32> },
     #[error("{doing} {}", path.display())]
@@ -165,6 +171,7 @@ impl Error {
             Self::Disk { .. } | Self::Memory { .. } | Self::NoPlanFits(_) => Class::NoRoom,
             Self::Fetch { source: FetchError::Interrupted(_), .. }
             | Self::Smoke { source: SmokeError::Interrupted(_), .. }
+            | Self::Tool { source: ToolError::Interrupted(_), .. }
             | Self::Interrupted(_) => Class::Interrupted,
             Self::Fetch { source, .. } if is_full(source) => Class::NoRoom,
             Self::Fetch { source: FetchError::Pins(error), .. } => error.class(),
@@ -186,6 +193,11 @@ impl Error {
             | Self::NotAllSound(_)
             | Self::Damaged { .. } => Class::BadModel,
             Self::Smoke { .. } => Class::Smoke,
+            Self::Tool { source: ToolError::Failed { failure, .. }, .. } => failure.class(),
+            Self::Tool { source: ToolError::Log { source, .. }, .. } if is_full(source) => {
+                Class::NoRoom
+            }
+            Self::Tool { .. } => Class::Tool,
             Self::Busy { .. } => Class::Busy,
             Self::Io { .. } if is_full(self) => Class::NoRoom,
             Self::Io { .. } => Class::Io,
@@ -292,9 +304,10 @@ mod tests {
             Class::Serious,
             Class::Bring,
             Class::Denied,
+            Class::Tool,
         ]
         .map(Class::exit_code)
         .into();
-        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
+        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
     }
 }

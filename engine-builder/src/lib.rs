@@ -19,9 +19,11 @@
 //! one serves, [`cleaning`] what may go because it is not [`in_use`], and
 //! [`doctor`] what is wrong.
 //!
-//! [`planning`] looks further than a build of today can go: it chooses backend,
-//! quantisation and sizes for a Jetson and prints the command lines, each held
-//! against the tables of [`flags`].
+//! [`planning`] chooses backend, quantisation and sizes for a Jetson and prints
+//! the command lines, each held against the tables of [`flags`]. [`foreign`] runs
+//! those of the TensorRT backends, each by [`tool`] in its limits, and [`failure`]
+//! says why one failed. It ends with a finished engine that no worker of this
+//! version could prove, and so publishes nothing.
 
 #![forbid(unsafe_code)]
 
@@ -31,6 +33,7 @@ pub mod planning;
 
 pub mod build;
 pub mod fetch;
+pub mod foreign;
 pub mod place;
 pub mod plan;
 pub mod preflight;
@@ -47,6 +50,7 @@ pub mod switch;
 pub mod catalogue;
 pub mod engines;
 pub mod existing;
+pub mod failure;
 pub mod flags;
 pub mod gguf;
 pub mod pickle;
@@ -58,3 +62,4 @@ pub mod hash;
 pub mod interrupt;
 pub mod lock;
 pub mod report;
+pub mod tool;

@@ -11,8 +11,9 @@
 //! ```
 //!
 //! The first that fits is the plan; what was passed over on the way is in it,
-//! with the reason. Only llama.cpp engines can be built so far
-//! ([`crate::build`]); no plan for a Jetson has run on one yet.
+//! with the reason. [`crate::build`] builds llama.cpp engines in its own way,
+//! [`crate::foreign`] runs the steps of the others; no plan for a Jetson has run
+//! on one yet.
 
 use jetpack::Bytes;
 use serde::Serialize;
@@ -34,7 +35,7 @@ pub use budget::{Sizes, budget};
 pub use estimate::{Disk, Speed};
 pub use release::{Release, USUAL};
 pub use show::text;
-pub use steps::{Places, Step};
+pub use steps::{Places, RUNTIMES, Step};
 
 use attempt::Attempt;
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::{Absent, Root};
+use crate::{Absent, Bytes, Root};
 
 /// Waiting and reading of one process since it began. Only differences between
 /// two readings mean anything: a thread that ends takes its share with it.
@@ -118,6 +118,47 @@ fn after_name(stat: &str) -> Option<&str> {
     stat.rsplit_once(')').map(|(_, rest)| rest)
 }
 
+/// Memory of all processes of one group, what is swapped out included; `None`
+/// if there is no such group. Memory of Jetson's GPU is not in it: it belongs
+/// to no process's own.
+#[must_use]
+pub fn group_memory(root: &Root, group: u32) -> Option<Bytes> {
+    let members = ids(root).into_iter().filter(|pid| {
+        let stat = root.read(&format!("proc/{pid}/stat")).ok();
+        let of =
+            stat.as_deref().and_then(after_name).and_then(|rest| rest.split_whitespace().nth(2));
+        of.and_then(|of| of.parse().ok()) == Some(group)
+    });
+    let taken = members.filter_map(|pid| root.read(&format!("proc/{pid}/status")).ok());
+    taken.map(|status| resident(&status)).reduce(|all, one| all + one)
+}
+
+/// Processes whose environment has exactly `variable`, in the form `NAME=value`.
+/// Another user's are not seen.
+#[must_use]
+pub fn with_variable(root: &Root, variable: &str) -> Vec<u32> {
+    let has = |pid: &u32| {
+        let environment = std::fs::read(root.path(&format!("proc/{pid}/environ")));
+        environment
+            .is_ok_and(|all| all.split(|byte| *byte == 0).any(|one| one == variable.as_bytes()))
+    };
+    ids(root).into_iter().filter(has).collect()
+}
+
+fn ids(root: &Root) -> Vec<u32> {
+    let Ok(entries) = std::fs::read_dir(root.path("proc")) else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// `VmRSS` and `VmSwap` of a process's `status`, which are in KiB.
+fn resident(status: &str) -> Bytes {
+    let counted = |line: &str| {
+        let kib = line.strip_prefix("VmRSS:").or_else(|| line.strip_prefix("VmSwap:"))?;
+        kib.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+    };
+    Bytes::from_kib(status.lines().filter_map(counted).sum::<u64>())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,6 +210,33 @@ mod tests {
         assert_eq!(is_stopped(&tree.root(), 812), Ok(false));
         assert_eq!(is_stopped(&tree.root(), 813), Ok(true));
         assert!(is_stopped(&tree.root(), 814).is_err());
+    }
+
+    #[test]
+    fn a_groups_memory_is_that_of_its_members() {
+        let member = |pid: u32, group: u32| format!("{pid} (a) b) S 1 {group} 1 0 -1");
+        let status = "Name:\tx\nVmRSS:\t     300 kB\nVmSwap:\t      24 kB\n";
+        let tree = tree::of(&[
+            ("proc/10/stat", &member(10, 10)),
+            ("proc/10/status", status),
+            ("proc/11/stat", &member(11, 10)),
+            ("proc/11/status", status),
+            ("proc/12/stat", &member(12, 12)),
+            ("proc/12/status", "Name:\tkernel thread\n"),
+        ]);
+        assert_eq!(group_memory(&tree.root(), 10), Some(Bytes::from_kib(648)));
+        assert_eq!(group_memory(&tree.root(), 12), Some(Bytes::from_kib(0)));
+        assert_eq!(group_memory(&tree.root(), 13), None);
+    }
+
+    #[test]
+    fn a_process_is_found_by_its_whole_variable() {
+        let tree = tree::of(&[
+            ("proc/10/environ", "A=1\0WORK=/x\0"),
+            ("proc/11/environ", "WORK=/x/y\0"),
+            ("proc/12/environ", ""),
+        ]);
+        assert_eq!(with_variable(&tree.root(), "WORK=/x"), [10]);
     }
 
     #[test]

@@ -9,7 +9,9 @@ use serde_json::json;
 use super::{Common, MOST_USERS, Models, cache_dir};
 use crate::catalogue::{Catalogue, Entry};
 use crate::error::Error;
-use crate::planning::{self, Backend, Board, Places, Refusal, Rejected, Release, Setting, Wishes};
+use crate::planning::{
+    self, Backend, Board, BoardPlan, Places, Refusal, Rejected, Release, Setting, Wishes,
+};
 use crate::report::Report;
 
 /// Models that a refusal offers instead.
@@ -37,6 +39,9 @@ pub(super) struct Plan {
     /// Where fetched models are kept [default: ${XDG_CACHE_HOME:-~/.cache}/stoker]
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
+    /// Where the tools of the backends are installed
+    #[arg(long, env = "STOKER_RUNTIMES_DIR", default_value = planning::RUNTIMES, value_name = "DIR")]
+    runtimes_dir: PathBuf,
     #[command(flatten)]
     models: Models,
     #[command(flatten)]
@@ -54,18 +59,30 @@ pub(super) fn run(order: &Plan, report: &Report) -> Result<(), Error> {
         places: Places {
             state_dir: order.common.state_dir.clone(),
             cache_dir: cache_dir(order.cache_dir.clone())?,
+            runtimes_dir: order.runtimes_dir.clone(),
         },
     };
-    let plan = planning::choose(entry, &setting)
-        .map_err(|refusal| in_words(refusal, entry, &setting, &catalogue))?;
+    let plan = choose(entry, &setting, &catalogue)?;
     let mut facts = json!(plan);
     facts["kind"] = "plan".into();
     report.item(&planning::text(&plan), facts);
     Ok(())
 }
 
+/// The plan for `entry`, or the refusal in words.
+pub(super) fn choose(
+    entry: &Entry,
+    setting: &Setting,
+    catalogue: &Catalogue,
+) -> Result<BoardPlan, Error> {
+    planning::choose(entry, setting).map_err(|no| in_words(no, entry, setting, catalogue))
+}
+
 /// The board and the release that are meant.
-fn machine(board: Option<&str>, jetpack: Option<&str>) -> Result<(Board, Option<Release>), Error> {
+pub(super) fn machine(
+    board: Option<&str>,
+    jetpack: Option<&str>,
+) -> Result<(Board, Option<Release>), Error> {
     let mut is_named = false;
     let (board, l4t) = match board {
         None => Board::read(Root::default())?,

@@ -74,8 +74,13 @@ pub(super) fn cautions(
     setting: &Setting,
 ) -> Vec<String> {
     let mut cautions = Vec::new();
-    if backend != Backend::LlamaCpp || variant.from == Form::Checkpoint {
-        cautions.push("this version plans for this backend and cannot build for it yet".into());
+    if backend != Backend::LlamaCpp {
+        cautions.push(
+            "this version builds for this backend and cannot run what it built: it is not published"
+                .into(),
+        );
+    } else if variant.from == Form::Checkpoint {
+        cautions.push("this version plans with a checkpoint and cannot build from one yet".into());
     }
     if setting.board.class != Class::Pc {
         cautions.push("it has not run on hardware; sizes, speed and times are estimates".into());

@@ -20,7 +20,12 @@ use crate::flags::Tool;
 pub struct Places {
     pub state_dir: PathBuf,
     pub cache_dir: PathBuf,
+    /// Where the tools of the backends are installed.
+    pub runtimes_dir: PathBuf,
 }
+
+/// Where the tools of the backends usually are.
+pub const RUNTIMES: &str = "/opt/stoker";
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -33,6 +38,9 @@ pub struct Step {
     pub env: Vec<(&'static str, String)>,
     #[serde(skip)]
     pub tool: Option<Tool>,
+    /// The directory that it fills, if that is its own.
+    #[serde(skip)]
+    pub output: Option<PathBuf>,
     /// After this it is killed.
     pub limit_s: u64,
     /// How long it may take, least and most; `None`: nobody has published it.
@@ -102,11 +110,13 @@ impl Job<'_> {
             (Form::Gguf, Some(gguf)) => format!("{} of {repository}", gguf.file),
             _ => repository.to_owned(),
         };
-        own("fetch", format!("{what} {at}, into {}", text(&self.cached(self.variant.from))), limit)
+        let cached = self.cached(self.variant.from);
+        let fetch = own("fetch", format!("{what} {at}, into {}", text(&cached)), limit);
+        Step { output: Some(cached), ..fetch }
     }
 
     fn tensorrt_llm(&self) -> Vec<Step> {
-        let runtime = Path::new("/opt/stoker/tensorrt-llm-0.12.0");
+        let runtime = self.places.runtimes_dir.join("tensorrt-llm-0.12.0");
         let python = text(&runtime.join("bin/python3"));
         let checkpoint = text(&self.work("checkpoint"));
         let model = text(&self.cached(self.variant.from));
@@ -137,7 +147,11 @@ impl Job<'_> {
         }));
         let does = format!("weights to {} for TensorRT-LLM", self.variant.label);
         let limit = if awq { 4 * HOUR } else { HOUR };
-        vec![run("convert", does, tool, convert, limit), self.trtllm_build(runtime, checkpoint)]
+        let convert = run("convert", does, tool, convert, limit);
+        vec![
+            Step { output: Some(self.work("checkpoint")), ..convert },
+            self.trtllm_build(&runtime, checkpoint),
+        ]
     }
 
     fn trtllm_build(&self, runtime: &Path, checkpoint: String) -> Step {
@@ -145,7 +159,7 @@ impl Job<'_> {
         let window = self.sizes.context.next_multiple_of(BLOCK);
         let mut argv = vec![text(&runtime.join("bin/trtllm-build"))];
         argv.extend(["--checkpoint_dir".into(), checkpoint]);
-        argv.extend(["--output_dir".into(), text(&self.building())]);
+        argv.extend(["--output_dir".into(), text(&self.work("engine"))]);
         argv.extend(words(&["--gemm_plugin", "float16", "--gpt_attention_plugin", "float16"]));
         for (flag, value) in [
             ("--max_batch_size", u32::from(self.sizes.users)),
@@ -169,11 +183,12 @@ impl Job<'_> {
         argv.extend(words(&["--log_level", "info"]));
         argv.extend(["--input_timing_cache".into(), timings.clone()]);
         argv.extend(["--output_timing_cache".into(), timings]);
-        run("build", "the engine".into(), Tool::TrtllmBuild, argv, 3 * HOUR)
+        let build = run("build", "the engine".into(), Tool::TrtllmBuild, argv, 3 * HOUR);
+        Step { output: Some(self.work("engine")), ..build }
     }
 
     fn edge_source(&self) -> Vec<Step> {
-        let runtime = Path::new("/opt/stoker/tensorrt-edge-llm-0.8.0");
+        let runtime = self.places.runtimes_dir.join("tensorrt-edge-llm-0.8.0");
         let onnx = text(&self.work("onnx"));
         let context = self.sizes.context.to_string();
         let mut export = vec![text(&runtime.join("bin/tensorrt-edgellm-export"))];
@@ -185,14 +200,18 @@ impl Job<'_> {
         let prompt = self.longest_prompt().to_string();
         let users = self.sizes.users.to_string();
         let mut build = vec![text(&runtime.join("bin/llm_build"))];
-        build.extend(["--onnxDir".into(), onnx, "--engineDir".into(), text(&self.building())]);
+        build.extend(["--onnxDir".into(), onnx, "--engineDir".into(), text(&self.work("engine"))]);
         build.extend(words(&["--maxInputLen", &prompt, "--maxKVCacheCapacity", &context]));
         build.extend(words(&["--maxBatchSize", &users]));
         let plugin = text(&runtime.join("lib/libNvInfer_edgellm_plugin.so"));
         let build = run("build", "the engine".into(), Tool::EdgellmLlmBuild, build, 3 * HOUR);
         vec![
-            run("export", "the model to ONNX".into(), Tool::EdgellmExport, export, 2 * HOUR),
             Step {
+                output: Some(self.work("onnx")),
+                ..run("export", "the model to ONNX".into(), Tool::EdgellmExport, export, 2 * HOUR)
+            },
+            Step {
+                output: Some(self.work("engine")),
                 env: vec![("EDGELLM_PLUGIN_PATH", plugin)],
                 expected_s: Some(self.edge_build_s()),
                 ..build
@@ -201,17 +220,18 @@ impl Job<'_> {
     }
 
     fn edge_wheel(&self) -> Step {
-        let program = "/opt/stoker/tensorrt-edge-llm-0.11.0/bin/tensorrt-edgellm-build";
-        let mut argv = vec![program.to_owned()];
+        let runtime = self.places.runtimes_dir.join("tensorrt-edge-llm-0.11.0");
+        let mut argv = vec![text(&runtime.join("bin/tensorrt-edgellm-build"))];
         argv.extend(["--model-dir".into(), text(&self.cached(self.variant.from))]);
-        argv.extend(["--engine-dir".into(), text(&self.building())]);
+        argv.extend(["--engine-dir".into(), text(&self.work("engine"))]);
         let (prompt, context) = (self.longest_prompt().to_string(), self.sizes.context.to_string());
         let users = self.sizes.users.to_string();
         argv.extend(words(&["--components", "all", "--spec-type", "none"]));
         argv.extend(words(&["--max-input-len", &prompt, "--max-kv-cache-capacity", &context]));
         argv.extend(words(&["--max-batch-size", &users]));
         let does = "the engine; its weights stay in the checkpoint".into();
-        run("build", does, Tool::EdgellmBuild, argv, 3 * HOUR)
+        let build = run("build", does, Tool::EdgellmBuild, argv, 3 * HOUR);
+        Step { output: Some(self.work("engine")), ..build }
     }
 
     fn llama_cpp(&self) -> Vec<Step> {
@@ -219,7 +239,7 @@ impl Job<'_> {
         if self.variant.from != Form::Checkpoint {
             return vec![own("build", format!("place the weights as {}", text(&placed)), HOUR)];
         }
-        let runtime = Path::new("/opt/stoker/llama.cpp");
+        let runtime = self.places.runtimes_dir.join("llama.cpp");
         let whole = text(&self.work("f16.gguf"));
         let mut convert = words(&["/usr/bin/python3"]);
         convert.push(text(&runtime.join("convert_hf_to_gguf.py")));
@@ -270,7 +290,16 @@ impl Job<'_> {
 }
 
 fn own(name: &'static str, does: String, limit_s: u64) -> Step {
-    Step { name, does, argv: Vec::new(), env: Vec::new(), tool: None, limit_s, expected_s: None }
+    Step {
+        name,
+        does,
+        argv: Vec::new(),
+        env: Vec::new(),
+        tool: None,
+        output: None,
+        limit_s,
+        expected_s: None,
+    }
 }
 
 fn run(name: &'static str, does: String, tool: Tool, argv: Vec<String>, limit_s: u64) -> Step {

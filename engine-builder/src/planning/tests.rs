@@ -13,8 +13,11 @@ use crate::flags;
 const RELEASES: [&str; 4] = ["6.0", "6.1", "6.2", "7.2"];
 
 fn setting(board: Board, jetpack: &str, wishes: Wishes) -> Setting {
-    let places =
-        Places { state_dir: "/var/lib/stoker".into(), cache_dir: "/var/cache/stoker".into() };
+    let places = Places {
+        state_dir: "/var/lib/stoker".into(),
+        cache_dir: "/var/cache/stoker".into(),
+        runtimes_dir: RUNTIMES.into(),
+    };
     let release = (board.class != Class::Pc).then(|| Release::named(jetpack).unwrap());
     Setting { board, release, wishes, places }
 }

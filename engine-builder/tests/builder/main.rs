@@ -13,6 +13,7 @@ mod sample;
 mod bad_disk;
 mod bad_input;
 mod crash;
+mod foreign;
 mod from;
 mod hub;
 mod life;

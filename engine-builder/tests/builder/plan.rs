@@ -144,10 +144,16 @@ fn the_catalogue_is_a_table_with_headings() {
 }
 
 #[test]
-fn what_is_only_planned_is_not_built() {
+fn what_this_machine_cannot_build_is_refused_with_the_reason() {
     let place = Place::new();
     let build = |arguments: &[&str]| place.run(&[&["build"], arguments].concat());
-    build(&["llama3", "--backend", "tensorrt-llm"])
-        .failed(9, &["cannot build for tensorrt-llm yet", "engine-builder plan"]);
-    assert_eq!(fs::read_dir(place.dir.path()).unwrap().count(), 0);
+    place.file(
+        "pc/proc/meminfo",
+        b"MemTotal: 64000000 kB\nMemAvailable: 60000000 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n",
+    );
+    let pc = place.path("pc");
+    build(&["llama3", "--backend", "tensorrt-llm", "--root", pc.to_str().unwrap()])
+        .failed(9, &["tensorrt-llm: 0.12.0-jetson runs on Jetson Orin only"]);
+    build(&["qwen3:4b"]).failed(9, &["bring the file Qwen3-4B-Q4_K_M.gguf of Qwen/Qwen3-4B-GGUF"]);
+    assert_eq!(fs::read_dir(place.dir.path()).unwrap().count(), 1, "only the staged machine");
 }

@@ -1,0 +1,52 @@
+//! `engine-builder build --backend`: from its arguments to the steps of a plan
+//! for a TensorRT backend.
+
+use std::path::PathBuf;
+
+use jetpack::Root;
+use serde_json::json;
+
+use super::{Build, cache_dir, plan};
+use crate::catalogue::Catalogue;
+use crate::error::{Error, io};
+use crate::foreign;
+use crate::planning::{self, Backend, Places, Setting, Wishes};
+use crate::report::Report;
+
+pub(super) fn run(order: Build, backend: Backend, report: &Report) -> Result<(), Error> {
+    let Some(model) = &order.model else {
+        return Err(Error::Usage(format!("{backend} builds from a checkpoint, not from --gguf")));
+    };
+    if order.name.is_some() {
+        return Err(Error::Usage(format!(
+            "--name is not for {backend}: its plan names the engine"
+        )));
+    }
+    let catalogue = Catalogue::with_dir(&order.models.models_dir)?;
+    let entry = catalogue.find(model)?;
+    let root = order.root.to_string_lossy().into_owned();
+    let (board, release) = plan::machine(Some(&root), None)?;
+    let setting = Setting {
+        board,
+        release,
+        wishes: Wishes { backend: Some(backend), context: order.context, users: order.users },
+        places: Places {
+            state_dir: absolute(order.common.state_dir)?,
+            cache_dir: absolute(cache_dir(order.cache_dir)?)?,
+            runtimes_dir: absolute(order.runtimes_dir)?,
+        },
+    };
+    let plan = plan::choose(entry, &setting, &catalogue)?;
+    if order.dry_run {
+        let mut facts = json!(plan);
+        facts["kind"] = "plan".into();
+        report.item(&planning::text(&plan), facts);
+        return Ok(());
+    }
+    foreign::run(&plan, &setting.places, Root::new(order.root), report)
+}
+
+/// Tools run in a directory of their own, where a relative path leads elsewhere.
+fn absolute(path: PathBuf) -> Result<PathBuf, Error> {
+    std::path::absolute(&path).map_err(io("find", &path))
+}

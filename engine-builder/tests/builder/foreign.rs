@@ -1,0 +1,242 @@
+//! Builds with the tools of TensorRT-LLM and Edge-LLM, for which stand-ins run
+//! that build nothing, on a staged board.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use engine_builder::flags::{self, Tool};
+
+use crate::engine::put_all;
+use crate::place::{Ended, Place, stand_in};
+
+const MODEL: &str = "qwen2.5-coder-0.5b-instruct";
+
+const PACKAGES: &str = "Package: libnvinfer10\nStatus: install ok installed\nVersion: \
+    10.3.0.30-1+cuda12.5\n\n";
+
+/// A board of 64 GB, a runtime of stand-ins and a model that was fetched.
+struct Yard {
+    place: Place,
+}
+
+impl Yard {
+    fn new() -> Self {
+        let yard = Self { place: Place::new() };
+        let place = &yard.place;
+        let compatible = b"nvidia,p3737-0000+p3701-0005\0nvidia,p3701-0005\0nvidia,tegra234\0";
+        place.file("root/proc/device-tree/compatible", compatible);
+        place.file(
+            "root/etc/nv_tegra_release",
+            b"# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n",
+        );
+        place.file("root/proc/sys/kernel/osrelease", b"5.15.148-tegra\n");
+        place.file(
+            "root/proc/meminfo",
+            b"MemTotal:       64349908 kB\nMemFree:        60000000 kB\nMemAvailable:   61000000 kB\n\
+              Buffers:          100000 kB\nCached:           900000 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n",
+        );
+        place.file("root/usr/local/cuda/version.json", br#"{"cuda": {"version": "12.6.68"}}"#);
+        place.file("root/var/lib/dpkg/status", PACKAGES.as_bytes());
+        for (runtime, python, tools) in [
+            ("tensorrt-llm-0.12.0", "3.10", &["python3", "trtllm-build"][..]),
+            ("tensorrt-edge-llm-0.8.0", "3.12", &["tensorrt-edgellm-export", "llm_build"]),
+        ] {
+            let packages = format!("runtimes/{runtime}/lib/python{python}/site-packages");
+            for package in
+                ["tensorrt_llm-0.12.0", "numpy-1.26.1", "transformers-4.42.4", "mpi4py-4.0.0"]
+            {
+                place.file(&format!("{packages}/{package}.dist-info/METADATA"), b"");
+            }
+            for tool in tools {
+                let tool = place.path(&format!("runtimes/{runtime}/bin/{tool}"));
+                fs::create_dir_all(tool.parent().unwrap()).unwrap();
+                symlink(stand_in("runtime/tool"), tool).unwrap();
+            }
+        }
+        let script = "runtimes/tensorrt-llm-0.12.0/examples/qwen/convert_checkpoint.py";
+        place.file(script, b"");
+        for form in ["gptq", "awq", "checkpoint"] {
+            place.file(&format!("cache/stoker/models/{MODEL}/{form}/config.json"), b"{}");
+        }
+        yard
+    }
+
+    fn command(&self, backend: &str) -> Command {
+        let mut command =
+            self.place.command(&["build", MODEL, "--backend", backend, "--format", "json"]);
+        command.arg("--root").arg(self.place.path("root"));
+        command.env("STOKER_RUNTIMES_DIR", self.place.path("runtimes"));
+        command
+    }
+
+    fn build(&self) -> Ended {
+        Ended::from(self.command("tensorrt-llm").output().unwrap())
+    }
+
+    fn failing(&self, step: &str, says: &str, ends: &str) -> Command {
+        let mut command = self.command("tensorrt-llm");
+        command.env("STAND_IN_FAIL", step).env("STAND_IN_SAYS", says).env("STAND_IN_ENDS", ends);
+        command
+    }
+
+    fn work(&self) -> PathBuf {
+        self.place.path("state/work").join(MODEL)
+    }
+
+    /// The steps whose tools were started, in order.
+    fn ran(&self) -> String {
+        let ran = fs::read_to_string(self.place.path("state/ran")).unwrap_or_default();
+        ran.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    #[track_caller]
+    fn understood(&self, step: &str, tool: Tool) {
+        let said = fs::read_to_string(self.work().join(format!("{step}.argv"))).unwrap();
+        let argv: Vec<String> = said.lines().map(str::to_owned).collect();
+        flags::check(tool, &argv).unwrap_or_else(|fault| panic!("{step}: {fault}"));
+    }
+}
+
+/// No worker of this version can prove such an engine.
+const UNPROVED: &[&str] = &["is not published", "the finished engine stays in"];
+
+#[test]
+fn all_steps_run_and_the_engine_is_finished_but_not_published() {
+    let yard = Yard::new();
+    yard.build().failed(9, UNPROVED);
+    assert_eq!(yard.ran(), "convert build");
+    yard.understood("convert", Tool::ConvertQwen);
+    yard.understood("build", Tool::TrtllmBuild);
+    assert!(yard.work().join("engine/rank0.engine").is_file());
+    assert!(!yard.work().join("checkpoint").exists(), "it is no longer needed");
+    assert!(!yard.place.engine(MODEL).exists());
+    yard.build().failed(9, UNPROVED);
+    assert_eq!(yard.ran(), "convert build", "what is finished is not done again");
+}
+
+#[test]
+fn edge_llm_has_its_own_tools() {
+    let yard = Yard::new();
+    Ended::from(yard.command("tensorrt-edge-llm").output().unwrap()).failed(9, UNPROVED);
+    assert_eq!(yard.ran(), "export build");
+    yard.understood("export", Tool::EdgellmExport);
+    yard.understood("build", Tool::EdgellmLlmBuild);
+}
+
+/// The ways in which people have reported these tools to fail.
+#[test]
+fn each_reported_failure_has_its_sentence_and_the_older_engine_stays() {
+    let yard = Yard::new();
+    put_all(&yard.place, &["older"]);
+    let before = fs::read(yard.place.engine("older").join("engine.toml")).unwrap();
+    for (says, ends, code, sentence) in [
+        ("loading weights", "killed", 4, "memory ran out"),
+        ("CUDA out of memory. Tried to allocate", "1", 4, "the GPU's memory"),
+        ("OSError: [Errno 28] No space left on device", "1", 4, "the disk is full"),
+        ("NvMapMemAllocInternalTagged: 1075072515 error 12", "1", 4, "36.4.7 refuses"),
+        ("Could not find any implementation for node {x}", "1", 4, "found no kernel that fits"),
+        ("no kernel image is available for execution on the device", "1", 13, "sm_87"),
+        ("getPluginCreator could not find plugin: GPTAttention", "1", 13, "plugin was not found"),
+        ("ImportError: cannot import name 'a' from 'transformers'", "1", 13, "4.38.2 to 4.42.4"),
+        ("fmha_v2 module not found for sm_87", "1", 13, "lacks attention kernels"),
+        ("TensorRT does not currently build wheels for Tegra systems", "1", 13, "with JetPack"),
+        ("version https://git-lfs.github.com/spec/v1", "1", 13, "Git LFS pointer"),
+        ("trtllm-build: error: unrecognized arguments: --x", "2", 13, "another release"),
+        ("what nobody has seen", "3", 13, "nothing known explains it"),
+    ] {
+        let ended = Ended::from(yard.failing("build", says, ends).output().unwrap());
+        ended.failed(code, &["build: ended with", sentence, says, "build.log"]);
+    }
+    let builds = yard.ran().split(' ').filter(|step| *step == "build").count();
+    assert_eq!(yard.ran(), format!("convert{}", " build".repeat(builds)), "convert ran once");
+    assert_eq!(fs::read(yard.place.engine("older").join("engine.toml")).unwrap(), before);
+}
+
+#[test]
+fn what_the_tools_need_is_looked_at_before_they_run() {
+    let yard = Yard::new();
+    let packages = "runtimes/tensorrt-llm-0.12.0/lib/python3.10/site-packages";
+    yard.place.file(&format!("{packages}/pynvml.py"), b"");
+    fs::remove_dir_all(yard.place.path(&format!("{packages}/mpi4py-4.0.0.dist-info"))).unwrap();
+    yard.place.file("root/proc/sys/kernel/osrelease", b"6.8.0-generic\n");
+    let ended = yard.build();
+    ended.failed(9, &["pynvml is installed", "mpi4py is missing", "6.8.0-generic"]);
+    assert_eq!(yard.ran(), "");
+    fs::remove_file(yard.place.path("runtimes/tensorrt-llm-0.12.0/bin/trtllm-build")).unwrap();
+    yard.build().failed(9, &["bin/trtllm-build is not there: install tensorrt-llm"]);
+}
+
+#[test]
+fn a_model_that_is_not_there_is_asked_for() {
+    let yard = Yard::new();
+    fs::remove_dir_all(yard.place.path("cache")).unwrap();
+    yard.build().failed(9, &["the model is not there, bring it: ", "into "]);
+}
+
+/// Waits until the stand-in says that it waits, and returns its child.
+fn waiting(yard: &Yard, builder: &mut std::process::Child) -> u32 {
+    let mut lines = BufReader::new(builder.stdout.take().unwrap()).lines();
+    // Progress is only said while the tool runs; each line is one more look.
+    loop {
+        let text = fs::read_to_string(yard.place.path("state/waiting")).unwrap_or_default();
+        if let Some(pid) = text.strip_suffix('\n') {
+            return pid.parse().unwrap();
+        }
+        lines.next().expect("the builder ended").unwrap();
+    }
+}
+
+#[test]
+fn a_builder_that_is_killed_goes_on_where_it_was_and_leaves_no_tool_running() {
+    let yard = Yard::new();
+    for step in ["convert", "build"] {
+        let mut builder = yard.failing(step, "", "waits").stdout(Stdio::piped()).spawn().unwrap();
+        let child = waiting(&yard, &mut builder);
+        let other = yard.build();
+        other.failed(8, &["another engine-builder", "is at work"]);
+        builder.kill().unwrap();
+        builder.wait().unwrap();
+        fs::remove_file(yard.place.path("state/waiting")).unwrap();
+        let stat = || fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        assert!(stat().contains("(sleep) S"), "the tool outlived its builder: {}", stat());
+        if step == "convert" {
+            // The next one is killed as well; it must begin the step again.
+            continue;
+        }
+        yard.build().failed(9, UNPROVED);
+        assert!(!stat().contains("(sleep) S"), "the next build ended it");
+    }
+    assert_eq!(yard.ran(), "convert convert build build");
+}
+
+#[test]
+fn a_finished_step_whose_output_lost_a_byte_is_done_again() {
+    let yard = Yard::new();
+    let failed = Ended::from(yard.failing("build", "x", "1").output().unwrap());
+    failed.failed(13, &["build: ended with"]);
+    let weights = yard.work().join("checkpoint/rank0.safetensors");
+    fs::write(&weights, "stand").unwrap();
+    yard.build().failed(9, UNPROVED);
+    assert_eq!(yard.ran(), "convert build convert build");
+}
+
+/// The same moments each time, as far as a machine has the same moments.
+#[test]
+fn builders_killed_at_any_moment_leave_what_the_next_one_can_go_on_from() {
+    let yard = Yard::new();
+    for kill in 0..24_u64 {
+        let mut builder = yard.command("tensorrt-llm").stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(kill * 7919 % 60 * 1000));
+        builder.kill().unwrap();
+        builder.wait().unwrap();
+        assert!(!yard.place.engine(MODEL).exists());
+    }
+    yard.build().failed(9, UNPROVED);
+    let engine = fs::read_to_string(yard.work().join("engine/rank0.engine")).unwrap();
+    assert_eq!(engine, "stand-in\n");
+    assert!(!yard.work().join("checkpoint").exists());
+}
