@@ -44,6 +44,9 @@ const WAITING_BYTES: usize = 8 * 1024 * 1024;
 const LEAST_PIECE: usize = 2 * WAITING_BYTES / QUEUE;
 /// How long somebody who wants a kept answer waits for the thread.
 const FINDING: Duration = Duration::from_secs(5);
+/// Longest that an answer waits for its record to begin; its prompt is computed
+/// meanwhile.
+const BEGINNING: Duration = Duration::from_secs(1);
 /// How long the last rows may take to be written at the end.
 const LAST_ROWS: Duration = Duration::from_secs(5);
 /// SQLite needs little; the default of 2 MiB would only be address space.
@@ -155,6 +158,7 @@ enum Command {
     Request(RequestRow),
     Incident(IncidentRow),
     Answer(AnswerChange),
+    Begin(AnswerChange, oneshot::Sender<()>),
     Wanted(answers::Wanted),
     /// Answered by one more beat.
     Ping,
@@ -231,6 +235,29 @@ impl Store {
             self.counters.pieces_dropped.fetch_add(1, Ordering::Relaxed);
         }
         sent
+    }
+
+    /// Begins to keep an answer. Resolves when its first piece stands in the file,
+    /// where no end of this process can take it away; false if it does not within
+    /// a moment, and then the answer is not kept.
+    pub async fn begin_answer(&self, first: answers::Piece) -> bool {
+        let (reply, written) = oneshot::channel();
+        let id = Arc::clone(&first.id);
+        let change = AnswerChange::Grew(first);
+        let bytes = change.bytes() + LEAST_PIECE;
+        let fits =
+            self.counters.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes <= WAITING_BYTES;
+        if !fits || self.commands.try_send(Command::Begin(change, reply)).is_err() {
+            self.counters.waiting.fetch_sub(bytes, Ordering::Relaxed);
+            self.counters.pieces_dropped.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        let kept = matches!(tokio::time::timeout(BEGINNING, written).await, Ok(Ok(())));
+        if !kept {
+            // It may come to stand there later, and nobody will ask for it.
+            let _ = self.answer(AnswerChange::Forget(id));
+        }
+        kept
     }
 
     /// The kept answer with this id, if it belongs to `owner`. What was given

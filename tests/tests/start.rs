@@ -102,6 +102,11 @@ fn with_a_full_disk_it_answers_and_says_that_the_disk_is_full() {
     let problem = &status["problems"][0];
     assert_eq!(problem["kind"], "state_dir_full", "{problem}");
     assert_answers(&appliance);
+    // Nobody is told to come back for what cannot be kept.
+    let body = json!({"messages": [{"role": "user", "content": "hello"}], "stream": true});
+    let reply = appliance.post("/v1/chat/completions", &body);
+    assert!(reply.text().contains("data: [DONE]"), "{}", reply.text());
+    assert!(!reply.text().contains("id: "), "{}", reply.text());
     assert_eq!(appliance.status()["engine"]["restarts"], 0);
 }
 

@@ -81,13 +81,8 @@ impl Keeper {
         Self { store, live: Mutex::default() }
     }
 
-    /// Whether answers are kept at all.
-    pub(crate) fn is_on(&self) -> bool {
-        self.store.is_some()
-    }
-
-    /// Begins to keep an answer, if answers are kept.
-    pub(crate) fn begin(
+    /// Begins to keep an answer, if answers are kept and this one can be.
+    pub(crate) async fn begin(
         self: &Arc<Self>,
         client: &Client,
         recipe: &Recipe,
@@ -96,7 +91,7 @@ impl Keeper {
         let (id, owner): (Arc<str>, _) = (recipe.stamp.id().into(), identity::owner(client));
         let (seat, _) = self.reserve(&id, &owner);
         let head = Head { owner, recipe: recipe.encode() };
-        (seat, Some(Recording::begin(store, id, head)))
+        (seat, Recording::begin(store, id, head).await)
     }
 
     /// Finds a kept answer for its owner. A connection that still sends it is

@@ -68,13 +68,12 @@ pub(crate) async fn generate(
     let logprobs = job.sampling.logprobs.is_some();
     let Caller { handle, client, span, keeper } = caller;
     if stream {
-        let frames = OpenAiFrames::new(kind, stamp.clone(), include_usage, logprobs, echo.clone())
-            .with_ids(keeper.is_on());
+        let frames = OpenAiFrames::new(kind, stamp.clone(), include_usage, logprobs, echo.clone());
         let deciding = Box::pin(async move {
             let plan = job::plan(&handle, job).await?;
             let running = job::start(&handle, &client, kind.endpoint(), &plan).await?;
             let recipe = Recipe { kind, stamp, model, include_usage, logprobs, echo, plan };
-            let (seat, recording) = keeper.begin(&client, &recipe);
+            let (seat, recording) = keeper.begin(&client, &recipe).await;
             Ok(Begun { running, past: Vec::new(), recording, seat })
         });
         return streamed(deciding, frames, span, reply::EVENT_STREAM).await;
@@ -143,8 +142,7 @@ async fn rest(
     let max_tokens = running.max_tokens;
     let Past { recipe, said, .. } = past;
     let Recipe { kind, stamp, include_usage, logprobs, echo, .. } = recipe;
-    let frames =
-        OpenAiFrames::new(kind, stamp, include_usage, logprobs, echo).with_ids(true).after(seen);
+    let frames = OpenAiFrames::new(kind, stamp, include_usage, logprobs, echo).after(seen);
     let begun = Begun { running, past: said, recording: Some(recording), seat };
     let stream = AnswerStream::running(begun, frames, span);
     Ok(reply::with_max_tokens(reply::stream(reply::EVENT_STREAM, stream), max_tokens))

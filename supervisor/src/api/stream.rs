@@ -38,6 +38,9 @@ pub(crate) trait Frames: Send + Unpin + 'static {
     /// first time, and again each time.
     const SILENCE: (Duration, Duration);
 
+    /// The answer is kept: a client that loses its connection can come back for
+    /// the rest. Said before anything else.
+    fn kept(&mut self) {}
     /// `calls`: how calls of tools stand in the text, if there may be any.
     fn begin(&mut self, choices: usize, calls: Option<&Calls>, out: &mut BytesMut);
     fn text(&mut self, index: usize, text: &str, tokens: &[Token], out: &mut BytesMut);
@@ -172,6 +175,9 @@ impl<F: Frames> AnswerStream<F> {
 impl Phase {
     fn begin(begun: Begun, frames: &mut impl Frames, out: &mut BytesMut) -> Self {
         let Begun { running, past, recording, seat } = begun;
+        if recording.is_some() {
+            frames.kept();
+        }
         frames.begin(running.answers.len(), running.calls.as_ref(), out);
         seat.sit(Answers {
             past: past.into_iter(),

@@ -62,12 +62,6 @@ pub(super) struct Keep {
 }
 
 impl AnswerChange {
-    /// Whether an answer begins with it. It is written at once, for without it
-    /// nothing of the answer can be used.
-    pub(super) fn is_begin(&self) -> bool {
-        matches!(self, Self::Grew(Piece { head: Some(_), .. }))
-    }
-
     /// Bytes that it takes while it waits to be written.
     pub(super) fn bytes(&self) -> usize {
         match self {

@@ -215,6 +215,37 @@ fn an_answer_is_found_by_its_owner_at_once_and_after_a_restart() {
     thread.close();
 }
 
+#[tokio::test]
+async fn an_answer_has_begun_when_its_first_piece_is_in_the_file_and_never_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stoker.db");
+    let first = || Piece {
+        id: "a-1".into(),
+        number: 0,
+        head: Some(Head { owner: "alice".into(), recipe: Vec::new() }),
+        said: Vec::new(),
+        finished: false,
+    };
+    let (store, thread, _reports) = open(&path);
+    assert!(store.begin_answer(first()).await);
+    // Another reader sees it while the thread runs, as one would after its end.
+    let answers = Connection::open(path.with_file_name("answers.db")).unwrap();
+    let count: i64 =
+        answers.query_one("SELECT count(*) FROM pieces", [], |row| row.get(0)).unwrap();
+    assert_eq!(count, 1);
+    thread.close();
+    assert!(!store.begin_answer(first()).await, "the thread is gone");
+
+    let newer = tempfile::tempdir().unwrap();
+    let path = newer.path().join("stoker.db");
+    let answers = Connection::open(path.with_file_name("answers.db")).unwrap();
+    answers.pragma_update(None, "user_version", 99).unwrap();
+    drop(answers);
+    let (store, thread, _reports) = open(&path);
+    assert!(!store.begin_answer(first()).await, "it cannot be written");
+    thread.close();
+}
+
 #[test]
 fn what_follows_a_gap_is_not_used_and_is_written_again() {
     let dir = tempfile::tempdir().unwrap();

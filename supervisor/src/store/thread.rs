@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
 use super::answers::{self, AnswerChange, Keep, Wanted};
 use super::database::{Damaged, Database, News};
 use super::rows::{self, Row};
@@ -47,6 +49,8 @@ struct Answers {
 struct Batch {
     rows: Vec<Row>,
     changes: Vec<AnswerChange>,
+    /// Who waits for a change to be written.
+    begun: Vec<oneshot::Sender<()>>,
     wanted: Option<Wanted>,
     /// There will be no more commands.
     last: bool,
@@ -78,7 +82,7 @@ impl<R: Fn(Report)> Thread<R> {
         let mut batch = Batch::default();
         loop {
             self.write(&batch.rows);
-            self.keep(&batch.changes, batch.wanted.take());
+            self.keep(&batch.changes, std::mem::take(&mut batch.begun), batch.wanted.take());
             if batch.last {
                 return;
             }
@@ -162,14 +166,29 @@ impl<R: Fn(Report)> Thread<R> {
     }
 
     /// Writes what answers said, finds one, and deletes the old ones when it is time.
-    fn keep(&mut self, changes: &[AnswerChange], wanted: Option<Wanted>) {
+    fn keep(
+        &mut self,
+        changes: &[AnswerChange],
+        begun: Vec<oneshot::Sender<()>>,
+        wanted: Option<Wanted>,
+    ) {
         let waited: usize = changes.iter().map(|change| change.bytes() + LEAST_PIECE).sum();
         self.counters.waiting.fetch_sub(waited, Ordering::Relaxed);
         let mut news = Vec::new();
         if self.answers.is_on() {
-            if !changes.is_empty() && self.answers.write(changes, &mut news).is_none() {
-                let dropped = changes.len() as u64;
-                self.counters.pieces_dropped.fetch_add(dropped, Ordering::Relaxed);
+            if !changes.is_empty() {
+                match self.answers.write(changes, &mut news) {
+                    Some(()) => {
+                        for reply in begun {
+                            // Who waited may have gone.
+                            let _ = reply.send(());
+                        }
+                    }
+                    None => {
+                        let dropped = changes.len() as u64;
+                        self.counters.pieces_dropped.fetch_add(dropped, Ordering::Relaxed);
+                    }
+                }
             }
             if let Some(wanted) = wanted {
                 self.answers.find(wanted, &mut news);
@@ -245,12 +264,12 @@ impl Batch {
         match command {
             Ok(Command::Request(row)) => self.rows.push(Row::Request(row)),
             Ok(Command::Incident(row)) => self.rows.push(Row::Incident(row)),
-            Ok(Command::Answer(change)) => {
-                let urgent = change.is_begin();
+            Ok(Command::Answer(change)) => self.changes.push(change),
+            // Somebody waits for it.
+            Ok(Command::Begin(change, reply)) => {
                 self.changes.push(change);
-                if urgent {
-                    return false;
-                }
+                self.begun.push(reply);
+                return false;
             }
             Ok(Command::Wanted(wanted)) => {
                 self.wanted = Some(wanted);

@@ -1,6 +1,7 @@
 //! Keeps what one answer says, while it says it.
 //!
-//! Nothing here waits. What was said is gathered and given to the store every
+//! Only the beginning is waited for: a client is told that it can come back when
+//! that is so. What was said is gathered and given to the store every
 //! now and then; if the store does not take it, the record ends there, and a
 //! client that comes back has the engine generate the rest once more.
 
@@ -35,12 +36,12 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    /// Begins a record. Its head is given to the store at once, so that the
-    /// client can come back from its first event on.
-    pub(super) fn begin(store: Store, id: Arc<str>, head: Head) -> Self {
-        let mut recording = Self::go_on(store, id, 0);
-        recording.give(Some(head), false);
-        recording
+    /// Begins a record, so that the client can come back from its first event on;
+    /// `None` if the store cannot write it down now.
+    pub(super) async fn begin(store: Store, id: Arc<str>, head: Head) -> Option<Self> {
+        let (name, head) = (Arc::clone(&id), Some(head));
+        let first = Piece { id: name, number: 0, head, said: Vec::new(), finished: false };
+        store.begin_answer(first).await.then(|| Self::go_on(store, id, 1))
     }
 
     /// Goes on with a record that has so many pieces.
@@ -93,24 +94,25 @@ impl Recording {
 
     /// All was said.
     pub(crate) fn finish(&mut self) {
-        self.give(None, true);
+        self.give(true);
         self.over = true;
     }
 
     fn gather(&mut self, entry: &Entry<'_>) {
         entry.encode(&mut self.gathered);
         if self.gathered.len() >= MAX_GATHERED || self.since.elapsed() >= GATHER {
-            self.give(None, false);
+            self.give(false);
         }
     }
 
     /// Gives what was gathered to the store.
-    fn give(&mut self, head: Option<Head>, finished: bool) {
+    fn give(&mut self, finished: bool) {
         if self.over {
             return;
         }
         let said = std::mem::take(&mut self.gathered);
-        let piece = Piece { id: Arc::clone(&self.id), number: self.number, head, said, finished };
+        let id = Arc::clone(&self.id);
+        let piece = Piece { id, number: self.number, head: None, said, finished };
         self.over = !self.store.answer(AnswerChange::Grew(piece));
         self.number += 1;
         self.since = Instant::now();
@@ -126,7 +128,7 @@ impl Recording {
 impl Drop for Recording {
     fn drop(&mut self) {
         if !self.gathered.is_empty() {
-            self.give(None, false);
+            self.give(false);
         }
     }
 }

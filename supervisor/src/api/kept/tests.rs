@@ -16,7 +16,7 @@ use super::*;
 use crate::api::job::{Plan, Planned, Running};
 use crate::api::openai::Kind;
 use crate::api::openai::frames::OpenAiFrames;
-use crate::api::stream::{AnswerStream, Begun};
+use crate::api::stream::{AnswerStream, Begun, Frames as _};
 use crate::api::wire::openai_reply::Stamp;
 use crate::request::{Answer, Event};
 use crate::store::{self, Bounds, Paths, StoreThread};
@@ -101,7 +101,8 @@ async fn stream(kind: Kind, kept: usize, seen: Position) -> String {
     let running = Running { answers, choices: 2, max_tokens: 10, calls: calls() };
     let begun = Begun { past: past.to_vec(), ..running.into() };
     let frames = OpenAiFrames::new(kind, Stamp::fixed(), true, true, vec!["echo".to_owned()]);
-    let frames = frames.with_ids(true).after(seen);
+    let mut frames = frames.after(seen);
+    frames.kept();
     let stream = AnswerStream::running(begun, frames, Span::none());
     let bytes = stream.collect().await.unwrap().to_bytes();
     String::from_utf8(bytes.to_vec()).unwrap()
@@ -180,7 +181,7 @@ async fn what_was_said_is_found_again_and_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let (keeper, thread) = keeper(dir.path());
     let script = script();
-    let (_seat, recording) = keeper.begin(&alice(), &recipe());
+    let (_seat, recording) = keeper.begin(&alice(), &recipe()).await;
     let mut recording = recording.unwrap();
     record(&mut recording, &script[..3]);
     drop(recording);
@@ -209,7 +210,7 @@ async fn what_was_said_is_found_again_and_goes_on() {
 async fn text_that_was_held_back_is_kept_only_with_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let (keeper, thread) = keeper(dir.path());
-    let (_seat, recording) = keeper.begin(&alice(), &recipe());
+    let (_seat, recording) = keeper.begin(&alice(), &recipe()).await;
     let mut recording = recording.unwrap();
     let held = Event::Text { text: "<held".to_owned(), tokens: Vec::new() };
     recording.note(0, &held, true);
@@ -224,7 +225,7 @@ async fn an_answer_that_stops_the_engine_is_not_taken_up_again() {
     let dir = tempfile::tempdir().unwrap();
     let (keeper, thread) = keeper(dir.path());
     for (poisoned, found) in [(false, true), (true, false)] {
-        let (_seat, recording) = keeper.begin(&alice(), &recipe());
+        let (_seat, recording) = keeper.begin(&alice(), &recipe()).await;
         let mut recording = recording.unwrap();
         record(&mut recording, &script()[..2]);
         let failure =

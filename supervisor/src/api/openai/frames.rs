@@ -66,11 +66,6 @@ impl OpenAiFrames {
         }
     }
 
-    /// The same with event ids.
-    pub(crate) fn with_ids(self, ids: bool) -> Self {
-        Self { ids, ..self }
-    }
-
     /// The same for a client that has seen so much.
     pub(crate) fn after(self, seen: Position) -> Self {
         Self { seen, ..self }
@@ -124,6 +119,10 @@ const TEXT_CHUNK: &str = "text_completion";
 impl Frames for OpenAiFrames {
     /// From the first second, because some clients give up early; then less often.
     const SILENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+
+    fn kept(&mut self) {
+        self.ids = true;
+    }
 
     fn begin(&mut self, choices: usize, calls: Option<&Calls>, out: &mut BytesMut) {
         self.choices = choices;
