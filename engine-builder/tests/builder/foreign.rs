@@ -139,14 +139,14 @@ fn each_reported_failure_has_its_sentence_and_the_older_engine_stays() {
         ("OSError: [Errno 28] No space left on device", "1", 4, "the disk is full"),
         ("NvMapMemAllocInternalTagged: 1075072515 error 12", "1", 4, "36.4.7 refuses"),
         ("Could not find any implementation for node {x}", "1", 4, "found no kernel that fits"),
-        ("no kernel image is available for execution on the device", "1", 13, "sm_87"),
-        ("getPluginCreator could not find plugin: GPTAttention", "1", 13, "plugin was not found"),
-        ("ImportError: cannot import name 'a' from 'transformers'", "1", 13, "4.38.2 to 4.42.4"),
-        ("fmha_v2 module not found for sm_87", "1", 13, "lacks attention kernels"),
-        ("TensorRT does not currently build wheels for Tegra systems", "1", 13, "with JetPack"),
-        ("version https://git-lfs.github.com/spec/v1", "1", 13, "Git LFS pointer"),
-        ("trtllm-build: error: unrecognized arguments: --x", "2", 13, "another release"),
-        ("what nobody has seen", "3", 13, "nothing known explains it"),
+        ("no kernel image is available for execution on the device", "1", 15, "sm_87"),
+        ("getPluginCreator could not find plugin: GPTAttention", "1", 15, "plugin was not found"),
+        ("ImportError: cannot import name 'a' from 'transformers'", "1", 15, "4.38.2 to 4.42.4"),
+        ("fmha_v2 module not found for sm_87", "1", 15, "lacks attention kernels"),
+        ("TensorRT does not currently build wheels for Tegra systems", "1", 15, "with JetPack"),
+        ("version https://git-lfs.github.com/spec/v1", "1", 15, "Git LFS pointer"),
+        ("trtllm-build: error: unrecognized arguments: --x", "2", 15, "another release"),
+        ("what nobody has seen", "3", 15, "nothing known explains it"),
     ] {
         let ended = Ended::from(yard.failing("build", says, ends).output().unwrap());
         ended.failed(code, &["build: ended with", sentence, says, "build.log"]);
@@ -217,7 +217,7 @@ fn a_builder_that_is_killed_goes_on_where_it_was_and_leaves_no_tool_running() {
 fn a_finished_step_whose_output_lost_a_byte_is_done_again() {
     let yard = Yard::new();
     let failed = Ended::from(yard.failing("build", "x", "1").output().unwrap());
-    failed.failed(13, &["build: ended with"]);
+    failed.failed(15, &["build: ended with"]);
     let weights = yard.work().join("checkpoint/rank0.safetensors");
     fs::write(&weights, "stand").unwrap();
     yard.build().failed(9, UNPROVED);
