@@ -203,8 +203,12 @@ fn notes(report: &Report) -> String {
         report.seed,
         report.machine,
     );
-    for (side, trial) in [("ours", Some(&report.ours)), ("peer", report.peer.as_ref())] {
-        for (reason, count) in trial.iter().flat_map(|trial| &trial.counts.reasons) {
+    for (side, counts) in [
+        ("ours", Some(&report.ours.counts)),
+        ("peer", report.peer.as_ref().map(|peer| &peer.counts)),
+        ("starving", report.starvation.as_ref().map(|starvation| &starvation.counts)),
+    ] {
+        for (reason, count) in counts.iter().flat_map(|counts| &counts.reasons) {
             notes.push_str(&format!("  {side}: {count} × {reason}\n"));
         }
     }
