@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`session`] (a worker's life), [`batch`] (what a step is),
 //! [`sequence`], [`slots`], [`backend`]. [`prompt`] turns text into tokens,
-//! [`grammar`] and [`sampling`] choose them, [`text`] turns them back.
+//! [`grammar`] and [`sampling`] choose them, [`text`] turns them back. [`program`] is
+//! the process around it.
 
 pub mod session;
 
@@ -33,3 +34,5 @@ pub mod pulse;
 pub mod diagnostics;
 
 pub mod backend;
+
+pub mod program;
