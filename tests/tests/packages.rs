@@ -16,8 +16,9 @@ const PLATFORMS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux
 
 /// Our packages and those of ours that each may use. `tests` looks at all of
 /// them from outside and is used by none.
-const DIRECTION: [(&str, &[&str]); 7] = [
+const DIRECTION: [(&str, &[&str]); 8] = [
     ("jetpack", &[]),
+    ("tensorrt-llm", &[]),
     ("engine-api", &["jetpack"]),
     ("engine-worker", &["engine-api", "jetpack"]),
     ("engine-builder", &["engine-api", "jetpack"]),
