@@ -31,7 +31,8 @@ pub struct Sequence {
     next: Option<TokenId>,
     /// Step in which it was last decoded.
     turn: u64,
-    cached: usize,
+    /// Tokens of the prompt that need not be computed again, where that is known.
+    cached: Option<usize>,
     arrived: Instant,
     started: Option<Instant>,
     decoding_since: Option<Instant>,
@@ -84,7 +85,8 @@ impl Sequence {
             stopped,
             next: None,
             turn: 0,
-            cached: 0,
+            // Until it starts, nothing was computed.
+            cached: Some(0),
             arrived: now,
             started: None,
             decoding_since: None,
@@ -159,14 +161,15 @@ impl Sequence {
         self.turn = step;
     }
 
-    /// Notes that it has a slot with `reused` of its tokens in it.
-    pub fn start(&mut self, reused: usize, now: Instant) -> FromWorker {
-        self.cached = reused.min(self.prompt_tokens);
+    /// Notes that it is being computed, but for the first `reused` of its tokens,
+    /// where that is known.
+    pub fn start(&mut self, reused: Option<usize>, now: Instant) -> FromWorker {
+        self.cached = reused.map(|reused| reused.min(self.prompt_tokens));
         self.started = Some(now);
         FromWorker::Started {
             id: self.id(),
             prompt_tokens: count(self.prompt_tokens),
-            cached_tokens: count(self.cached),
+            cached_tokens: self.cached.map(count),
         }
     }
 
@@ -254,7 +257,7 @@ impl Sequence {
         };
         let usage = Usage {
             prompt_tokens: count(self.prompt_tokens),
-            cached_tokens: count(self.cached),
+            cached_tokens: self.cached.map(count),
             completion_tokens: count(self.generated),
         };
         FromWorker::Done {
