@@ -193,7 +193,12 @@ fn only_on_a_hub(entry: &Entry) -> String {
 }
 
 fn llama_cpp() -> Backend {
-    Backend { kind: BackendKind::LlamaCpp, version: LLAMA_CPP.into(), echo: None }
+    Backend {
+        kind: BackendKind::LlamaCpp,
+        version: LLAMA_CPP.into(),
+        echo: None,
+        tensorrt_llm: None,
+    }
 }
 
 fn serving(

@@ -183,7 +183,8 @@ fn generate(
         grammar: None,
         calls: None,
         priority: Priority::Interactive,
-        reuse_prefix: false,
+        // There is nothing yet, and not every runtime can be told not to.
+        reuse_prefix: true,
     })))?;
     let mut ids = Vec::new();
     let mut meter = report.share();

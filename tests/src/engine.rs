@@ -142,7 +142,12 @@ fn echo_manifest(pace: &Echo, serving: &Serving) -> Manifest {
             parameters: 0,
             aliases: vec![ECHO_ALIAS.into()],
         },
-        backend: Backend { kind: BackendKind::Echo, version: "1".into(), echo: Some(pace.clone()) },
+        backend: Backend {
+            kind: BackendKind::Echo,
+            version: "1".into(),
+            echo: Some(pace.clone()),
+            tensorrt_llm: None,
+        },
         bound_to: BoundTo::default(),
         serving: serving.clone(),
         capabilities: Capabilities { chat: true, ..Capabilities::default() },

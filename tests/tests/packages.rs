@@ -20,7 +20,7 @@ const DIRECTION: [(&str, &[&str]); 8] = [
     ("jetpack", &[]),
     ("tensorrt-llm", &[]),
     ("engine-api", &["jetpack"]),
-    ("engine-worker", &["engine-api", "jetpack"]),
+    ("engine-worker", &["engine-api", "jetpack", "tensorrt-llm"]),
     ("engine-builder", &["engine-api", "jetpack"]),
     ("supervisor", &["engine-api", "jetpack"]),
     ("virtual-jetson", &["engine-api", "jetpack"]),
@@ -250,7 +250,9 @@ fn the_supervisor_holds_no_model_code_and_no_cuda() -> Result<()> {
 fn model_code_is_seen_where_it_is() -> Result<()> {
     let linked = linked_into(&metadata(PLATFORMS[0])?, "engine-worker");
     let seen = forbidden_in_the_supervisor(&linked).concat();
-    assert!(seen.contains("\"llama-cpp-2\"") && seen.contains("\"llama-cpp-sys-2\""), "{seen}");
+    for package in ["llama-cpp-2", "llama-cpp-sys-2", "tensorrt-llm", "tokenizers"] {
+        assert!(seen.contains(&format!("\"{package}\"")), "{package} in {seen}");
+    }
     Ok(())
 }
 

@@ -108,7 +108,7 @@ fn a_sound_engine_is_measured() {
     assert_eq!(smoke.answer_sha256, Sha256Hex::of(&bytes).as_str());
     assert!(capabilities.chat && !capabilities.fim);
     let Some(ToWorker::Generate(request)) = heard.last() else { panic!("{heard:?}") };
-    assert!(request.sampling.temperature == 0.0 && !request.reuse_prefix);
+    assert!(request.sampling.temperature == 0.0 && request.reuse_prefix);
 }
 
 #[test]

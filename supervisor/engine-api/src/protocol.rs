@@ -282,6 +282,33 @@ impl Default for Sampling {
     }
 }
 
+impl Sampling {
+    /// Whether tokens are penalised for having come before.
+    #[must_use]
+    pub fn penalises(&self) -> bool {
+        self.repeat_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
+    }
+}
+
+/// What some runtimes cannot do of what a request may ask for. They refuse it;
+/// [`crate::manifest::BackendKind::lacks`] says which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Setting {
+    MinP,
+    /// A `top_k` above [`crate::manifest::MOST_CANDIDATES`].
+    TopK,
+    /// Any bias but one that forbids a token.
+    LogitBias,
+    Logprobs,
+    /// Penalties that look back less far than the whole window.
+    RepeatLastN,
+    /// `reuse_prefix: false`.
+    FreshPrompt,
+    /// Answers that must fit a [`Grammar`], calls of tools that must be made among
+    /// them.
+    Grammar,
+}
+
 /// One generated token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Token {

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use engine_api::protocol::{
-    FinishReason, FromWorker, Generate, Logprob, Priority, RequestId, Timings, Token, TokenId,
-    TokenLogprobs, Usage,
+    FinishReason, FromWorker, Generate, Logprob, Priority, RequestId, Sampling, Timings, Token,
+    TokenId, TokenLogprobs, Usage,
 };
 
 use crate::backend::Vocabulary;
@@ -114,6 +114,23 @@ impl Sequence {
         self.request.reuse_prefix
     }
 
+    #[must_use]
+    pub fn sampling(&self) -> &Sampling {
+        &self.request.sampling
+    }
+
+    /// Tokens generated so far, those of an earlier life included.
+    #[must_use]
+    pub fn generated(&self) -> usize {
+        self.generated
+    }
+
+    /// Tokens that it may still get, beyond the window's bound.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        (self.request.max_tokens as usize).saturating_sub(self.generated)
+    }
+
     /// Whether nothing more is needed to compute it.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -191,12 +208,28 @@ impl Sequence {
             Ok(chosen) => chosen,
             Err(why) => return Advance::Broken(why),
         };
-        let sampling = &self.request.sampling;
-        if vocabulary.ends().contains(&chosen) && !sampling.ignore_eos {
+        let logprobs = self
+            .request
+            .sampling
+            .logprobs
+            .map(|top| move || Box::new(token_logprobs(logits, chosen, top, vocabulary)));
+        self.accept(chosen, logprobs, history.len(), vocabulary, context, out)
+    }
+
+    /// Takes the token that comes after `before` others, prompt included, and
+    /// says what is to be said of it.
+    pub fn accept(
+        &mut self,
+        chosen: TokenId,
+        logprobs: Option<impl FnOnce() -> Box<TokenLogprobs>>,
+        before: usize,
+        vocabulary: &dyn Vocabulary,
+        context: u32,
+        out: &mut Vec<FromWorker>,
+    ) -> Advance {
+        if vocabulary.ends().contains(&chosen) && !self.request.sampling.ignore_eos {
             return Advance::Ends(FinishReason::Stop { matched: None });
         }
-        let logprobs =
-            sampling.logprobs.map(|top| Box::new(token_logprobs(logits, chosen, top, vocabulary)));
         let bytes = bytes_of(chosen, self.spoken, vocabulary);
         self.generated += 1;
         let finished = match &mut self.constraint {
@@ -212,7 +245,7 @@ impl Sequence {
             Progress::Text(text) => (text, None),
             Progress::Stopped { text, stop } => (text, Some(stop)),
         };
-        let tokens = vec![Token { id: chosen, logprobs }];
+        let tokens = vec![Token { id: chosen, logprobs: logprobs.map(|count| count()) }];
         out.push(FromWorker::Tokens { id: self.id(), tokens, text });
 
         if let Some(stop) = stop {
@@ -221,7 +254,7 @@ impl Sequence {
         if finished {
             return Advance::Ends(FinishReason::Stop { matched: None });
         }
-        let full = history.len() + 1 >= context as usize;
+        let full = before + 1 >= context as usize;
         if full || self.generated >= self.request.max_tokens as usize {
             return Advance::Ends(FinishReason::Length);
         }
