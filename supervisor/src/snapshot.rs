@@ -5,6 +5,7 @@
 //! decides anything from one. `null` means unknown, never zero. Times are in
 //! the unit of the field's name.
 
+use engine_api::manifest::BackendKind;
 use engine_api::protocol::{Heartbeat, Limits, Ready};
 use serde::Serialize;
 
@@ -47,6 +48,7 @@ pub struct Engine {
     /// Name that clients use.
     pub model: Option<String>,
     pub aliases: Vec<String>,
+    pub backend: Option<BackendKind>,
     pub state: EngineState,
     pub pid: Option<u32>,
     /// Resident memory of the worker, in bytes.
