@@ -94,6 +94,8 @@ fn answer(generate: Generate) -> Result<String, String> {
     let id = generate.id.0;
     queue.add(generate, Instant::now());
     finish(&mut *queue, &mut answers);
+    // What is refused as it comes leaves nothing to be finished.
+    answers.note(queue.take_messages());
     let answer = answers.get(id);
     answer.end.unwrap().map(|_| answer.text)
 }
