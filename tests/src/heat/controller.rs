@@ -73,6 +73,21 @@ pub struct Orders {
     pub cap_hz: Option<u64>,
     /// Where the controller stands, 1 for full power and 0 for its lowest.
     pub share: f64,
+    /// The engine is not to begin a turn until the next look. Nobody but the
+    /// oracle can say so; everybody else has pauses.
+    pub held: bool,
+}
+
+/// Somebody who looks at the board and gives orders.
+pub trait Hand {
+    /// Looks at the board, `now` seconds after the start.
+    fn look(&mut self, readings: &Readings, engine: &Engine, now: f64) -> Orders;
+
+    /// From one look to the next.
+    fn period(&self) -> Duration;
+
+    /// When the orders were changed, in seconds from the start.
+    fn changes(&self) -> &[f64];
 }
 
 /// One controller at work.
@@ -144,18 +159,19 @@ impl Controller {
             pid: Pid::default(),
             step: 0.05,
             over_currents: 0,
-            orders: Orders { limits: BOUNDS, cap_hz: None, share: 1.0 },
+            orders: Orders::FULL,
             changes: Vec::new(),
         }
     }
+}
 
-    /// Looks at the board, `now` seconds after the start.
-    pub fn look(&mut self, readings: &Readings, engine: &Engine, now: f64) -> Orders {
+impl Hand for Controller {
+    fn look(&mut self, readings: &Readings, engine: &Engine, now: f64) -> Orders {
         if let Some(step) = engine.last_step().filter(|_| !engine.is_idle()) {
             self.step += (step.as_secs_f64() - self.step) * 0.1;
         }
         let orders = match self.kind {
-            Kind::Hardware => Orders { limits: BOUNDS, cap_hz: None, share: 1.0 },
+            Kind::Hardware => Orders::FULL,
             Kind::Threshold => self.threshold(readings.tj_celsius),
             Kind::Pid => {
                 let share = self.pid.act(self.held, readings.tj_celsius, PERIOD.as_secs_f64());
@@ -171,12 +187,16 @@ impl Controller {
         self.orders
     }
 
-    /// When the orders were changed, in seconds from the start.
-    #[must_use]
-    pub fn changes(&self) -> &[f64] {
-        &self.changes
+    fn period(&self) -> Duration {
+        PERIOD
     }
 
+    fn changes(&self) -> &[f64] {
+        &self.changes
+    }
+}
+
+impl Controller {
     fn threshold(&mut self, celsius: f64) -> Orders {
         self.hot = celsius >= self.held || self.hot && celsius > self.held - 5.0;
         self.paused(if self.hot { 0.25 } else { 1.0 }, None)
@@ -195,7 +215,7 @@ impl Controller {
         let pace = if share < 1.0 { self.step / share * 1e6 } else { 0.0 };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds")]
         let pace_us = pace as u32;
-        Orders { limits: Limits { pace_us, ..BOUNDS }, cap_hz, share }
+        Orders { limits: Limits { pace_us, ..BOUNDS }, cap_hz, share, held: false }
     }
 
     fn govern(&mut self, readings: &Readings, engine: &Engine, now: f64) -> Orders {
@@ -229,11 +249,14 @@ impl Controller {
         };
         let decision = self.governor.decide(&facts, at);
         let share = 1.0 - decision.notch as f64 / decision.notches as f64;
-        Orders { limits: decision.limits, cap_hz: decision.gpu_cap_hz, share }
+        Orders { limits: decision.limits, cap_hz: decision.gpu_cap_hz, share, held: false }
     }
 }
 
 impl Orders {
+    /// All that the engine can do.
+    pub const FULL: Self = Self { limits: BOUNDS, cap_hz: None, share: 1.0, held: false };
+
     fn with_share(self, share: f64) -> Self {
         Self { share, ..self }
     }
