@@ -12,6 +12,8 @@ use crate::heat::engine::{Engine, PLACES};
 
 /// What everybody may do at most: eight places, and the default part of prompts.
 pub const BOUNDS: Limits = Limits { max_sequences: PLACES, max_batch_tokens: 64, pace_us: 0 };
+/// The part that our governor may go up to.
+const LARGEST_PART: u16 = 512;
 /// From one reading of the sensors to the next.
 pub const PERIOD: Duration = Duration::from_secs(2);
 /// What our governor holds for most tokens; the limit is 99 °C.
@@ -37,10 +39,13 @@ pub enum Kind {
     /// The same, acting on the clock first. Beyond what the goals ask for: it
     /// shows what of our advantage is the choice of the lever.
     PidClock,
+    /// (a) with prompts in parts as large as ours may be. It shows what of our
+    /// advantage is that, and what it does to gaps.
+    LargeParts,
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Governor,
         Self::Balanced,
         Self::NoClock,
@@ -48,6 +53,7 @@ impl Kind {
         Self::Threshold,
         Self::Pid,
         Self::PidClock,
+        Self::LargeParts,
     ];
     /// Those that the goals are measured against.
     pub const RIVALS: [Self; 3] = [Self::Hardware, Self::Threshold, Self::Pid];
@@ -62,6 +68,7 @@ impl Kind {
             Self::Threshold => "(b) threshold",
             Self::Pid => "(c) PID",
             Self::PidClock => "PID on clock",
+            Self::LargeParts => "(a), parts of 512",
         }
     }
 }
@@ -172,6 +179,10 @@ impl Hand for Controller {
         }
         let orders = match self.kind {
             Kind::Hardware => Orders::FULL,
+            Kind::LargeParts => Orders {
+                limits: Limits { max_batch_tokens: LARGEST_PART, ..BOUNDS },
+                ..Orders::FULL
+            },
             Kind::Threshold => self.threshold(readings.tj_celsius),
             Kind::Pid => {
                 let share = self.pid.act(self.held, readings.tj_celsius, PERIOD.as_secs_f64());
@@ -239,12 +250,14 @@ impl Controller {
             work: Work {
                 decoding,
                 prefilling,
+                waiting: engine.waiting(),
                 decoded: engine.counters().0,
                 prefilled: engine.counters().1,
                 step: engine.last_step(),
                 alone: Some(self.alone),
                 kv: None,
             },
+            largest_part: LARGEST_PART,
             ..Facts::unknown(BOUNDS)
         };
         let decision = self.governor.decide(&facts, at);

@@ -6,8 +6,8 @@
 //! change with one thing alone, the die's true temperature, which no sensor shows:
 //! at the bound it goes over to a lower clock, or holds the engine. It looks ten
 //! times a second and may change as often, so that it wastes none of what heat
-//! allows, and it knows the largest parts of prompts, which the governor is not
-//! allowed. What it cannot reach, the governor can not.
+//! allows. What it cannot reach with settings that stay, the governor can not; by
+//! settings that follow the load it can do better.
 //!
 //! The settings are searched dimension by dimension from several starts, until
 //! none of them gives more.
