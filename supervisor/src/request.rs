@@ -109,9 +109,18 @@ pub struct Failure {
     pub message: String,
     /// The incident's row, if there is one.
     pub incident: Option<i64>,
-    /// Whether the request itself stops the engine, so that it must not be
-    /// taken up again.
-    pub poisoned: bool,
+    pub fault: Fault,
+}
+
+/// What an answer failed of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The engine, or what it was given to do. It may be asked again.
+    Engine,
+    /// The request itself: it stops the engine, and must not be taken up again.
+    Request,
+    /// The end of the server. Another may give the rest.
+    End,
 }
 
 /// Why a request was not accepted. Each names what the client can do.

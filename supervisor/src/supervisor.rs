@@ -204,6 +204,7 @@ impl Supervisor {
         let overdue = self.requests.fail_overdue(bound, &words::waited_too_long(), now);
         self.ended(overdue);
         if let Some(connection) = self.lifecycle.connection()
+            && !self.is_ending()
             && self.requests.dispatch(connection, now).is_err()
         {
             self.give_up_on_worker(words::NOT_READING);

@@ -42,6 +42,34 @@ fn a_drain_finishes_what_runs_and_refuses_what_comes() {
 }
 
 #[test]
+fn a_drain_gives_those_who_wait_their_turn() {
+    let mut appliance = Appliance::start(&Engine::echo_with_steps_of(10).with_places(1));
+    let mut running = appliance.stream(CHAT, &chat(100));
+    let _ = running.wait_for_text();
+    let waiting: Vec<_> = (0..3).map(|_| appliance.stream(CHAT, &chat(10))).collect();
+    appliance.status_when("three wait", |status| status["queue"]["waiting"] == 3);
+    appliance.signal(Signal::SIGTERM);
+    for stream in waiting.into_iter().chain([running]) {
+        let rest = stream.transcript();
+        assert!(rest.is_done(), "{rest:?}");
+    }
+    assert!(appliance.wait_for_exit().success(), "{}", appliance.log());
+}
+
+#[test]
+fn an_engine_that_dies_in_the_drain_is_replaced_and_answers_go_on() {
+    let mut appliance = Appliance::start(&Engine::echo_with_steps_of(20));
+    let mut running = appliance.stream(CHAT, &chat(100));
+    let _ = running.wait_for_text();
+    appliance.signal(Signal::SIGTERM);
+    wait_until_draining(&appliance);
+    process::signal(appliance.worker(), Signal::SIGKILL);
+    let rest = running.transcript();
+    assert!(rest.is_done() && rest.finish_reason(0) == Some("stop"), "{rest:?}");
+    assert!(appliance.wait_for_exit().success(), "{}", appliance.log());
+}
+
+#[test]
 fn an_idle_server_ends_cleanly_on_sigterm_and_sigint() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut appliance = Appliance::start(&Engine::echo());
@@ -87,7 +115,8 @@ fn a_stream_that_outlasts_the_drain_ends_with_an_error() {
     let _ = running.wait_for_text();
     appliance.signal(Signal::SIGTERM);
     let rest = running.transcript();
-    assert!(rest.error().is_some() && !rest.is_done(), "{rest:?}");
+    let error = rest.error().expect("an answer that was cut off must not look finished");
+    assert!(error["code"] == "shutting_down" && !rest.is_done(), "{rest:?}");
     let _ = appliance.wait_for_exit();
 }
 

@@ -261,6 +261,36 @@ fn a_finished_answer_comes_again_without_an_engine() {
 }
 
 #[test]
+fn an_answer_that_a_shutdown_cut_short_goes_on_with_the_next_server() {
+    let appliance = Appliance::start(&Engine::echo_with_steps_of(20));
+    let body = chat(&numbers(60), &json!({}));
+    let mut stream = appliance.stream(CHAT, &body);
+    let mut cut = Cut::read(5, &mut stream);
+    appliance.signal(Signal::SIGTERM);
+    appliance.status_when("the drain has begun", |status| {
+        status["engine"]["state"]["name"] == "draining"
+    });
+    // Nobody waits for it any more.
+    appliance.signal(Signal::SIGTERM);
+    let mut last_event_id = None;
+    while let Some(event) = stream.next_event() {
+        if let Event::Data(data) = &event
+            && data["error"]["code"] == "shutting_down"
+        {
+            last_event_id = stream.last_event_id().map(str::to_owned);
+            break;
+        }
+        cut.seen.push(event);
+    }
+    cut.last_event_id = last_event_id.expect("the stream says why it ends");
+    let appliance = appliance.again();
+    let rest = cut.get_rest(&appliance.client());
+    let stream = cut.joined(rest);
+    assert_eq!((stream.text(0), stream.is_done()), (numbers(60), true));
+    assert_eq!(stream.finish_reason(0), Some("stop"));
+}
+
+#[test]
 fn an_answer_goes_on_after_the_server_was_killed() {
     let appliance = Appliance::start(&Engine::echo_with_steps_of(5));
     let body = chat(&numbers(60), &json!({"stream_options": {"include_usage": true}}));

@@ -11,7 +11,7 @@ use engine_api::protocol::PromptProblem;
 use hyper::StatusCode;
 use serde::Serialize;
 
-use crate::request::{Failure, Refusal};
+use crate::request::{Failure, Fault, Refusal};
 
 /// Which family of clients a route belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +90,12 @@ impl Problem {
 
     /// The engine side vanished without a word, which happens only at the very end.
     pub(crate) fn vanished() -> Self {
-        Self::unavailable("the server is shutting down; the answer is incomplete", SOON)
+        Self::shutting_down("the server is shutting down; the answer is incomplete")
+    }
+
+    /// Another server will come, and may give the rest of an answer.
+    fn shutting_down(message: impl Into<String>) -> Self {
+        Self { code: Some("shutting_down"), ..Self::unavailable(message, SOON) }
     }
 
     /// The server itself cut the answer off, which must not look like its end.
@@ -175,9 +180,7 @@ impl From<Refusal> for Problem {
                 let code = Some("engine_unavailable");
                 Self { code, ..Self::unavailable(message, retry_after) }
             }
-            Refusal::Draining => {
-                Self { code: Some("shutting_down"), ..Self::unavailable(message, SOON) }
-            }
+            Refusal::Draining => Self::shutting_down(message),
         }
     }
 }
@@ -198,10 +201,13 @@ fn field_of(problem: &PromptProblem) -> Option<String> {
 
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
-        Self {
-            kind: "server_error",
-            code: Some("engine_failed"),
-            ..Self::unavailable(failure.message, SOON)
+        match failure.fault {
+            Fault::Engine | Fault::Request => Self {
+                kind: "server_error",
+                code: Some("engine_failed"),
+                ..Self::unavailable(failure.message, SOON)
+            },
+            Fault::End => Self::shutting_down(failure.message),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::api::ollama::frames::OllamaFrames;
 use crate::api::openai::frames::OpenAiFrames;
 use crate::api::wire::openai_reply::Stamp;
 use crate::api::{ollama, openai};
-use crate::request::Failure;
+use crate::request::{Failure, Fault};
 
 /// The engine's side of some answers.
 struct Engine {
@@ -53,7 +53,7 @@ impl Engine {
 
     fn fail(&self, index: usize) {
         let message = "the engine died".to_owned();
-        let failure = Failure { message, incident: Some(1), poisoned: false };
+        let failure = Failure { message, incident: Some(1), fault: Fault::Engine };
         self.say(index, Event::Failed(failure));
     }
 }
@@ -222,7 +222,7 @@ async fn an_engine_side_that_vanishes_is_a_failure_too() {
     check(stream(running, openai(openai::Kind::Completion)), &expect![[r#"
         data: {"id":"id-1","object":"text_completion","created":1700000000,"model":"m","choices":[{"index":0,"text":"a","logprobs":null,"finish_reason":null}]}
 
-        data: {"error":{"message":"the server is shutting down; the answer is incomplete","type":"unavailable_error","param":null,"code":null}}
+        data: {"error":{"message":"the server is shutting down; the answer is incomplete","type":"unavailable_error","param":null,"code":"shutting_down"}}
 
     "#]]).await;
 }

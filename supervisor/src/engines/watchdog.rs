@@ -164,8 +164,11 @@ pub type Waits = jetpack::process::Waits;
 /// How a worker stands still. Durations are those that count against it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Stall {
-    #[error("it made no step for {} ms, and {} ms is its limit", .silent.as_millis(), .bound.as_millis())]
-    NoStep { silent: Duration, bound: Duration },
+    #[error(
+        "it made no step for {} ms, and {} ms is its limit, as a step is expected to take {} ms at most",
+        .silent.as_millis(), .bound.as_millis(), .p99.as_millis()
+    )]
+    NoStep { silent: Duration, bound: Duration, p99: Duration },
     #[error("its load did not get on for {} s", .silent.as_secs())]
     Load { silent: Duration },
     #[error("it did not read a prompt for {} s", .silent.as_secs())]
@@ -262,7 +265,7 @@ impl Watchdog {
                 let first = if seen.steps == 0 { FIRST_STEP } else { Duration::ZERO };
                 let bound = p99 * STEPS + GRACE + first;
                 if silent > bound {
-                    return Err(Stall::NoStep { silent, bound });
+                    return Err(Stall::NoStep { silent, bound, p99 });
                 }
                 seen.stalest.map_or(Ok(()), |stalest| stalest.judge(p99, now))
             }

@@ -1,4 +1,4 @@
-//! How the main loop ends: nothing new, running answers finish, then the worker.
+//! How the main loop ends: nothing new, accepted answers finish, then the worker.
 
 use std::time::{Duration, Instant};
 
@@ -22,30 +22,36 @@ impl Supervisor {
         let ordered =
             self.draining.is_some_and(|draining| draining.ordered) && haste == Haste::Drain;
         self.draining = Some(Draining { until, ordered });
-        let rows = self.requests.fail_waiting(&words::shutting_down(), now);
-        self.ended(rows);
         self.lifecycle_changed();
     }
 
-    /// Ends or leaves the worker when nothing runs any more, or when it is time.
+    /// Ends or leaves the worker when no answer is to come any more, or when it is time.
     pub(super) fn drain_on(&mut self, now: Instant) {
         let Some(draining) = &mut self.draining else { return };
-        let Lifecycle::Alive(alive) = &self.lifecycle else {
-            self.lifecycle = Lifecycle::Ended;
-            return;
-        };
-        if draining.ordered {
-            return;
+        let (done, late) = (self.requests.is_empty(), draining.until <= now);
+        match &self.lifecycle {
+            Lifecycle::Alive(alive) if !draining.ordered && (done || late) => {
+                let order = match (self.keeper.keeps(), done) {
+                    (true, _) => Order::Leave,
+                    (false, true) => Order::Drain,
+                    (false, false) => Order::Kill(words::OUT_OF_TIME),
+                };
+                alive.worker.order(order);
+                draining.ordered = true;
+            }
+            Lifecycle::Alive(_) => {}
+            // Answers go on with the next worker.
+            Lifecycle::Waiting { .. } if !done && !late => {}
+            _ => {
+                let rows = self.requests.fail_waiting(&words::shutting_down(), now);
+                self.ended(rows);
+                self.lifecycle = Lifecycle::Ended;
+            }
         }
-        if self.keeper.keeps() && (draining.until <= now || self.requests.is_empty()) {
-            alive.worker.order(Order::Leave);
-            draining.ordered = true;
-        } else if draining.until <= now {
-            alive.worker.order(Order::Kill(words::OUT_OF_TIME));
-            draining.ordered = true;
-        } else if self.requests.is_empty() {
-            alive.worker.order(Order::Drain);
-            draining.ordered = true;
-        }
+    }
+
+    /// Whether the worker was told to end, so that it is to be given nothing more.
+    pub(super) fn is_ending(&self) -> bool {
+        self.draining.is_some_and(|draining| draining.ordered)
     }
 }

@@ -69,10 +69,10 @@ impl Supervisor {
         self.requests.set_limit(0);
         let heartbeat = self.ledger.worker_gone();
         let lifecycle = std::mem::replace(&mut self.lifecycle, Lifecycle::Ended);
-        if self.draining.is_none() && death.is_of_unadopted() {
+        if !self.is_ending() && death.is_of_unadopted() {
             return self.replace_unadopted(death, now);
         }
-        if self.draining.is_some() {
+        if self.is_ending() {
             tracing::info!(%death, "engine ended");
             self.fail_running(&lifecycle, &words::shutting_down(), now);
             return self.lifecycle_changed();

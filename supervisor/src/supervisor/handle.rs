@@ -61,7 +61,7 @@ pub(super) enum Access {
 /// How fast to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Haste {
-    /// Running answers may finish.
+    /// Accepted answers may finish.
     Drain,
     /// Nothing may.
     Now,

@@ -8,7 +8,7 @@ use engine_api::protocol::{Heartbeat, RequestId};
 use super::ledger::Happened;
 use crate::engines::restart::{self, Rung, Verdict};
 use crate::engines::{Cause, Death};
-use crate::request::Failure;
+use crate::request::{Failure, Fault};
 use crate::snapshot::Problem;
 
 /// Why a worker was killed that is deaf.
@@ -20,7 +20,8 @@ pub(super) const OUT_OF_TIME: &str = "the time for finishing answers is over";
 
 /// For requests that are not answered because the supervisor ends.
 pub(super) fn shutting_down() -> Failure {
-    failure("the server is shutting down; send the request again in a few seconds")
+    let message = "the server is shutting down; send the request again in a few seconds";
+    Failure { fault: Fault::End, ..failure(message) }
 }
 
 /// For a request whose turn did not come.
@@ -45,7 +46,7 @@ pub(super) fn poisoned(incident: i64) -> Failure {
         "the engine stopped each time it worked on this request, so it was taken out (incident \
          {incident}); change the request before you send it again"
     );
-    Failure { incident: Some(incident), poisoned: true, ..failure(&message) }
+    Failure { incident: Some(incident), fault: Fault::Request, ..failure(&message) }
 }
 
 /// The incident of a request that was convicted.
@@ -173,7 +174,7 @@ pub(super) fn lowered(rung: Rung) -> Option<Problem> {
 }
 
 fn failure(message: &str) -> Failure {
-    Failure { message: message.to_owned(), incident: None, poisoned: false }
+    Failure { message: message.to_owned(), incident: None, fault: Fault::Engine }
 }
 
 /// The clock is to be capped, and this process may not.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use engine_api::protocol::FinishReason;
 
 use super::Entry;
-use crate::request::Event;
+use crate::request::{Event, Fault};
 use crate::store::{AnswerChange, Head, Piece, Store};
 
 /// How long what was said is gathered at most while more is said.
@@ -85,7 +85,7 @@ impl Recording {
             // What stops the engine must not come back with every client that
             // does. Any other failure is the server's, and passes.
             Event::Failed(failure) => {
-                if failure.poisoned {
+                if failure.fault == Fault::Request {
                     self.forget();
                 }
             }

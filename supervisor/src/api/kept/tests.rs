@@ -18,7 +18,7 @@ use crate::api::openai::Kind;
 use crate::api::openai::frames::OpenAiFrames;
 use crate::api::stream::{AnswerStream, Begun, Frames as _};
 use crate::api::wire::openai_reply::Stamp;
-use crate::request::{Answer, Event};
+use crate::request::{Answer, Event, Failure, Fault};
 use crate::store::{self, Bounds, Paths, StoreThread};
 
 const USAGE: Usage = Usage { prompt_tokens: 12, cached_tokens: 4, completion_tokens: 3 };
@@ -224,15 +224,14 @@ async fn text_that_was_held_back_is_kept_only_with_the_end() {
 async fn an_answer_that_stops_the_engine_is_not_taken_up_again() {
     let dir = tempfile::tempdir().unwrap();
     let (keeper, thread) = keeper(dir.path());
-    for (poisoned, found) in [(false, true), (true, false)] {
+    for (fault, found) in [(Fault::Engine, true), (Fault::End, true), (Fault::Request, false)] {
         let (_seat, recording) = keeper.begin(&alice(), &recipe()).await;
         let mut recording = recording.unwrap();
         record(&mut recording, &script()[..2]);
-        let failure =
-            crate::request::Failure { message: "it died".to_owned(), incident: Some(7), poisoned };
+        let failure = Failure { message: "it died".to_owned(), incident: Some(7), fault };
         recording.note(0, &Event::Failed(failure), true);
         drop(recording);
-        assert_eq!(keeper.take_over(&alice(), "id-1").await.is_ok(), found, "{poisoned}");
+        assert_eq!(keeper.take_over(&alice(), "id-1").await.is_ok(), found, "{fault:?}");
     }
     thread.close();
 }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::routes::{Routes, Undelivered};
 use crate::engines::{Ending, LifeId, WorkerEvent};
-use crate::request::{Event, Failure};
+use crate::request::{Event, Failure, Fault};
 
 /// Bytes read at once. One token is about thirty.
 const CHUNK: usize = 16 * 1024;
@@ -91,7 +91,7 @@ fn route(message: FromWorker, routes: &Routes) -> Result<Option<WorkerEvent>, Br
             Ok(Some(WorkerEvent::Finished { id, ending: Ending::Done { reason, usage, timings } }))
         }
         FromWorker::Failed { id, reason } => {
-            let failure = Failure { message: reason.clone(), incident: None, poisoned: false };
+            let failure = Failure { message: reason.clone(), incident: None, fault: Fault::Engine };
             let used = delivered(id, routes.failed(id, failure))?;
             Ok(Some(WorkerEvent::Finished { id, ending: Ending::Failed { reason, used } }))
         }

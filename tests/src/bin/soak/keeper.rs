@@ -100,7 +100,7 @@ async fn live(child: &mut Child, port: u16, seen: &Mutex<Seen>) -> anyhow::Resul
 }
 
 fn mark(seen: &Mutex<Seen>, what: What) {
-    lock(seen).marks.push(Mark { at: Instant::now(), what });
+    lock(seen).marks.push(Mark { at: Instant::now(), what, step: None });
 }
 
 fn lock(seen: &Mutex<Seen>) -> std::sync::MutexGuard<'_, Seen> {

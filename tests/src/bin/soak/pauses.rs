@@ -127,7 +127,7 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let (from, noticed) = (at(from), at(noticed));
         let (started, ready) = (at(started), at(ready));
-        (Fault::Kill, Recovery { from, noticed, started, ready })
+        (Fault::Kill, Recovery { from, noticed, started, ready, step: None })
     }
 
     #[test]

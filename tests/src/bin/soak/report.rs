@@ -61,6 +61,8 @@ pub(crate) struct Trial {
     pub(crate) parts: Parts,
     /// From SIGSTOP until it was known.
     pub(crate) hang_detection: Option<Spread>,
+    /// The same over three of the engine's slowest steps and a second.
+    pub(crate) hang_ratio: Option<Spread>,
     /// Pauses after kills, over load and prefill of what was sent.
     pub(crate) pause_ratio: Option<Spread>,
     pub(crate) examples: Vec<Example>,
@@ -158,14 +160,10 @@ impl Trial {
                 prefill: Spread::of_times(kills().map(|pause| pause.prefill)),
             },
             hang_detection: part(&recoveries, Fault::Stop, Recovery::detect),
+            hang_ratio: Spread::of(recoveries.iter().filter_map(hang_ratio)),
             pause_ratio: Spread::of(kills().filter_map(ratio)),
             examples: ledger.examples.clone(),
         })
-    }
-
-    /// The longest that a hang may stay unnoticed.
-    pub(crate) fn hang_bound_s(&self) -> Option<f64> {
-        self.usual_gap_p99_s.map(|gap| 3.0 * gap + 1.0)
     }
 
     fn failures(&self, reproducible: bool) -> Vec<String> {
@@ -184,6 +182,13 @@ impl Trial {
         ];
         said(&all, "")
     }
+}
+
+/// How long a hang stayed unnoticed, to the longest that it may: three steps as
+/// slow as 99 of 100 are at most, and a second.
+fn hang_ratio((fault, recovery): &(Fault, Recovery)) -> Option<f64> {
+    let bound = recovery.step? * 3 + Duration::from_secs(1);
+    (*fault == Fault::Stop).then(|| recovery.detect().as_secs_f64() / bound.as_secs_f64())
 }
 
 fn times(pauses: &[Pause], fault: Fault) -> impl Iterator<Item = Duration> {

@@ -96,10 +96,11 @@ fn rows(report: &Report) -> Vec<Row> {
             met: report.ours.pause_ratio.map(|ratio| ratio.p50 <= 1.3),
             ..both("pause after kill -9, to load and prefill", &|trial| ratio(trial.pause_ratio))
         },
+        both("hang noticed after", &|trial| seconds(trial.hang_detection)),
         Row {
-            goal: "≤ 3 × usual p99 + 1 s",
-            met: hangs_met(&report.ours),
-            ..both("hang noticed after", &|trial| seconds(trial.hang_detection))
+            goal: "all ≤ 1.00",
+            met: report.ours.hang_ratio.map(|ratio| ratio.longest <= 1.0),
+            ..both("  to 3 × the engine's p99 step + 1 s", &|trial| ratio(trial.hang_ratio))
         },
         both("usual gap between pieces, p99", &|trial| one(trial.usual_gap_p99_s, "s")),
     ]);
@@ -143,10 +144,6 @@ fn extra(report: &Report) -> Vec<Row> {
         rows.push(row(title, it.others_lost + it.others_differing));
     }
     rows
-}
-
-fn hangs_met(trial: &Trial) -> Option<bool> {
-    Some(trial.hang_detection?.longest <= trial.hang_bound_s()?)
 }
 
 fn equal(trial: &Trial) -> String {

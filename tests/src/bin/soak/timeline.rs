@@ -9,6 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 pub(crate) struct Mark {
     pub(crate) at: Instant,
     pub(crate) what: What,
+    /// How long a step of an engine that was killed for standing still was
+    /// expected to take at most.
+    pub(crate) step: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,9 +62,16 @@ pub(crate) fn marks_of_log(log: &str, clocks: Clocks) -> Vec<Mark> {
             return None;
         };
         let time = humantime::parse_rfc3339(line.split_whitespace().next()?).ok()?;
-        Some(Mark { at: clocks.instant(time), what })
+        Some(Mark { at: clocks.instant(time), what, step: expected_step(line) })
     };
     log.lines().filter_map(mark).collect()
+}
+
+/// From the incident of an engine that made no step for too long.
+fn expected_step(line: &str) -> Option<Duration> {
+    let (_, rest) = line.split_once("a step is expected to take ")?;
+    let (ms, _) = rest.split_once(" ms")?;
+    ms.parse().ok().map(Duration::from_millis)
 }
 
 /// How often each kind of incident stands in Stoker's log.
@@ -84,6 +94,7 @@ pub(crate) struct Recovery {
     pub(crate) noticed: Instant,
     pub(crate) started: Instant,
     pub(crate) ready: Instant,
+    pub(crate) step: Option<Duration>,
 }
 
 impl Recovery {
@@ -92,11 +103,11 @@ impl Recovery {
     pub(crate) fn between(from: Instant, until: Instant, marks: &[Mark]) -> Option<Self> {
         let within: Vec<_> =
             marks.iter().filter(|mark| mark.at >= from && mark.at < until).collect();
-        let noticed = within.iter().find(|mark| mark.what == What::Died)?.at;
+        let death = within.iter().find(|mark| mark.what == What::Died)?;
         let ready = within.iter().rfind(|mark| mark.what == What::Ready)?.at;
         let is_start = |mark: &&&Mark| mark.what == What::Started && mark.at <= ready;
         let started = within.iter().rfind(is_start)?.at;
-        Some(Self { from, noticed: noticed.min(ready), started, ready })
+        Some(Self { from, noticed: death.at.min(ready), started, ready, step: death.step })
     }
 
     pub(crate) fn detect(&self) -> Duration {
@@ -131,7 +142,7 @@ mod tests {
     const LOG: &str = "\
 2026-01-01T00:00:01.000000Z  INFO engine started pid=7
 2026-01-01T00:00:03.500000Z  INFO engine ready load_ms=2400 context=4096
-2026-01-01T00:00:10.000000Z  WARN incident incident=3 kind=\"engine_died\" problem=\"it stopped\"
+2026-01-01T00:00:10.000000Z  WARN incident incident=3 kind=\"engine_stalled\" problem=\"it stood still\" cause=\"it made no step for 2000 ms, and 1500 ms is its limit, as a step is expected to take 300 ms at most\"
 2026-01-01T00:00:10.100000Z  INFO engine started pid=8
 2026-01-01T00:00:11.000000Z  WARN incident incident=4 kind=\"database_corrupt\" problem=\"x\"
 2026-01-01T00:00:11.200000Z  WARN incident incident=5 kind=\"engine_died\" problem=\"it stopped\"
@@ -162,8 +173,11 @@ mod tests {
             ]
         );
         assert_eq!(loads(&marks), [2500, 1000].map(Duration::from_millis));
-        let kinds = [("database_corrupt".to_owned(), 1), ("engine_died".to_owned(), 2)];
+        let kinds = [("database_corrupt", 1), ("engine_died", 1), ("engine_stalled", 1)];
+        let kinds = kinds.map(|(kind, count)| (kind.to_owned(), count));
         assert_eq!(incidents_of_log(LOG), BTreeMap::from(kinds));
+        let steps: Vec<_> = marks.iter().filter_map(|mark| mark.step).collect();
+        assert_eq!(steps, [Duration::from_millis(300)]);
     }
 
     #[test]

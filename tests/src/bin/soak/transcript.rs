@@ -53,6 +53,10 @@ impl Transcript {
     pub(crate) fn take(&mut self, document: &Value) -> bool {
         self.went_on |= self.ended;
         if let Some(error) = document.get("error") {
+            // The next server has the rest, as after a broken connection.
+            if error["code"] == "shutting_down" {
+                return false;
+            }
             self.error = Some(error_text(error));
             return false;
         }
