@@ -226,15 +226,19 @@ impl Store {
     /// has a gap, and what comes later is of no use.
     #[must_use]
     pub fn answer(&self, change: AnswerChange) -> bool {
-        let bytes = change.bytes() + LEAST_PIECE;
+        self.give(change.bytes(), Command::Answer(change))
+    }
+
+    /// Gives the thread a part of an answer, if not too much of them waits for it.
+    fn give(&self, bytes: usize, command: Command) -> bool {
+        let bytes = bytes + LEAST_PIECE;
         let waiting = self.counters.waiting.fetch_add(bytes, Ordering::Relaxed);
-        let fits = waiting + bytes <= WAITING_BYTES;
-        let sent = fits && self.commands.try_send(Command::Answer(change)).is_ok();
-        if !sent {
+        let given = waiting + bytes <= WAITING_BYTES && self.commands.try_send(command).is_ok();
+        if !given {
             self.counters.waiting.fetch_sub(bytes, Ordering::Relaxed);
             self.counters.pieces_dropped.fetch_add(1, Ordering::Relaxed);
         }
-        sent
+        given
     }
 
     /// Begins to keep an answer. Resolves when its first piece stands in the file,
@@ -244,12 +248,7 @@ impl Store {
         let (reply, written) = oneshot::channel();
         let id = Arc::clone(&first.id);
         let change = AnswerChange::Grew(first);
-        let bytes = change.bytes() + LEAST_PIECE;
-        let fits =
-            self.counters.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes <= WAITING_BYTES;
-        if !fits || self.commands.try_send(Command::Begin(change, reply)).is_err() {
-            self.counters.waiting.fetch_sub(bytes, Ordering::Relaxed);
-            self.counters.pieces_dropped.fetch_add(1, Ordering::Relaxed);
+        if !self.give(change.bytes(), Command::Begin(change, reply)) {
             return false;
         }
         let kept = matches!(tokio::time::timeout(BEGINNING, written).await, Ok(Ok(())));
