@@ -40,6 +40,7 @@ pub use start::{Threads, start};
 use crate::config::Settings;
 use crate::engines::locate::Located;
 use crate::engines::restart::Deaths;
+use crate::engines::watchdog::Speeds;
 use crate::engines::{LifeId, WorkerEvent};
 use crate::request::{Answer, Refusal, Request};
 use crate::snapshot::Snapshot;
@@ -88,6 +89,8 @@ pub struct Supervisor {
     lifecycle: Lifecycle,
     /// The engine that runs, or that ran last.
     located: Option<Located>,
+    /// What the last life of that engine measured of its steps.
+    measured: Option<Speeds>,
     /// Names of the chosen engine while another one is served in its place.
     stands_in_for: Vec<String>,
     /// Who keeps the worker's sockets while we restart.

@@ -67,6 +67,8 @@ impl Supervisor {
     fn worker_ended(&mut self, death: &Death, now: Instant) {
         self.telemetry.watch_worker(None);
         self.requests.set_limit(0);
+        self.measured =
+            self.lifecycle.connection().map(Connection::speeds).or(self.measured.take());
         let heartbeat = self.ledger.worker_gone();
         let lifecycle = std::mem::replace(&mut self.lifecycle, Lifecycle::Ended);
         if !self.is_ending() && death.is_of_unadopted() {
@@ -205,7 +207,7 @@ impl Supervisor {
             },
             load_timeout: self.settings.engine.load_timeout,
             measured_load: measured_load(&located),
-            speeds: speeds(&located, self.settings.engine.max_batch_tokens),
+            speeds: self.speeds(&located),
             keeper: self.keeper,
         };
         self.located = Some(located);
@@ -213,6 +215,16 @@ impl Supervisor {
         self.lifecycle =
             Lifecycle::Alive(Alive { life, worker, pid: None, stage: Stage::Starting });
         self.lifecycle_changed();
+    }
+
+    /// How fast the engine is: what its manifest says, and what its lives before
+    /// this one measured.
+    fn speeds(&mut self, located: &Located) -> Speeds {
+        let speeds = speeds(located, self.settings.engine.max_batch_tokens);
+        match self.measured.take().filter(|_| self.located.as_ref() == Some(located)) {
+            Some(earlier) => speeds.as_measured_in(earlier),
+            None => speeds,
+        }
     }
 
     fn no_engine(&mut self, error: &LocateError, now: Instant) {

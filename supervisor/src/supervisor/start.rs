@@ -100,6 +100,7 @@ pub fn start(
         telemetry: telemetry.clone(),
         lifecycle,
         located: None,
+        measured: None,
         stands_in_for: Vec::new(),
         keeper,
         left,
