@@ -37,6 +37,7 @@ impl Ledger {
             engine: self.engine(&view, now),
             limits: view.limits,
             governor: view.governor,
+            build: reading.and_then(|reading| reading.build.clone()),
             queue: view.queue,
             totals: self.totals,
             rates: self.meter.rates(now),
