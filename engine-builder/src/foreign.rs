@@ -22,6 +22,7 @@ use jetpack::disk::Disk;
 use jetpack::{Bytes, Machine, Root, Sample};
 
 pub mod environment;
+pub mod idle;
 mod record;
 
 use environment::Found;

@@ -21,6 +21,7 @@ mod notice;
 pub use meter::Meter;
 use meter::Reached;
 use notice::Notice;
+pub(crate) use notice::forget;
 
 use crate::error::{Class, Error};
 use crate::interrupt::Interrupt;

@@ -51,6 +51,13 @@ impl Record {
         self.finished.iter().any(|step| step.key == key && step.output == now)
     }
 
+    /// The finished step that made `output` as it is now.
+    pub(super) fn made(&self, output: &Path) -> Option<String> {
+        let now = listing(output).ok()?;
+        let of = self.finished.iter().find(|step| step.output == now);
+        of.map(|step| step.step.clone())
+    }
+
     /// Writes `output` to the disk, then that the step is finished. Steps before
     /// it stay recorded: their key decides.
     pub(super) fn add(&mut self, step: &str, key: &str, output: &Path) -> Result<(), Error> {
@@ -89,6 +96,12 @@ pub(super) fn listing(dir: &Path) -> io::Result<String> {
 pub(super) fn bytes(dir: &Path) -> u64 {
     let files = files(dir).unwrap_or_default();
     files.iter().filter_map(|(_, file)| Some(file.metadata().ok()?.len())).sum()
+}
+
+/// The files below `dir`, by their names from there, and their sizes.
+pub(super) fn sizes(dir: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
+    let sized = |(name, file): (PathBuf, PathBuf)| Ok((name, file.metadata()?.len()));
+    files(dir)?.into_iter().map(sized).collect()
 }
 
 /// The files below `dir` and their names from there, sorted.

@@ -97,6 +97,11 @@ impl Notice {
     }
 }
 
+/// Forgets a build that ended in whatever way. For the lock's holder.
+pub(crate) fn forget(state_dir: &Path) {
+    let _ = fs::remove_file(state_dir.join(FILE_NAME));
+}
+
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
@@ -125,6 +130,8 @@ mod tests {
         let Seen { state: seen, build } = read(state.path()).unwrap();
         assert_eq!((seen, build.text.as_str(), build.share), (State::Built, "a is built", None));
         assert_eq!(fs::read_dir(state.path()).unwrap().count(), 1);
+        forget(state.path());
+        assert_eq!(read(state.path()), None);
     }
 
     #[test]
