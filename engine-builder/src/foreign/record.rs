@@ -6,6 +6,7 @@
 //! also has what was made, in the same way, so that an output which has changed
 //! or lost a file since is made again.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -61,10 +62,13 @@ impl Record {
     /// Writes `output` to the disk, then that the step is finished. Steps before
     /// it stay recorded: their key decides.
     pub(super) fn add(&mut self, step: &str, key: &str, output: &Path) -> Result<(), Error> {
+        let mut dirs = BTreeSet::from([output.to_owned()]);
         for (_, file) in files(output).map_err(io("read", output))? {
             sync(&file)?;
+            let inside = file.ancestors().skip(1).take_while(|dir| *dir != output);
+            dirs.extend(inside.map(Path::to_owned));
         }
-        sync(output)?;
+        dirs.iter().try_for_each(|dir| sync(dir))?;
         let made = listing(output).map_err(io("read", output))?;
         self.finished.retain(|known| known.step != step);
         let (step, key) = (step.to_owned(), key.to_owned());

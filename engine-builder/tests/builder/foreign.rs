@@ -19,12 +19,12 @@ const PACKAGES: &str = "Package: libnvinfer10\nStatus: install ok installed\nVer
     10.3.0.30-1+cuda12.5\n\n";
 
 /// A board of 64 GB, a runtime of stand-ins and a model that was fetched.
-struct Yard {
-    place: Place,
+pub(crate) struct Yard {
+    pub(crate) place: Place,
 }
 
 impl Yard {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let yard = Self { place: Place::new() };
         let place = &yard.place;
         let compatible = b"nvidia,p3737-0000+p3701-0005\0nvidia,p3701-0005\0nvidia,tegra234\0";
@@ -65,7 +65,7 @@ impl Yard {
         yard
     }
 
-    fn command(&self, backend: &str) -> Command {
+    pub(crate) fn command(&self, backend: &str) -> Command {
         let mut command =
             self.place.command(&["build", MODEL, "--backend", backend, "--format", "json"]);
         command.arg("--root").arg(self.place.path("root"));
@@ -83,7 +83,7 @@ impl Yard {
         command
     }
 
-    fn work(&self) -> PathBuf {
+    pub(crate) fn work(&self) -> PathBuf {
         self.place.path("state/work").join(MODEL)
     }
 
