@@ -44,7 +44,7 @@ pub mod cleaning;
 pub mod doctor;
 pub mod in_use;
 pub mod installed;
-pub mod staleness;
+pub use engine_api::staleness;
 pub mod switch;
 
 pub mod catalogue;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+pub use engine_api::manifest::LLAMA_CPP;
 use engine_api::manifest::{Backend, BackendKind, Capabilities, Model, Serving};
 use jetpack::Bytes;
 
@@ -10,11 +11,6 @@ use crate::engines::EngineId;
 use crate::error::Error;
 use crate::gguf::Facts;
 use crate::hash::Sha256Hex;
-
-/// The llama.cpp that `engine-worker` is built with: the release of the crate
-/// that carries its source. Another release means another engine, because
-/// kernels and so answers may differ.
-pub const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
 
 /// How a model that is not in the catalogue serves by default.
 const MAX_SEQUENCES: u16 = 8;
