@@ -1,5 +1,6 @@
 //! What a program did to files, in order, as `strace` saw it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,7 +13,7 @@ const RECORDED: usize = 8192;
 /// would be missing after each cut.
 const CALLS: &str = "open,openat,creat,write,writev,pwrite64,pwritev,pwritev2,truncate,ftruncate,\
     fallocate,fsync,fdatasync,sync_file_range,rename,renameat,renameat2,link,linkat,symlink,\
-    symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,copy_file_range,sendfile";
+    symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,copy_file_range,sendfile,chdir,fchdir";
 
 /// One thing that was done, paths absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,11 +76,16 @@ pub(super) fn record(command: &Command, root: &Path) -> (Option<i32>, Vec<Op>) {
     let ended = strace.output().expect("strace starts; apt-get install strace installs it");
     let text = std::fs::read(out.path()).unwrap();
     let text = String::from_utf8_lossy(&text);
-    let ops = text.lines().filter_map(|line| {
-        parse(line).unwrap_or_else(|| panic!("strace said what is not understood: {line}"))
-    });
-    let below = |op: &Op| paths(op).iter().any(|path| path.starts_with(root));
-    (ended.status.code(), ops.filter(below).collect())
+    // Where each process has gone, because `mkdir -p` goes along what it makes.
+    let (mut places, mut ops) = (BTreeMap::new(), Vec::new());
+    for line in text.lines() {
+        let process = line.split(' ').next().unwrap_or_default();
+        let place = places.entry(process).or_default();
+        let op = parse(line, place);
+        let op = op.unwrap_or_else(|| panic!("strace said what is not understood: {line}"));
+        ops.extend(op.filter(|op| paths(op).iter().any(|path| path.starts_with(root))));
+    }
+    (ended.status.code(), ops)
 }
 
 fn paths(op: &Op) -> Vec<&Path> {
@@ -96,11 +102,11 @@ fn paths(op: &Op) -> Vec<&Path> {
 }
 
 /// `PID call(arguments) = result`; `Some(None)` if it changes nothing, `None` if
-/// the line makes no sense.
-fn parse(line: &str) -> Option<Option<Op>> {
+/// the line makes no sense. `place` is where its process last went.
+fn parse(line: &str, place: &mut PathBuf) -> Option<Option<Op>> {
     let (_, call) = line.split_once(' ')?;
     let (name, rest) = call.trim_start().split_once('(')?;
-    let mut words = Words(rest);
+    let mut words = Words { rest, place };
     let op = match name {
         "open" | "openat" | "creat" => {
             let flags = rest.rsplit_once(") = ")?.0;
@@ -136,6 +142,12 @@ fn parse(line: &str) -> Option<Option<Op>> {
             let target = words.path()?;
             Op::Symlink { target, path: words.place(name == "symlinkat")? }
         }
+        "chdir" | "fchdir" => {
+            let to = if name == "chdir" { words.path()? } else { words.descriptor()? };
+            // A relative one leads on from there.
+            words.place.push(to);
+            return Some(None);
+        }
         // A pipe, a socket or the terminal.
         "writev" | "sendfile" if !named(rest)?.starts_with("/") => return Some(None),
         _ => return None,
@@ -150,19 +162,22 @@ fn named(text: &str) -> Option<PathBuf> {
 }
 
 /// The arguments that were not read yet.
-struct Words<'a>(&'a str);
+struct Words<'a> {
+    rest: &'a str,
+    place: &'a mut PathBuf,
+}
 
 impl Words<'_> {
     /// `3</path>`
     fn descriptor(&mut self) -> Option<PathBuf> {
-        let path = named(self.0)?;
-        self.0 = self.0.split_once('>')?.1.trim_start_matches([',', ' ']);
+        let path = named(self.rest)?;
+        self.rest = self.rest.split_once('>')?.1.trim_start_matches([',', ' ']);
         Some(path)
     }
 
     /// A path as text, after the directory that it is relative to if there is one.
     fn place(&mut self, at: bool) -> Option<PathBuf> {
-        let dir = if at { self.descriptor()? } else { PathBuf::new() };
+        let dir = if at { self.descriptor()? } else { self.place.clone() };
         Some(dir.join(self.path()?))
     }
 
@@ -172,7 +187,7 @@ impl Words<'_> {
 
     /// `"text"` with C's escapes, perhaps cut short by `...`.
     fn text(&mut self) -> Option<Vec<u8>> {
-        let mut rest = self.0.strip_prefix('"')?.as_bytes();
+        let mut rest = self.rest.strip_prefix('"')?.as_bytes();
         let mut bytes = Vec::new();
         loop {
             let (&byte, after) = rest.split_first()?;
@@ -189,14 +204,14 @@ impl Words<'_> {
             }
         }
         let rest = std::str::from_utf8(rest).ok()?;
-        self.0 = rest.trim_start_matches(['.', ',', ' ']);
+        self.rest = rest.trim_start_matches(['.', ',', ' ']);
         Some(bytes)
     }
 
     fn number(&mut self) -> Option<u64> {
-        let digits = self.0.len() - self.0.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let number = self.0[..digits].parse().ok()?;
-        self.0 = self.0[digits..].trim_start_matches([',', ' ']);
+        let after = self.rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        let number = self.rest[..self.rest.len() - after.len()].parse().ok()?;
+        self.rest = after.trim_start_matches([',', ' ']);
         Some(number)
     }
 }
@@ -223,7 +238,8 @@ fn escaped(kind: u8, rest: &[u8]) -> Option<(u8, usize)> {
 
 #[test]
 fn lines_of_strace_are_understood() {
-    let op = |line: &str| parse(&format!("812 {line}")).unwrap();
+    let mut place = PathBuf::new();
+    let mut op = |line: &str| parse(&format!("812 {line}"), &mut place).unwrap();
     let path = || PathBuf::from("/s/d/a");
     let open = r#"openat(AT_FDCWD</s>, "d/a", O_WRONLY|O_CREAT|O_TRUNC, 0666) = 3</s/d/a>"#;
     assert_eq!(op(open), Some(Op::Open { path: path(), makes: true, empties: true }));
@@ -240,5 +256,8 @@ fn lines_of_strace_are_understood() {
     let link = r#"symlink("zz", "/s/d/a") = 0"#;
     assert_eq!(op(link), Some(Op::Symlink { target: "zz".into(), path: path() }));
     assert_eq!(op("fsync(3</s/d/a>) = 0"), Some(Op::Sync { path: path() }));
-    assert_eq!(parse("812 fallocate(3</s/d/a>, 0, 0, 9) = 0"), None);
+    assert_eq!(op(r#"chdir("/s") = 0"#), None);
+    assert_eq!(op(r#"chdir("d") = 0"#), None);
+    assert_eq!(op(r#"mkdir("a", 0777) = 0"#), Some(Op::MakeDir { path: path() }));
+    assert_eq!(parse("812 fallocate(3</s/d/a>, 0, 0, 9) = 0", &mut PathBuf::new()), None);
 }
