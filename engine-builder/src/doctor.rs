@@ -235,7 +235,7 @@ fn one(engine: &Installed, here: &Here, found: &mut Vec<Finding>) {
             severity: Severity::Warning,
             problem: format!("engine {id} was built for {}", staleness.words(here)),
             why: "an engine of another machine or release may fail to load or compute wrong".into(),
-            advice: again(),
+            advice: format!("`engine-builder rebuild {id}`, or build it again"),
         });
     }
     if !staleness.unknown.is_empty() {

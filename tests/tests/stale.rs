@@ -1,16 +1,18 @@
 //! An engine of another release: another one serves in its place, until the
-//! chosen one was built again.
+//! chosen one was built again. And what is built again waits for a server at rest.
 
 #![allow(clippy::unwrap_used, reason = "a test ends at the first thing that is not there")]
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Output};
 
 use engine_api::manifest::{FILE_NAME, Manifest, Smoke};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::appliance::{Appliance, Setup};
 use tests::engine::{ECHO, Engine, install_into};
+use tests::process;
 
 const RELEASE: &str = "# R36 (release), REVISION: 5.0, GCID: 1, BOARD: generic, EABI: aarch64\n";
 
@@ -132,4 +134,38 @@ fn where_nothing_else_is_built_the_reason_is_said_and_nothing_is_tried() {
     appliance.status_when("another engine serves", |status| {
         status["engine"]["model"] == ECHO && status["engine"]["state"]["name"] == "ready"
     });
+}
+
+fn rebuild(yard: &Yard, appliance: &Appliance) -> Output {
+    Command::new(process::program("engine-builder"))
+        .args(["rebuild", "--when-idle", "--url"])
+        .arg(format!("http://{}", appliance.address()))
+        .arg("--state-dir")
+        .arg(appliance.state_dir())
+        .arg("--root")
+        .arg(yard.root.path())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn what_is_built_again_waits_for_a_server_at_rest() {
+    let yard = Yard::new();
+    let setup = yard.setup(&Engine::echo_with_steps_of(20));
+    put_chosen(setup.state_path(), "36.4.3", &Engine::echo());
+    let appliance = setup.start();
+    let body = json!({"messages": [{"role": "user", "content": "x".repeat(1500)}], "stream": true});
+    let mut answer = appliance.stream("/v1/chat/completions", &body);
+    let _ = answer.wait_for_text();
+    let output = rebuild(&yard, &appliance);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(16), "{said}");
+    assert!(said.contains("not now: the server runs 1 requests"), "{said}");
+    drop(answer);
+    appliance.status_when("the server rests", |status| status["queue"]["running"] == 0);
+    let output = rebuild(&yard, &appliance);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    // An engine of the test backend cannot be built again: it came so far.
+    assert_eq!(output.status.code(), Some(9), "{said}");
+    assert!(said.contains("chosen cannot be built again by itself"), "{said}");
 }

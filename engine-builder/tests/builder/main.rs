@@ -21,3 +21,4 @@ mod list;
 mod plan;
 mod power_cut;
 mod real_worker;
+mod rebuild;

@@ -178,7 +178,8 @@ fn failure(message: &str) -> Failure {
 }
 
 /// What an operator can do about an engine that is stale.
-const BUILD_AGAIN: &str = "build it again with engine-builder";
+const BUILD_AGAIN: &str = "build it again with engine-builder; where stoker-rebuild.timer is enabled, \
+                           what can be built by itself is";
 
 /// The incident of a chosen engine that does not belong to this machine.
 pub(super) fn stale(stale: &Stale) -> Happened {
