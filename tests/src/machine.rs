@@ -76,6 +76,12 @@ impl Machine {
         Client::new(self.address)
     }
 
+    /// Where its server listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub fn wait_until_ready(&self) {
         until("the engine is ready", || {
             let connected = self.client().try_connect().is_ok();
@@ -118,6 +124,12 @@ impl Machine {
     /// `systemctl` on our unit.
     pub fn systemctl(&self, verb: &str) {
         let _ = self.must(&["systemctl", verb, "stoker.service"]);
+    }
+
+    /// Where the machine's engines are, as we see it.
+    #[must_use]
+    pub fn engines(&self) -> PathBuf {
+        self.place.path().join("state/engines")
     }
 
     /// A property of our unit.
@@ -197,9 +209,9 @@ impl Drop for Machine {
 
 /// Puts our files where an appliance has them, and starts the unit.
 const INSTALL: &str = r"set -e
-cp /run/ours/bin/stoker /run/ours/bin/engine-worker /usr/bin/
+cp /run/ours/bin/stoker /run/ours/bin/engine-worker /run/ours/bin/engine-builder /usr/bin/
 cp -r /run/ours/overlay/. /
-cp /run/ours/stoker.service /etc/systemd/system/
+cp /run/ours/systemd/* /etc/systemd/system/
 mkdir -p /etc/stoker /etc/systemd/system/stoker.service.d
 cp /run/ours/place/etc/stoker.toml /etc/stoker/
 cp /run/ours/place/test.conf /etc/systemd/system/stoker.service.d/
@@ -220,7 +232,7 @@ fn command_line(place: &TempDir, root: &Path) -> Command {
         .arg(format!("--directory={}", root.display()))
         .arg(bind(&process::binaries(), "bin"))
         .arg(bind(&repository.join("rootfs-overlay"), "overlay"))
-        .arg(bind(&repository.join("systemd/stoker.service"), "stoker.service"))
+        .arg(bind(&repository.join("systemd"), "systemd"))
         .arg(bind(place.path(), "place"))
         .arg(format!("--bind={}:/var/lib/stoker", place.path().join("state").display()));
     // Where we have the older control groups, so has a machine within.

@@ -74,6 +74,16 @@ impl Supervisor {
         if !self.is_ending() && death.is_of_unadopted() {
             return self.replace_unadopted(death, now);
         }
+        // One that is stuck still holds its memory, whatever it was ended for.
+        let replacing = std::mem::take(&mut self.replacing) && !death.is_stuck();
+        if replacing && !self.is_ending() {
+            if let Some(connection) = lifecycle.connection() {
+                let aftermath = self.requests.take_back(connection, now);
+                self.ended(aftermath.rows);
+            }
+            self.deaths = Deaths::default();
+            return self.start_engine(now);
+        }
         if self.is_ending() {
             tracing::info!(%death, "engine ended");
             self.fail_running(&lifecycle, &words::shutting_down(), now);
@@ -133,8 +143,8 @@ impl Supervisor {
 
     /// The engine that would be served if the chosen one does not work.
     fn fallback(&self) -> Option<Located> {
-        let not = self.located.as_ref().map_or("", |located| &located.manifest.id);
-        locate::fallback(&self.settings.state_dir, not)
+        let here = self.here.clone().unwrap_or_default();
+        locate::fallback(&self.settings.state_dir, &self.located.as_ref()?.manifest, &here)
     }
 
     pub(super) fn fail_running(&mut self, lifecycle: &Lifecycle, failure: &Failure, now: Instant) {
@@ -163,7 +173,13 @@ impl Supervisor {
     /// Where there is no engine, or one that does not work, another may have
     /// been built since.
     pub(super) fn look_for_engine(&mut self, now: Instant) {
-        if self.lifecycle.hopeless().is_none() || self.draining.is_some() {
+        if self.draining.is_some() {
+            return;
+        }
+        if self.stale.is_some() {
+            return self.look_for_rebuilt(now);
+        }
+        if self.lifecycle.hopeless().is_none() {
             return;
         }
         let model = self.settings.engine.model.as_ref();
@@ -182,17 +198,19 @@ impl Supervisor {
             Ok(located) => located,
             Err(error) => return self.no_engine(&error, now),
         };
+        let Some(first) = self.belonging(&chosen, now) else { return };
         let rung = self.deaths.rung();
+        let here = self.here.clone().unwrap_or_default();
         let fallback = match rung {
-            Rung::Fallback => locate::fallback(&self.settings.state_dir, &chosen.manifest.id),
+            Rung::Fallback => locate::fallback(&self.settings.state_dir, &first.manifest, &here),
             Rung::Full | Rung::Reduced => None,
         };
+        let located = fallback.unwrap_or(first);
         // Clients go on to ask for the engine that they know.
-        self.stands_in_for = match &fallback {
-            Some(_) => names(&chosen),
-            None => Vec::new(),
+        self.stands_in_for = match located == chosen {
+            true => Vec::new(),
+            false => names(&chosen),
         };
-        let located = fallback.unwrap_or(chosen);
         self.lives += 1;
         let life = LifeId(self.lives);
         let limits = self.governing.within(limits(&self.settings, Some(&located), rung));
