@@ -192,6 +192,8 @@ fn manifest(plan: &Plan, fetched: Fetched) -> Manifest {
         files: Vec::new(),
         commands: fetched.commands,
         smoke: None,
+        quantised: None,
+        quality: None,
     }
 }
 

@@ -51,6 +51,8 @@ pub(crate) fn manifest(id: &str, weights: &[u8], built_at: u64) -> Manifest {
             decode_tokens_per_s: 1.0,
             answer_sha256: sha256,
         }),
+        quantised: None,
+        quality: None,
     }
 }
 
