@@ -23,7 +23,7 @@ use jetpack::{Bytes, Machine, Root, Sample};
 
 pub mod environment;
 pub mod idle;
-mod record;
+pub(crate) mod record;
 
 use environment::Found;
 use record::Record;

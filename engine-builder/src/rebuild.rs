@@ -135,9 +135,13 @@ fn again(
     report.end(&cleared.finding);
     report.shown(engines.state_dir(), id.as_str(), || {
         report.begin(Step::Fetch, "reading its own weights");
-        let fetched = own_weights(&plan, existing::verify(engines, id, report)?);
+        let old = existing::verify(engines, id, report)?;
+        let quantised = old.quantised.clone();
+        let fetched = own_weights(&plan, old);
         report.end(fetched.outcome);
-        let (building, manifest) = build::make(&plan, fetched, engines, &cleared.worker, report)?;
+        let (building, mut manifest) =
+            build::make(&plan, fetched, engines, &cleared.worker, report)?;
+        manifest.quantised = quantised;
         report.begin(Step::Publish, "giving the new engine the name");
         let replaced = publish::put(engines, id, building, &manifest)?;
         report.end("the one before it is kept until the new one has answered");

@@ -39,6 +39,7 @@ pub enum Step {
     Plan,
     Preflight,
     Fetch,
+    Quantise,
     Build,
     Verify,
     Publish,
@@ -50,19 +51,21 @@ impl Step {
             Self::Plan => "plan",
             Self::Preflight => "preflight",
             Self::Fetch => "fetch",
+            Self::Quantise => "quantise",
             Self::Build => "build",
             Self::Verify => "verify",
             Self::Publish => "publish",
         }
     }
 
-    /// Its place among the steps, from 1.
+    /// Its place among the steps, from 1. Few builds quantise, so that counts as
+    /// a part of building.
     fn number(self) -> u32 {
         match self {
             Self::Plan => 1,
             Self::Preflight => 2,
             Self::Fetch => 3,
-            Self::Build => 4,
+            Self::Quantise | Self::Build => 4,
             Self::Verify => 5,
             Self::Publish => 6,
         }

@@ -149,5 +149,7 @@ fn echo_manifest(pace: &Echo, serving: &Serving) -> Manifest {
         files: Vec::new(),
         commands: Vec::new(),
         smoke: None,
+        quantised: None,
+        quality: None,
     }
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use engine_api::manifest::Manifest;
+use engine_api::manifest::{Manifest, Quality};
 use jetpack::{Root, Severity};
 use serde_json::json;
 
@@ -17,12 +17,11 @@ use crate::foreign::idle::{self, Fate, Work};
 use crate::in_use::InUse;
 use crate::installed::{self, Verified, note_verified};
 use crate::lock::{self, Lock};
-use crate::place;
 use crate::report::{self, Report, Step};
 use crate::smoke::{self, SmokeError};
 use crate::staleness::{Here, Staleness};
 use crate::switch::{self, Switched};
-use crate::{existing, preflight, publish};
+use crate::{existing, place, preflight, publish};
 
 /// Verifies the engine `name`, or all. With `worker`, each is also loaded.
 pub(super) fn verify(
@@ -77,6 +76,11 @@ fn verify_one(
     if worker.is_some() {
         text.push_str(", and it answers as when it was built");
     }
+    if let Some(Quality { perplexity, bound, tokens, .. }) = &manifest.quality {
+        text.push_str(&format!(
+            "; when built its perplexity was {perplexity:.2} on {tokens} tokens, of at most {bound:.2}"
+        ));
+    }
     if staleness.is_stale() {
         text.push_str(&format!("; it is stale: {}", staleness.words(here)));
     }
@@ -86,6 +90,7 @@ fn verify_one(
     let facts = json!({
         "engine": id.as_str(), "dir": engines.engine(id), "files": count,
         "smoke": worker.is_some(), "stale": staleness.reasons, "unknown": staleness.unknown,
+        "quantised": manifest.quantised, "quality": manifest.quality,
     });
     report.result(&text, facts);
     Ok(())

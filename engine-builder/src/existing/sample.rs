@@ -44,6 +44,8 @@ pub(crate) fn manifest(id: &str, weights: &[u8]) -> Manifest {
             decode_tokens_per_s: 1.0,
             answer_sha256: Sha256Hex::of(b"").as_str().into(),
         }),
+        quantised: None,
+        quality: None,
     }
 }
 

@@ -51,6 +51,8 @@ pub(crate) fn manifest(id: &str, weights: &[u8], built_at: u64) -> Manifest {
             decode_tokens_per_s: 1.0,
             answer_sha256: sha256,
         }),
+        quantised: None,
+        quality: None,
     }
 }
 
@@ -77,6 +79,11 @@ pub(crate) fn real_weights() -> PathBuf {
     let weights = engines.join("smollm2-135m-instruct/weights.gguf");
     assert!(weights.is_file(), "{weights:?} is not there; run `scripts/test build engine` first");
     weights
+}
+
+/// The worker that is built beside the builder.
+pub(crate) fn real_worker() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_engine-builder")).with_file_name("engine-worker")
 }
 
 /// Writes the default model's package to `path`.

@@ -20,5 +20,6 @@ mod life;
 mod list;
 mod plan;
 mod power_cut;
+mod quantise;
 mod real_worker;
 mod rebuild;

@@ -6,6 +6,7 @@
 //! - [`protocol`]: the messages between a supervisor and one worker.
 //! - [`form`]: grammars and calls of tools, which those messages carry.
 //! - [`frame`]: how those messages stand on a byte stream, bounded.
+//! - [`chore`]: what a worker does for the builder without a supervisor.
 //! - [`handover`]: how a worker is given that stream, and given another.
 //! - [`virtual_board`]: how the echo backend is paced by a board that is not there.
 //!
@@ -13,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod chore;
 pub mod form;
 pub mod frame;
 pub mod handover;

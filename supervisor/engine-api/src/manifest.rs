@@ -41,6 +41,13 @@ pub struct Manifest {
     pub commands: Vec<Vec<String>>,
     /// What the smoke run measured. Always there in a published engine.
     pub smoke: Option<Smoke>,
+    /// What the weights were quantised from, if that was done here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantised: Option<Quantised>,
+    /// How well the engine predicts the fixed text, where there was a bound to
+    /// hold it to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
 }
 
 /// Where the weights come from.
@@ -170,6 +177,47 @@ pub struct Smoke {
     pub answer_sha256: String,
 }
 
+/// How the weights were made from a larger file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quantised {
+    /// The quantisation of the file that it was made from.
+    pub from: String,
+    /// Lower-case hexadecimal.
+    pub from_sha256: String,
+    /// What quantised it, with its version.
+    pub tool: String,
+    pub tensors: u32,
+    /// Tensors whose rows do not divide into the type's blocks, and which took
+    /// a larger type.
+    pub fallbacks: u32,
+}
+
+/// What the quality gate measured before the engine was published.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quality {
+    /// Of the fixed text; lower is better.
+    pub perplexity: f64,
+    /// Tokens of it that were predicted.
+    pub tokens: u32,
+    /// The most that was allowed.
+    pub bound: f64,
+    pub bound_from: BoundFrom,
+    /// Lower-case hexadecimal: figures of different texts cannot be compared.
+    pub text_sha256: String,
+}
+
+/// Where a bound on the perplexity comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BoundFrom {
+    /// It was measured for this model and quantisation.
+    Catalogue,
+    /// A multiple of what the file measured that this one was quantised from.
+    Source,
+}
+
 /// Why a manifest could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
@@ -249,6 +297,8 @@ mod tests {
             files: Vec::new(),
             commands: Vec::new(),
             smoke: None,
+            quantised: None,
+            quality: None,
         }
     }
 

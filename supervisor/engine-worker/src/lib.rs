@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`session`] (a worker's life), [`batch`] (what a step is),
 //! [`sequence`], [`slots`], [`backend`]. [`prompt`] turns text into tokens,
-//! [`grammar`] and [`sampling`] choose them, [`text`] turns them back.
+//! [`grammar`] and [`sampling`] choose them, [`text`] turns them back. [`chore`] is
+//! work without a supervisor, for the builder.
 
 pub mod session;
 
@@ -31,5 +32,11 @@ pub mod link;
 pub mod pulse;
 
 pub mod diagnostics;
+
+pub mod chore;
+
+pub mod quantise;
+
+pub mod perplexity;
 
 pub mod backend;

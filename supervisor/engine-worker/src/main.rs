@@ -2,10 +2,12 @@
 //! connections that come in on the control socket on stdin.
 //!
 //! It is started by `stoker` or `engine-builder`, never by hand, and ends at
-//! end of file on its control socket.
+//! end of file on its control socket. With arguments it does a [`chore`] for
+//! the builder in place of that.
 
 #![forbid(unsafe_code)]
 
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::mpsc::sync_channel;
@@ -20,7 +22,7 @@ use nix::unistd::getpid;
 
 use engine_worker::link::{self, Heard, Line};
 use engine_worker::session::{self, Engine, Inbox, ToCompile, ToPrepare};
-use engine_worker::{diagnostics, openmp};
+use engine_worker::{chore, diagnostics, openmp};
 
 /// What may wait for the end of a step. The supervisor sends two messages for a
 /// request at most, and has a bounded number of requests in flight.
@@ -39,6 +41,17 @@ const LAST_PATIENCE: Duration = Duration::from_secs(3);
 const EXIT_PROTOCOL: i32 = 2;
 
 fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if !arguments.is_empty() {
+        return match chore::run(&arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                // Without stderr there is nobody left to tell.
+                let _unheard = writeln!(std::io::stderr(), "{error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     diagnostics::install();
     match run() {
         Ok(()) => ExitCode::SUCCESS,

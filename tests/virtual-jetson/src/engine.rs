@@ -61,6 +61,8 @@ pub fn write(dir: &Path, board: &Path, module: &Module, llm: &Llm) -> io::Result
         files: Vec::new(),
         commands: Vec::new(),
         smoke: None,
+        quantised: None,
+        quality: None,
     };
     let text = toml::to_string(&manifest).map_err(io::Error::other)?;
     fs::create_dir_all(dir)?;

@@ -40,6 +40,8 @@ fn batch() -> Batch {
         files: Vec::new(),
         commands: Vec::new(),
         smoke: None,
+        quantised: None,
+        quality: None,
     };
     let (backend, vocabulary) = echo::load(&manifest, |_| {});
     Batch::new(backend, vocabulary, 8, CONTEXT, LIMITS)
