@@ -151,10 +151,10 @@ fn rebuild(yard: &Yard, appliance: &Appliance) -> Output {
 #[test]
 fn what_is_built_again_waits_for_a_server_at_rest() {
     let yard = Yard::new();
-    let setup = yard.setup(&Engine::echo_with_steps_of(20));
+    let setup = yard.setup(&Engine::echo_with_steps_of(20).with_context(16_384));
     put_chosen(setup.state_path(), "36.4.3", &Engine::echo());
     let appliance = setup.start();
-    let body = json!({"messages": [{"role": "user", "content": "x".repeat(1500)}], "stream": true});
+    let body = json!({"messages": [{"role": "user", "content": "x".repeat(6000)}], "stream": true});
     let mut answer = appliance.stream("/v1/chat/completions", &body);
     let _ = answer.wait_for_text();
     let output = rebuild(&yard, &appliance);

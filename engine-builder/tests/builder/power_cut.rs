@@ -34,6 +34,9 @@ const SEED: u64 = 0x5104_2027;
 
 const CUTS: [Cut; 4] = [Cut::Nothing, Cut::Names, Cut::Part(1), Cut::Part(3)];
 
+/// Of so many writes after each other, one is a place for a cut.
+const COPIES: usize = 60;
+
 /// A recorded run below one directory.
 struct Recorded {
     root: PathBuf,
@@ -66,10 +69,14 @@ impl Recorded {
     /// in words which cut it is, and whether the run had ended before it.
     fn each_cut(&self, most: usize, mut look: impl FnMut(&str, bool)) {
         let (mut disk, mut seen, mut places) = (self.disk(), BTreeSet::new(), Vec::new());
+        let is_write = |at: usize| matches!(self.ops.get(at), Some(Op::Write { .. }));
         for at in 0..=self.ops.len() {
-            for cut in CUTS {
-                if seen.insert(disk.signature(cut)) || at == self.ops.len() {
-                    places.push((at, cut));
+            // Of a long copy a few places are enough.
+            let is_inside = at > 0 && is_write(at - 1) && is_write(at);
+            let cuts: &[Cut] = if is_inside && at % COPIES != 0 { &[] } else { &CUTS };
+            for cut in cuts {
+                if seen.insert(disk.signature(*cut)) || at == self.ops.len() {
+                    places.push((at, *cut));
                 }
             }
             if let Some(op) = self.ops.get(at) {

@@ -22,6 +22,9 @@ const MOST_BYTES: u64 = 16 * 1024;
 /// Longest text that is shown, in characters.
 const LONGEST_TEXT: usize = 600;
 
+/// Times that a build is looked at that seems to be gone and then says something.
+const LOOKS: usize = 3;
+
 /// Most steps that a build has.
 const MOST_STEPS: u32 = 100;
 
@@ -95,24 +98,43 @@ pub struct Seen {
 /// makes no sense, is too long, or is none, tells of no build.
 #[must_use]
 pub fn read(state_dir: &Path) -> Option<Seen> {
-    let text = text(&state_dir.join(FILE_NAME)).ok()?;
-    let build = toml::from_str::<Build>(&text).ok()?.checked()?;
-    let state = match build.ended {
-        Some(Ended { how: Outcome::Built, .. }) => State::Built,
-        Some(Ended { how: Outcome::Failed, .. }) => State::Failed,
-        Some(Ended { how: Outcome::Interrupted, .. }) => State::Interrupted,
-        None => of_unended(&build, lock::holder(&state_dir.join("engines"))),
+    let told = || {
+        let text = text(&state_dir.join(FILE_NAME)).ok()?;
+        toml::from_str::<Build>(&text).ok()?.checked()
     };
-    Some(Seen { state, build })
+    look(told, || lock::holder(&state_dir.join("engines")))
 }
 
 /// A builder writes only while it holds the lock, and says its end before it
-/// gives the lock up. If nobody can tell who holds it, what was written counts.
-fn of_unended(build: &Build, holder: io::Result<Holder>) -> State {
-    match holder {
-        Ok(Holder::Nobody) => State::Cut,
-        Ok(Holder::Somebody(Some(pid))) if pid != build.pid => State::Cut,
-        Ok(Holder::Somebody(_)) | Err(_) => State::Running,
+/// gives the lock up. So one that seems to be gone has perhaps ended between the
+/// two looks, and what it says then counts.
+fn look(told: impl Fn() -> Option<Build>, holder: impl Fn() -> io::Result<Holder>) -> Option<Seen> {
+    let mut build = told()?;
+    for _ in 0..LOOKS {
+        let state = state(&build, &holder);
+        if state != State::Cut {
+            return Some(Seen { state, build });
+        }
+        let now = told()?;
+        if now == build {
+            break;
+        }
+        build = now;
+    }
+    Some(Seen { state: State::Cut, build })
+}
+
+/// If nobody can tell who holds the lock, what was written counts.
+fn state(build: &Build, holder: impl Fn() -> io::Result<Holder>) -> State {
+    match build.ended {
+        Some(Ended { how: Outcome::Built, .. }) => State::Built,
+        Some(Ended { how: Outcome::Failed, .. }) => State::Failed,
+        Some(Ended { how: Outcome::Interrupted, .. }) => State::Interrupted,
+        None => match holder() {
+            Ok(Holder::Nobody) => State::Cut,
+            Ok(Holder::Somebody(Some(pid))) if pid != build.pid => State::Cut,
+            Ok(Holder::Somebody(_)) | Err(_) => State::Running,
+        },
     }
 }
 
@@ -148,6 +170,7 @@ impl Build {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::fs::{self, File};
 
     use proptest::prelude::*;
@@ -206,6 +229,22 @@ mod tests {
     }
 
     #[test]
+    fn a_build_that_ends_between_two_looks_was_not_cut() {
+        let told = RefCell::new(vec![built(), build()]);
+        let seen = look(|| told.borrow_mut().pop(), || Ok(Holder::Nobody)).unwrap();
+        assert_eq!(seen.state, State::Built);
+        let other = Build { pid: 900, ..build() };
+        let told = RefCell::new(vec![other.clone(), build()]);
+        let seen = look(|| told.borrow_mut().pop(), || Ok(Holder::Somebody(Some(900))));
+        assert_eq!(seen, Some(Seen { state: State::Running, build: other }));
+        assert_eq!(look(|| Some(build()), || Ok(Holder::Nobody)).unwrap().state, State::Cut);
+    }
+
+    fn built() -> Build {
+        Build { ended: Some(Ended { at: 5, how: Outcome::Built }), ..build() }
+    }
+
+    #[test]
     fn what_makes_no_sense_tells_of_no_build() {
         let state = tempfile::tempdir().unwrap();
         assert_eq!(read(state.path()), None);
@@ -221,8 +260,9 @@ mod tests {
     fn a_pipe_in_the_place_of_the_file_holds_nobody_up() {
         let state = tempfile::tempdir().unwrap();
         let path = state.path().join(FILE_NAME);
-        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
-        assert!(made.success());
+        // Not by another program: its process would inherit the locks of other tests.
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         assert_eq!(read(state.path()), None);
     }
 
