@@ -183,7 +183,8 @@ fn generate(
         grammar: None,
         calls: None,
         priority: Priority::Interactive,
-        reuse_prefix: false,
+        // There is nothing yet, and not every runtime can be told not to.
+        reuse_prefix: true,
     })))?;
     let mut ids = Vec::new();
     let mut meter = report.share();
@@ -208,7 +209,9 @@ fn share(tokens: usize) -> f32 {
 
 impl Answer {
     fn measured(&self, load_ms: u64) -> Smoke {
-        let computed = self.usage.prompt_tokens.saturating_sub(self.usage.cached_tokens);
+        // A runtime that does not tell has nothing yet to take from.
+        let cached = self.usage.cached_tokens.unwrap_or(0);
+        let computed = self.usage.prompt_tokens.saturating_sub(cached);
         let bytes: Vec<u8> = self.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
         Smoke {
             load_ms,

@@ -64,7 +64,11 @@ impl Setup {
         let state_dir = place.path().join("state");
         engine.install(&state_dir);
         let (variables, through, passed) = (Vec::new(), Vec::new(), Vec::new());
-        Self { place, state_dir, variables, through, passed }.config("")
+        let setup = Self { place, state_dir, variables, through, passed }.config("");
+        #[cfg(feature = "tensorrt-llm-stand-in")]
+        let setup = setup
+            .variable("STOKER_ENGINE__WORKER", &crate::stand_in::worker().display().to_string());
+        setup
     }
 
     /// The same with this configuration file.

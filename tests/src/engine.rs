@@ -89,7 +89,7 @@ impl Engine {
         match self {
             Self::Absent => {}
             Self::Echo { pace, serving } => {
-                write_manifest(&engines.join(ECHO), &echo_manifest(pace, serving));
+                install_test_engine(&engines.join(ECHO), pace, &echo_manifest(pace, serving));
             }
             Self::Real => link_default(&real_engine(), &engines),
             Self::At(path) => link_default(path, &engines),
@@ -119,6 +119,17 @@ pub fn real_engine() -> PathBuf {
     path
 }
 
+#[cfg(not(feature = "tensorrt-llm-stand-in"))]
+fn install_test_engine(engine: &Path, _pace: &Echo, manifest: &Manifest) {
+    write_manifest(engine, manifest);
+}
+
+#[cfg(feature = "tensorrt-llm-stand-in")]
+fn install_test_engine(engine: &Path, pace: &Echo, manifest: &Manifest) {
+    write_manifest(engine, &crate::stand_in::manifest(manifest.clone(), pace));
+    crate::stand_in::install(engine, pace, manifest);
+}
+
 fn link_default(engine: &Path, engines: &Path) {
     symlink(engine, engines.join("default")).expect("a fresh directory takes a link");
 }
@@ -142,7 +153,12 @@ fn echo_manifest(pace: &Echo, serving: &Serving) -> Manifest {
             parameters: 0,
             aliases: vec![ECHO_ALIAS.into()],
         },
-        backend: Backend { kind: BackendKind::Echo, version: "1".into(), echo: Some(pace.clone()) },
+        backend: Backend {
+            kind: BackendKind::Echo,
+            version: "1".into(),
+            echo: Some(pace.clone()),
+            tensorrt_llm: None,
+        },
         bound_to: BoundTo::default(),
         serving: serving.clone(),
         capabilities: Capabilities { chat: true, ..Capabilities::default() },

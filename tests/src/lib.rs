@@ -21,6 +21,8 @@ pub mod machine;
 pub mod notify;
 pub mod patience;
 pub mod process;
+#[cfg(feature = "tensorrt-llm-stand-in")]
+mod stand_in;
 pub mod virtual_board;
 
 pub mod rivals;

@@ -1,12 +1,18 @@
 //! The engine worker: one loaded model, served over a socket.
 //!
-//! Reading order: [`session`] (a worker's life), [`batch`] (what a step is),
-//! [`sequence`], [`slots`], [`backend`]. [`prompt`] turns text into tokens,
-//! [`grammar`] and [`sampling`] choose them, [`text`] turns them back.
+//! Reading order: [`session`] (a worker's life), [`requests`] (what it does with
+//! them), [`batch`] (what a step is), [`sequence`], [`slots`], [`backend`]. A
+//! runtime that batches by itself has [`queue`] in the place of `batch` and
+//! `slots`. [`prompt`] turns text into tokens, [`grammar`] and [`sampling`] choose
+//! them, [`text`] turns them back. [`program`] is the process around it.
 
 pub mod session;
 
+pub mod requests;
+
 pub mod batch;
+
+pub mod queue;
 
 pub mod sequence;
 
@@ -33,3 +39,5 @@ pub mod pulse;
 pub mod diagnostics;
 
 pub mod backend;
+
+pub mod program;
