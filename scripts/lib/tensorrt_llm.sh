@@ -14,10 +14,11 @@ readonly stand_in_limit=5m
 # tests and the worker that is named for the stand-in; the others must be there.
 test_tensorrt_llm() {
     local stand_in=$1/tests/tensorrt-llm-stand-in libraries=$2/tensorrt-llm-stand-in
-    # One choice of packages and features, so that each is compiled once. Without
-    # `tests`, so that the supervisor is not compiled again.
+    # One choice of packages and features, so that each is compiled once.
     local packages=(--release --locked -p tensorrt-llm -p engine-worker -p engine-worker-on-stand-in)
     packages+=(--features "tensorrt-llm/executor,engine-worker-on-stand-in/worker")
+    # And the one of the stage `tests`, which has compiled most of this before.
+    local workspace=(--release --locked --workspace)
     # Run at once: compiling for a sanitizer takes one core each.
     say "The shim in a C++ program, under the address and the thread sanitizer"
     "$stand_in/sanitize.sh" "$libraries" address &
@@ -36,8 +37,8 @@ test_tensorrt_llm() {
 
     say "Real processes, with a worker that has the stand-in"
     cargo build "${packages[@]}" --bin engine-worker-on-stand-in
-    test_in_time --release --locked -p tests --features tests/tensorrt-llm-stand-in \
-        "${stand_in_tests[@]}"
+    cargo clippy "${workspace[@]}" "${stand_in_tests[@]}" -- -D warnings
+    STOKER_TEST_ON_STAND_IN=1 test_in_time "${workspace[@]}" "${stand_in_tests[@]}"
 
     say "The shim below Rust, under the address sanitizer"
     test_addresses "$stand_in" "$libraries/rust"

@@ -20,6 +20,7 @@ use crate::engine::Engine;
 use crate::notify::Listener;
 use crate::patience::until;
 use crate::process;
+use crate::stand_in;
 
 /// What an appliance is started with.
 #[derive(Debug)]
@@ -65,10 +66,10 @@ impl Setup {
         engine.install(&state_dir);
         let (variables, through, passed) = (Vec::new(), Vec::new(), Vec::new());
         let setup = Self { place, state_dir, variables, through, passed }.config("");
-        #[cfg(feature = "tensorrt-llm-stand-in")]
-        let setup = setup
-            .variable("STOKER_ENGINE__WORKER", &crate::stand_in::worker().display().to_string());
-        setup
+        if !stand_in::is_wanted() {
+            return setup;
+        }
+        setup.variable("STOKER_ENGINE__WORKER", &stand_in::worker().display().to_string())
     }
 
     /// The same with this configuration file.

@@ -11,6 +11,7 @@ use engine_api::manifest::{
 };
 
 use crate::process::binaries;
+use crate::stand_in;
 
 /// Name of the default model and its engine.
 pub const REAL: &str = "smollm2-135m-instruct";
@@ -119,15 +120,12 @@ pub fn real_engine() -> PathBuf {
     path
 }
 
-#[cfg(not(feature = "tensorrt-llm-stand-in"))]
-fn install_test_engine(engine: &Path, _pace: &Echo, manifest: &Manifest) {
-    write_manifest(engine, manifest);
-}
-
-#[cfg(feature = "tensorrt-llm-stand-in")]
 fn install_test_engine(engine: &Path, pace: &Echo, manifest: &Manifest) {
-    write_manifest(engine, &crate::stand_in::manifest(manifest.clone(), pace));
-    crate::stand_in::install(engine, pace, manifest);
+    if !stand_in::is_wanted() {
+        return write_manifest(engine, manifest);
+    }
+    write_manifest(engine, &stand_in::manifest(manifest.clone(), pace));
+    stand_in::install(engine, pace, manifest);
 }
 
 fn link_default(engine: &Path, engines: &Path) {

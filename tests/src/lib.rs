@@ -21,7 +21,6 @@ pub mod machine;
 pub mod notify;
 pub mod patience;
 pub mod process;
-#[cfg(feature = "tensorrt-llm-stand-in")]
 mod stand_in;
 pub mod virtual_board;
 

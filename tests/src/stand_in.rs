@@ -1,8 +1,9 @@
 //! The test engine once more, for TensorRT-LLM's stand-in: what is tested of
 //! processes with the echo backend is so tested with that runtime, too.
 //!
-//! Its worker is another program, `engine-worker-on-stand-in`, which
-//! `scripts/test tensorrt` builds.
+//! Its worker is another program, `engine-worker-on-stand-in`. `scripts/test
+//! tensorrt` builds it, and asks for all of this by a variable, so that the tests
+//! are those which are compiled already.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,14 @@ const FILES: [(&str, ArtefactRole); 3] = [
     ("tokenizer.json", ArtefactRole::Tokenizer),
     ("chat_template.jinja", ArtefactRole::ChatTemplate),
 ];
+
+/// Set: test engines are for the stand-in, and are loaded by its worker.
+const WANTED: &str = "STOKER_TEST_ON_STAND_IN";
+
+/// Whether it takes the place of the echo backend.
+pub(crate) fn is_wanted() -> bool {
+    std::env::var_os(WANTED).is_some()
+}
 
 /// The worker that has the stand-in.
 pub(crate) fn worker() -> PathBuf {
