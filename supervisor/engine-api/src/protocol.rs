@@ -4,6 +4,8 @@
 //! worker                          supervisor
 //!   ◄────────────── a connection ────      (see `handover`)
 //!   ── Hello{version} ───────────────►
+//!   ◄─────────────────────── Backends ──   (or not)
+//!   ── Backends{built_in} ───────────►
 //!   ◄────────────────── Load{engine} ──
 //!   ── Loading{fraction} … ──────────►     (any number)
 //!   ── Ready{…} | LoadFailed{…} ─────►
@@ -27,6 +29,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::form::{CallSyntax, Form, Grammar, Tools};
+use crate::manifest::BackendKind;
 
 /// Version of everything in this module. A worker that says another number is
 /// not spoken to.
@@ -76,6 +79,9 @@ pub enum ToWorker {
     Limits(Limits),
     /// Finish what is running, take nothing new, then exit with status 0.
     Drain,
+    /// Say which backends this worker was built with. Answered at any time, before
+    /// `Load` as well: who builds an engine asks first whether it can be run.
+    Backends,
 }
 
 /// What a worker says to its supervisor.
@@ -107,6 +113,8 @@ pub enum FromWorker {
     Failed { id: RequestId, reason: String },
     /// Sign of life and of progress.
     Heartbeat(Box<Heartbeat>),
+    /// Answer to `Backends`.
+    Backends { built_in: Vec<BackendKind> },
 }
 
 /// Which engine to load and how.

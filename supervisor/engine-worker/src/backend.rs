@@ -24,6 +24,14 @@ use engine_api::protocol::{DeviceMemory, ModelFacts, TokenId};
 
 pub use self::executor::Executor;
 
+/// The backends that this build has.
+pub const BUILT_IN: &[BackendKind] = &[
+    BackendKind::LlamaCpp,
+    #[cfg(feature = "tensorrt-llm")]
+    BackendKind::TensorrtLlm,
+    BackendKind::Echo,
+];
+
 /// One sequence's place in the KV cache, counted from 0.
 pub type Slot = usize;
 

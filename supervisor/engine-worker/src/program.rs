@@ -16,6 +16,7 @@ use engine_api::protocol::{FromWorker, PromptProblem, ToWorker};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
 
+use crate::backend::BUILT_IN;
 use crate::link::{self, Heard, Line};
 use crate::session::{self, Engine, Inbox, ToCompile, ToPrepare};
 use crate::{diagnostics, openmp};
@@ -74,6 +75,9 @@ fn spawn_listener(line: Line) -> anyhow::Result<Inbox> {
                     let problem = PromptProblem::Template("too many prompts at once".into());
                     outbox.send(&[FromWorker::Unprepared { id, problem }]);
                 }
+            }
+            Heard::Said(outbox, ToWorker::Backends) => {
+                outbox.send(&[FromWorker::Backends { built_in: BUILT_IN.to_vec() }]);
             }
             heard => {
                 let heard = match (heard, loaded.get()) {

@@ -250,7 +250,9 @@ impl<'a> Session<'a> {
             ToWorker::Cancel { id } => self.batch.cancel(id),
             ToWorker::Limits(limits) => self.batch.set_limits(limits),
             ToWorker::Drain => self.draining = true,
-            ToWorker::Prepare { .. } => tracing::warn!("message out of place was ignored"),
+            ToWorker::Prepare { .. } | ToWorker::Backends => {
+                tracing::warn!("message out of place was ignored");
+            }
         }
         self.outbox.send(&self.batch.take_messages());
     }

@@ -122,7 +122,7 @@ impl Worker {
                     Ok(())
                 })
             }
-            ToWorker::Limits(_) => Ok(()),
+            ToWorker::Limits(_) | ToWorker::Backends => Ok(()),
             ToWorker::Drain => {
                 self.draining = true;
                 Ok(())
