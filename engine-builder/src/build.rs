@@ -16,7 +16,7 @@ use crate::gguf;
 use crate::lock::Lock;
 use crate::pickle;
 use crate::place::{self, Building, Way};
-use crate::plan::{self, Origin, Plan, Wishes};
+use crate::plan::{self, Origin, Plan, Promise, Wishes};
 use crate::preflight;
 use crate::publish;
 use crate::report::{Report, Step};
@@ -139,7 +139,7 @@ fn build(mut plan: Plan, order: &Order, engines: &Engines, report: &Report) -> R
     report.begin(Step::Verify, "loading the engine in a worker");
     let mut manifest = manifest(plan, fetched);
     manifest.files.push(weights);
-    prove(plan, &cleared.worker, building.path(), &mut manifest, report)?;
+    prove(&cleared.worker, building.path(), &mut manifest, plan.promised.as_ref(), report)?;
 
     report.begin(Step::Publish, "writing to the disk");
     publish::publish(engines, &plan.id, building, &manifest)?;
@@ -196,21 +196,23 @@ fn manifest(plan: &Plan, fetched: Fetched) -> Manifest {
 }
 
 /// Runs the engine once and completes its manifest with what was seen.
-fn prove(
-    plan: &Plan,
+pub(crate) fn prove(
     worker: &Path,
     dir: &Path,
     manifest: &mut Manifest,
+    promised: Option<&Promise>,
     report: &Report,
 ) -> Result<(), Error> {
     publish::write_manifest(dir, manifest)?;
-    let failed = |source| Error::Smoke { model: plan.model.name.clone(), source };
+    let model = manifest.model.name.clone();
+    let failed = |source| Error::Smoke { model, source };
     let dir = dir.canonicalize().map_err(io("find", dir))?;
-    let expected = plan.promised.as_ref().map(|promise| promise.smoke_answer.as_slice());
-    let serving = &plan.serving;
-    let outcome =
-        smoke::run(worker, &dir, serving, expected.unwrap_or_default(), report).map_err(failed)?;
-    if let Some(promise) = &plan.promised {
+    let expected = promised.map_or(&[][..], |promise| promise.smoke_answer.as_slice());
+    let outcome = match smoke::run(worker, &dir, &manifest.serving, expected, report) {
+        Ok(outcome) => outcome,
+        Err(source) => return Err(failed(source)),
+    };
+    if let Some(promise) = promised {
         let broken = broken(promise.capabilities, outcome.capabilities);
         if let Some(what) = broken {
             let reason = outcome.no_chat;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use engine_api::manifest::{Capabilities, Serving, Smoke};
+use engine_api::manifest::{BackendKind, Capabilities, Serving, Smoke};
 use engine_api::protocol::{
     FromWorker, Generate, Limits, Load, Message, PROTOCOL_VERSION, Priority, Prompt, Ready,
     RequestId, Role, Sampling, Timings, ToWorker, TokenId, Usage,
@@ -52,6 +52,26 @@ pub struct Outcome {
     pub device: String,
     /// Why the model's own chat template cannot be used, if it cannot.
     pub no_chat: Option<String>,
+}
+
+/// The backends that the program `worker` was built with.
+///
+/// # Errors
+/// See [`SmokeError`]. The worker is gone in any case.
+pub fn backends(worker: &Path, report: &Report) -> Result<Vec<BackendKind>, SmokeError> {
+    let mut worker = Worker::start(Command::new(worker), report.interrupt().clone())?;
+    let built_in = ask(&mut worker)?;
+    worker.finish();
+    Ok(built_in)
+}
+
+fn ask(worker: &mut impl Peer) -> Result<Vec<BackendKind>, SmokeError> {
+    hello(worker)?;
+    worker.send(&ToWorker::Backends)?;
+    match worker.receive("saying what it can run", HELLO)? {
+        FromWorker::Backends { built_in } => Ok(built_in),
+        _ => Err(SmokeError::OutOfTurn { doing: "saying what it can run" }),
+    }
 }
 
 /// Runs the engine in `dir`, which has a manifest, in the program `worker`.

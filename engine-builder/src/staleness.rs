@@ -4,8 +4,8 @@
 //! engine is bound to what its manifest names and to nothing else. What one of
 //! the two does not tell makes no engine stale; it is said.
 
-use engine_api::manifest::{BackendKind, Manifest};
-use jetpack::{Machine, Root};
+use engine_api::manifest::{BackendKind, BoundTo, Manifest};
+use jetpack::{Machine, Root, Sample};
 use serde::Serialize;
 
 use crate::plan::LLAMA_CPP;
@@ -60,19 +60,39 @@ impl Here {
     /// The machine below `root`, with the worker of this release.
     #[must_use]
     pub fn read(root: Root) -> Self {
-        let own_cpu = root.is_this_machine().then(|| std::env::consts::ARCH.to_owned());
-        let sample = Machine::open(root).sample();
-        let (board, facts) = (sample.board, sample.facts);
+        let is_this_machine = root.is_this_machine();
+        Self::of(&Machine::open(root).sample(), is_this_machine)
+    }
+
+    /// The machine of `sample`.
+    #[must_use]
+    pub fn of(sample: &Sample, is_this_machine: bool) -> Self {
+        let (board, facts) = (&sample.board, &sample.facts);
         Self {
-            cpu: own_cpu,
+            cpu: is_this_machine.then(|| std::env::consts::ARCH.to_owned()),
             l4t: board.l4t.map(|l4t| l4t.to_string()),
-            boards: board.compatible,
+            boards: board.compatible.clone(),
             jetpack: facts.versions.jetpack.map(str::to_owned),
             cuda: facts.versions.cuda.clone(),
             tensorrt: facts.versions.tensorrt.clone(),
             sm: facts.module.as_ref().map(|module| module.sm),
             // Builder and worker come from one build of the workspace.
             llama_cpp: Some(LLAMA_CPP.into()),
+        }
+    }
+
+    /// What an engine is bound to that is built here for this GPU.
+    #[must_use]
+    pub fn bound(&self) -> BoundTo {
+        // The module, not the carrier that it is plugged into.
+        let module = self.boards.iter().find(|name| !name.contains('+'));
+        BoundTo {
+            cpu: self.cpu.clone(),
+            board: module.or(self.boards.first()).cloned(),
+            l4t: self.l4t.clone(),
+            cuda: self.cuda.clone(),
+            tensorrt: self.tensorrt.clone(),
+            sm: self.sm,
         }
     }
 }
@@ -176,7 +196,6 @@ fn same_version(one: &str, other: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use engine_api::manifest::BoundTo;
     use proptest::prelude::*;
 
     use super::*;
@@ -214,6 +233,13 @@ mod tests {
     fn an_engine_of_this_machine_is_fresh() {
         assert_eq!(of(bound(), &here()), Staleness::default());
         assert_eq!(of(BoundTo::default(), &Here::default()).reasons, []);
+    }
+
+    #[test]
+    fn what_is_built_here_is_fresh_here_and_on_another_carrier() {
+        assert_eq!(of(here().bound(), &here()), Staleness::default());
+        let boards = vec!["nvidia,p3509-0000+p3767-0005".into(), "nvidia,p3767-0005".into()];
+        assert!(!of(here().bound(), &Here { boards, ..here() }).is_stale());
     }
 
     #[test]

@@ -4,8 +4,9 @@
 # of TensorRT is needed, and nothing of it is tested. Needs terminal.sh and a
 # Rust toolchain.
 
-# Tests of real processes that any runtime must pass.
-readonly stand_in_tests=(--test=tensorrt_llm --test=watchdog)
+# Tests of real processes: what is particular to this runtime, a build from end to
+# end, and what any runtime must pass.
+readonly stand_in_tests=(--test=tensorrt_llm --test=tensorrt_llm_build --test=watchdog)
 
 # For one run of tests that are compiled; they take seconds, and a hang must end.
 readonly stand_in_limit=5m

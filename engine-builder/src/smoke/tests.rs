@@ -145,6 +145,22 @@ fn a_worker_of_another_version_is_not_spoken_to() {
 }
 
 #[test]
+fn a_worker_is_asked_for_its_backends_only_if_it_speaks_the_same_protocol() {
+    let ask = |says: Vec<FromWorker>| {
+        let mut script = Script { says: says.into(), heard: Vec::new() };
+        let built_in = ask(&mut script).map_err(|error| error.to_string());
+        (built_in, script.heard)
+    };
+    let built_in = vec![BackendKind::LlamaCpp, BackendKind::TensorrtLlm];
+    let answer = FromWorker::Backends { built_in: built_in.clone() };
+    assert_eq!(ask(vec![hello(), answer]), (Ok(built_in), vec![ToWorker::Backends]));
+    let out_of_turn = "the worker said something out of turn while saying what it can run";
+    assert_eq!(ask(vec![hello(), hello()]).0, Err(out_of_turn.into()));
+    let other = FromWorker::Hello { protocol: PROTOCOL_VERSION - 1, pid: 1 };
+    assert_eq!(ask(vec![other]).1, []);
+}
+
+#[test]
 fn a_chat_template_that_fails_costs_the_capability_only() {
     let mut says = sound();
     says[4] = FromWorker::Unprepared { id: RequestId(0), problem: PromptProblem::NoTemplate };
