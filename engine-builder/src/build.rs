@@ -16,7 +16,7 @@ use crate::gguf;
 use crate::lock::Lock;
 use crate::pickle;
 use crate::place::{self, Building, Way};
-use crate::plan::{self, Origin, Plan, Requantise, Wishes};
+use crate::plan::{self, Origin, Plan, Promise, Requantise, Wishes};
 use crate::preflight;
 use crate::publish;
 use crate::quality::{self, Gauge};
@@ -196,7 +196,7 @@ pub(crate) fn make(
     let placed = building.path().join(&weights.path);
     manifest.files.push(weights);
     manifest.quantised = quantised;
-    prove(plan, worker, building.path(), &mut manifest, report)?;
+    prove(worker, building.path(), &mut manifest, plan.promised.as_ref(), report)?;
     let gauge = Gauge { worker, work: &work, report };
     manifest.quality = measure(plan, &placed, &source, &gauge)?;
     Ok((building, manifest))
@@ -310,21 +310,23 @@ fn manifest(plan: &Plan, fetched: Fetched) -> Manifest {
 }
 
 /// Runs the engine once and completes its manifest with what was seen.
-fn prove(
-    plan: &Plan,
+pub(crate) fn prove(
     worker: &Path,
     dir: &Path,
     manifest: &mut Manifest,
+    promised: Option<&Promise>,
     report: &Report,
 ) -> Result<(), Error> {
     publish::write_manifest(dir, manifest)?;
-    let failed = |source| Error::Smoke { model: plan.model.name.clone(), source };
+    let model = manifest.model.name.clone();
+    let failed = |source| Error::Smoke { model, source };
     let dir = dir.canonicalize().map_err(io("find", dir))?;
-    let expected = plan.promised.as_ref().map(|promise| promise.smoke_answer.as_slice());
-    let serving = &plan.serving;
-    let outcome =
-        smoke::run(worker, &dir, serving, expected.unwrap_or_default(), report).map_err(failed)?;
-    if let Some(promise) = &plan.promised {
+    let expected = promised.map_or(&[][..], |promise| promise.smoke_answer.as_slice());
+    let outcome = match smoke::run(worker, &dir, &manifest.serving, expected, report) {
+        Ok(outcome) => outcome,
+        Err(source) => return Err(failed(source)),
+    };
+    if let Some(promise) = promised {
         let broken = broken(promise.capabilities, outcome.capabilities);
         if let Some(what) = broken {
             let reason = outcome.no_chat;

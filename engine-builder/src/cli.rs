@@ -208,6 +208,9 @@ struct Build {
     /// The engine-worker for the smoke run; by default the one beside this program
     #[arg(long, value_name = "PATH")]
     worker: Option<PathBuf>,
+    /// Only run the tools of a TensorRT backend; nothing is proved or published
+    #[arg(long, requires = "backend", conflicts_with = "worker")]
+    unproved: bool,
     /// Say what would be done and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -244,6 +247,9 @@ fn run(command: Command, report: &Report) -> Result<(), Error> {
     match command {
         Command::Build(build) => match build.backend.filter(|other| *other != Backend::LlamaCpp) {
             Some(backend) => foreign::run(build, backend, report),
+            None if build.unproved => {
+                Err(Error::Usage("--unproved is for builds by the tools of TensorRT".into()))
+            }
             None => build::run(&build.order()?, report),
         },
         Command::Fetch(fetch) => fetch::run(&fetch, report),

@@ -33,7 +33,7 @@ pub(crate) const REMOVED: &str = ".removed-";
 const LONGEST: usize = 100;
 
 /// An engine's name: also its directory's name and the model name of clients.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]
 #[serde(try_from = "String")]
 pub struct EngineId(String);
 

@@ -146,6 +146,8 @@ pub enum Error {
     NotAllSound(String),
     #[error("{0}")]
     Findings(String, Class),
+    #[error("ask {} what it can run", worker.display())]
+    Worker { worker: PathBuf, source: SmokeError },
     #[error("smoke run of {model}")]
     Smoke { model: String, source: SmokeError },
     #[error(
@@ -207,6 +209,7 @@ impl Error {
             Self::Disk { .. } | Self::Memory { .. } | Self::NoPlanFits(_) => Class::NoRoom,
             Self::Fetch { source: FetchError::Interrupted(_), .. }
             | Self::Smoke { source: SmokeError::Interrupted(_), .. }
+            | Self::Worker { source: SmokeError::Interrupted(_), .. }
             | Self::Tool { source: ToolError::Interrupted(_), .. }
             | Self::Interrupted(_) => Class::Interrupted,
             Self::Fetch { source, .. } if is_full(source) => Class::NoRoom,
@@ -228,7 +231,7 @@ impl Error {
             | Self::Manifest { .. }
             | Self::NotAllSound(_)
             | Self::Damaged { .. } => Class::BadModel,
-            Self::Smoke { .. } => Class::Smoke,
+            Self::Smoke { .. } | Self::Worker { .. } => Class::Smoke,
             Self::Quality { .. } | Self::BadSource { .. } => Class::Quality,
             Self::Tool { source: ToolError::Failed { failure, .. }, .. } => failure.class(),
             Self::Tool { source: ToolError::Log { source, .. }, .. } if is_full(source) => {

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! A finished step's output is on the disk before it is recorded, and the output
-//! of a step that is not recorded is removed before its tool runs again. The
-//! engines that serve are not touched.
+//! of a step that is not recorded is removed before its tool runs again. The last
+//! output is proved in a worker and published, and the directory is then removed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,13 +21,18 @@ use std::time::Duration;
 use jetpack::disk::Disk;
 use jetpack::{Bytes, Machine, Root, Sample};
 
+mod candidate;
 pub mod environment;
 pub mod idle;
 pub(crate) mod record;
+mod speech;
 
+use candidate::Candidate;
 use environment::Found;
 use record::Record;
+use serde_json::json;
 
+use crate::catalogue::Entry;
 use crate::engines::Engines;
 use crate::error::{Error, io};
 use crate::flags;
@@ -35,28 +40,49 @@ use crate::lock::Lock;
 use crate::place::remove;
 use crate::planning::{BoardPlan, Places, Step};
 use crate::preflight::make_dir;
+use crate::publish;
 use crate::report::{self, Report};
 use crate::tool::{self, Limits, ToolError};
 
 /// Room for logs and records.
 const SMALL_FILES: u64 = 64 * 1024 * 1024;
 
-/// Runs the steps of `plan` up to a finished engine on the machine below `root`.
+/// What is to be built, and with what.
+#[derive(Debug)]
+pub struct Order<'a> {
+    pub plan: &'a BoardPlan,
+    /// What the plan was made for.
+    pub entry: &'a Entry,
+    pub places: &'a Places,
+    /// Below it are the files of the machine to build for.
+    pub root: Root,
+    /// The worker for the proof; else the one beside this program.
+    pub worker: Option<&'a Path>,
+    /// Only run the tools: nothing is proved or published.
+    pub unproved: bool,
+}
+
+/// Runs the steps of a plan up to a published engine, unless it is already there.
 ///
 /// # Errors
-/// See [`Error`]. It always ends in one: [`Error::Unsupported`] with a finished
-/// engine, because no worker of this version could prove it.
-pub fn run(plan: &BoardPlan, places: &Places, root: Root, report: &Report) -> Result<(), Error> {
-    let sample = Machine::open(root).sample();
+/// See [`Error`]. What was there before is then still there.
+pub fn run(order: &Order<'_>, report: &Report) -> Result<(), Error> {
+    let Order { plan, places, .. } = *order;
+    let sample = Machine::open(order.root.clone()).sample();
     let steps: Vec<&Step> = plan.steps.iter().filter(|step| step.tool.is_some()).collect();
-    report.begin(report::Step::Preflight, "checking tools, disk and memory");
+    report.begin(report::Step::Preflight, "checking tools, worker, disk and memory");
     let input = input(plan)?;
     check_tools(plan, &steps, &sample)?;
+    let candidate = match order.unproved {
+        true => None,
+        false => Some(Candidate::new(order, &input, &sample, report)?),
+    };
     let engines = Engines::of(&places.state_dir);
     make_dir(engines.path())?;
     let _lock = Lock::take(engines.path())?;
+    publish::recover(&engines)?;
     report.shown(&places.state_dir, &plan.model, || {
-        go_on(plan, places, &sample, (&steps, &input), report)
+        go_on(plan, places, &engines, (&steps, &input, &sample), candidate, report)
     })
 }
 
@@ -64,11 +90,17 @@ pub fn run(plan: &BoardPlan, places: &Places, root: Root, report: &Report) -> Re
 fn go_on(
     plan: &BoardPlan,
     places: &Places,
-    sample: &Sample,
-    (steps, input): (&[&Step], &Path),
+    engines: &Engines,
+    (steps, input, sample): (&[&Step], &Path, &Sample),
+    candidate: Option<Candidate<'_>>,
     report: &Report,
 ) -> Result<(), Error> {
     let work = places.state_dir.join("work").join(&plan.model);
+    if candidate.as_ref().is_some_and(|candidate| candidate.is_published(engines)) {
+        publish::set_default(engines, &plan.engine)?;
+        say(plan, "is already built", &engines.engine(&plan.engine), false, report);
+        return remove(&work).map_err(io("remove", &work));
+    }
     make_dir(&work)?;
     let work = work.canonicalize().map_err(io("find", &work))?;
     tool::end_orphans(&work).map_err(|source| failed("preflight", source))?;
@@ -76,14 +108,21 @@ fn go_on(
     report.end(&finding);
 
     let memory = plan.memory.build_bytes.map(|build| build.max(plan.memory.budget_bytes));
-    let engine = Steps { work: &work, memory, report }.run(steps, input)?;
-    Err(Error::Unsupported(format!(
-        "{} is not published: this version's engine-worker cannot run {} engines, so none can be \
-         proved; the finished engine stays in {}",
-        plan.model,
-        plan.backend,
-        engine.display()
-    )))
+    let output = Steps { work: &work, memory, report }.run(steps, input)?;
+    let Some(candidate) = candidate else {
+        say(plan, "is finished, and neither proved nor published", &output, true, report);
+        return Ok(());
+    };
+    candidate.publish(&output, engines, report)?;
+    say(plan, "is built", &engines.engine(&plan.engine), true, report);
+    // Its files are the engine's by now.
+    remove(&work).map_err(io("remove", &work))
+}
+
+/// The result, as `build` says it for every backend.
+fn say(plan: &BoardPlan, what: &str, dir: &Path, built: bool, report: &Report) {
+    let facts = json!({"engine": plan.engine, "dir": dir, "built": built});
+    report.result(&format!("{} {what}: {}", plan.engine, dir.display()), facts);
 }
 
 /// The directory of what was fetched.

@@ -16,7 +16,7 @@ use crate::error::{Error, io};
 use crate::fetch::Fetched;
 use crate::hash::{self, Sha256Hex};
 use crate::preflight::make_dir;
-use crate::report::Report;
+use crate::report::{Meter, Report};
 
 /// The weights' name in an engine directory.
 const WEIGHTS: &str = "weights.gguf";
@@ -82,32 +82,46 @@ pub fn weights(
 ) -> Result<(Artefact, Way), Error> {
     // A link to a symbolic link would be one too.
     let source = fetched.path.canonicalize().map_err(io("find", &fetched.path))?;
-    let target = building.path().join(WEIGHTS);
+    let known = fetched.sha256.as_ref();
+    let name = Path::new(WEIGHTS);
     let mut meter = report.meter(bytes);
-    let (sha256, way) = if link(&source, &target) {
-        let sha256 = match &fetched.sha256 {
+    let (artefact, way) = file(&source, known, name, ArtefactRole::Weights, building, &mut meter)?;
+    if artefact.bytes != bytes {
+        let what = format!("it changed from {bytes} to {} bytes during the build", artefact.bytes);
+        return Err(Error::OtherModel { path: source, what });
+    }
+    Ok((artefact, way))
+}
+
+/// Puts the file `source`, which is no link, into the engine's directory as `name`.
+/// Its hash is computed unless it is `known` and the file need not be read.
+pub(crate) fn file(
+    source: &Path,
+    known: Option<&Sha256Hex>,
+    name: &Path,
+    role: ArtefactRole,
+    building: &Building,
+    meter: &mut Meter<'_>,
+) -> Result<(Artefact, Way), Error> {
+    let target = building.path().join(name);
+    let (sha256, way) = if link(source, &target) {
+        let sha256 = match known {
             Some(known) => known.clone(),
-            None => hash::file(&target, &mut meter).map_err(io("read", &target))?,
+            None => hash::file(&target, meter).map_err(io("read", &target))?,
         };
         (sha256, Way::Linked)
     } else {
-        let mut from = File::open(&source).map_err(io("read", &source))?;
+        let mut from = File::open(source).map_err(io("read", source))?;
         let mut to = File::create(&target).map_err(io("create", &target))?;
-        let (sha256, _) =
-            hash::copy(&mut from, &mut to, &mut meter).map_err(io("write", &target))?;
+        let (sha256, _) = hash::copy(&mut from, &mut to, meter).map_err(io("write", &target))?;
         let everyone_reads = fs::Permissions::from_mode(0o644);
         to.set_permissions(everyone_reads).map_err(io("set permissions of", &target))?;
         (sha256, Way::Copied)
     };
-    check(&source, fetched.sha256.as_ref(), &sha256)?;
-    let found = target.metadata().map_err(io("look at", &target))?.len();
-    if found != bytes {
-        let what = format!("it changed from {bytes} to {found} bytes during the build");
-        return Err(Error::OtherModel { path: source, what });
-    }
-    let path = WEIGHTS.into();
+    check(source, known, &sha256)?;
+    let bytes = target.metadata().map_err(io("look at", &target))?.len();
     let sha256 = sha256.as_str().to_owned();
-    Ok((Artefact { path, bytes, sha256, role: ArtefactRole::Weights }, way))
+    Ok((Artefact { path: name.into(), bytes, sha256, role }, way))
 }
 
 /// Whether `target` is now a link to `source`. A file that not everyone may

@@ -283,7 +283,12 @@ fn no_gguf(entry: &Entry) -> String {
 }
 
 fn llama_cpp() -> Backend {
-    Backend { kind: BackendKind::LlamaCpp, version: LLAMA_CPP.into(), echo: None }
+    Backend {
+        kind: BackendKind::LlamaCpp,
+        version: LLAMA_CPP.into(),
+        echo: None,
+        tensorrt_llm: None,
+    }
 }
 
 fn serving(

@@ -40,6 +40,7 @@ pub use steps::{Places, RUNTIMES, Step};
 use attempt::Attempt;
 
 use crate::catalogue::{Catalogue, Entry};
+use crate::engines::EngineId;
 
 /// What the user asked for beside model and board.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -64,6 +65,8 @@ pub struct Setting {
 /// How one model would be built and served on one board.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BoardPlan {
+    /// The engine's name.
+    pub engine: EngineId,
     pub model: String,
     pub name: String,
     pub licence: String,

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use engine_api::manifest::{Capabilities, Serving, Smoke};
+use engine_api::manifest::{BackendKind, Capabilities, Serving, Smoke};
 use engine_api::protocol::{
     FromWorker, Generate, Limits, Load, Message, PROTOCOL_VERSION, Priority, Prompt, Ready,
     RequestId, Role, Sampling, Timings, ToWorker, TokenId, Usage,
@@ -52,6 +52,26 @@ pub struct Outcome {
     pub device: String,
     /// Why the model's own chat template cannot be used, if it cannot.
     pub no_chat: Option<String>,
+}
+
+/// The backends that the program `worker` was built with.
+///
+/// # Errors
+/// See [`SmokeError`]. The worker is gone in any case.
+pub fn backends(worker: &Path, report: &Report) -> Result<Vec<BackendKind>, SmokeError> {
+    let mut worker = Worker::start(Command::new(worker), report.interrupt().clone())?;
+    let built_in = ask(&mut worker)?;
+    worker.finish();
+    Ok(built_in)
+}
+
+fn ask(worker: &mut impl Peer) -> Result<Vec<BackendKind>, SmokeError> {
+    hello(worker)?;
+    worker.send(&ToWorker::Backends)?;
+    match worker.receive("saying what it can run", HELLO)? {
+        FromWorker::Backends { built_in } => Ok(built_in),
+        _ => Err(SmokeError::OutOfTurn { doing: "saying what it can run" }),
+    }
 }
 
 /// Runs the engine in `dir`, which has a manifest, in the program `worker`.
@@ -183,7 +203,8 @@ fn generate(
         grammar: None,
         calls: None,
         priority: Priority::Interactive,
-        reuse_prefix: false,
+        // There is nothing yet, and not every runtime can be told not to.
+        reuse_prefix: true,
     })))?;
     let mut ids = Vec::new();
     let mut meter = report.share();
@@ -208,7 +229,9 @@ fn share(tokens: usize) -> f32 {
 
 impl Answer {
     fn measured(&self, load_ms: u64) -> Smoke {
-        let computed = self.usage.prompt_tokens.saturating_sub(self.usage.cached_tokens);
+        // A runtime that does not tell has nothing yet to take from.
+        let cached = self.usage.cached_tokens.unwrap_or(0);
+        let computed = self.usage.prompt_tokens.saturating_sub(cached);
         let bytes: Vec<u8> = self.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
         Smoke {
             load_ms,

@@ -341,7 +341,8 @@ function drawQueue(s) {
 
 function drawTotals(s) {
   const t = s.totals;
-  const cached = t.prompt_tokens ? `${number(t.cached_tokens)} (${percent(t.cached_tokens / t.prompt_tokens)})` : number(t.cached_tokens);
+  const cached = or(t.cached_tokens, (tokens) =>
+    t.prompt_tokens ? `${number(tokens)} (${percent(tokens / t.prompt_tokens)})` : number(tokens));
   show("totals", fact("Requests", number(t.requests)), fact("Answered", number(t.answered)),
     fact("Failed", t.failed ? h("span", { class: "bad-text" }, number(t.failed)) : "0"),
     fact("Cancelled", number(t.cancelled)),
@@ -512,9 +513,12 @@ function deviceMemory(name, total, used, kv) {
 
 function keyValues(kv) {
   const tokens = (value) => `${number(value)}`;
-  const free = kv.capacity_tokens - kv.active_tokens - kv.cached_tokens;
+  const rest = kv.capacity_tokens - kv.active_tokens;
+  const parts = known(kv.cached_tokens)
+    ? [["kept", "kept as prefixes", kv.cached_tokens], ["free", "free", rest - kv.cached_tokens]]
+    : [["free", "free or kept as prefixes", rest]];
   return stack("KV cache", `${bytes(kv.bytes)}, ${number(kv.capacity_tokens)} tokens`, kv.capacity_tokens, [
-    ["kv", "in use", kv.active_tokens], ["kept", "kept as prefixes", kv.cached_tokens], ["free", "free", free]], tokens);
+    ["kv", "in use", kv.active_tokens], ...parts], tokens);
 }
 
 // ---- what went wrong -----------------------------------------------------

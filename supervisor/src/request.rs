@@ -86,7 +86,7 @@ pub enum Event {
     },
     Started {
         prompt_tokens: u32,
-        cached_tokens: u32,
+        cached_tokens: Option<u32>,
     },
     /// New tokens and the text they complete; either may be empty.
     Text {

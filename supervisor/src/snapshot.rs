@@ -5,6 +5,7 @@
 //! decides anything from one. `null` means unknown, never zero. Times are in
 //! the unit of the field's name.
 
+use engine_api::manifest::BackendKind;
 use engine_api::progress::Seen;
 use engine_api::protocol::{Heartbeat, Limits, Ready};
 use serde::Serialize;
@@ -51,6 +52,7 @@ pub struct Engine {
     /// Name that clients use.
     pub model: Option<String>,
     pub aliases: Vec<String>,
+    pub backend: Option<BackendKind>,
     pub state: EngineState,
     pub pid: Option<u32>,
     /// Resident memory of the worker, in bytes.
@@ -150,7 +152,7 @@ pub struct QueueClient {
 }
 
 /// Counted since the supervisor started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Totals {
     pub requests: u64,
     pub answered: u64,
@@ -158,8 +160,25 @@ pub struct Totals {
     pub cancelled: u64,
     pub refused: u64,
     pub prompt_tokens: u64,
-    pub cached_tokens: u64,
+    /// `None` once a request ended of which the engine did not tell it.
+    pub cached_tokens: Option<u64>,
     pub completion_tokens: u64,
+}
+
+impl Default for Totals {
+    /// Nothing yet, and that is known.
+    fn default() -> Self {
+        Self {
+            requests: 0,
+            answered: 0,
+            failed: 0,
+            cancelled: 0,
+            refused: 0,
+            prompt_tokens: 0,
+            cached_tokens: Some(0),
+            completion_tokens: 0,
+        }
+    }
 }
 
 /// Averages over the last ten seconds; `null` when nothing was running.

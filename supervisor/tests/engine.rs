@@ -27,7 +27,7 @@ fn fake_worker() {
 async fn an_answer_streams_from_the_worker() {
     let stoker = Stoker::start("good").await;
     let mut answer = stoker.ask("hello", 3).await;
-    let started = Event::Started { prompt_tokens: 5, cached_tokens: 0 };
+    let started = Event::Started { prompt_tokens: 5, cached_tokens: Some(0) };
     assert_eq!(answer.next().await, Some(started));
     let (words, last) = end(&mut answer).await;
     assert_eq!(words, "xxx");

@@ -20,6 +20,7 @@ use crate::engine::Engine;
 use crate::notify::Listener;
 use crate::patience::until;
 use crate::process;
+use crate::stand_in;
 
 /// What an appliance is started with.
 #[derive(Debug)]
@@ -64,7 +65,11 @@ impl Setup {
         let state_dir = place.path().join("state");
         engine.install(&state_dir);
         let (variables, through, passed) = (Vec::new(), Vec::new(), Vec::new());
-        Self { place, state_dir, variables, through, passed }.config("")
+        let setup = Self { place, state_dir, variables, through, passed }.config("");
+        if !stand_in::is_wanted() {
+            return setup;
+        }
+        setup.variable("STOKER_ENGINE__WORKER", &stand_in::worker().display().to_string())
     }
 
     /// The same with this configuration file.

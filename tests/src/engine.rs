@@ -11,6 +11,7 @@ use engine_api::manifest::{
 };
 
 use crate::process::binaries;
+use crate::stand_in;
 
 /// Name of the default model and its engine.
 pub const REAL: &str = "smollm2-135m-instruct";
@@ -89,7 +90,7 @@ impl Engine {
         match self {
             Self::Absent => {}
             Self::Echo { pace, serving } => {
-                write_manifest(&engines.join(ECHO), &echo_manifest(pace, serving));
+                install_test_engine(&engines.join(ECHO), pace, &echo_manifest(pace, serving));
             }
             Self::Real => link_default(&real_engine(), &engines),
             Self::At(path) => link_default(path, &engines),
@@ -119,6 +120,14 @@ pub fn real_engine() -> PathBuf {
     path
 }
 
+fn install_test_engine(engine: &Path, pace: &Echo, manifest: &Manifest) {
+    if !stand_in::is_wanted() {
+        return write_manifest(engine, manifest);
+    }
+    write_manifest(engine, &stand_in::manifest(manifest.clone(), pace));
+    stand_in::install(engine, pace, manifest);
+}
+
 fn link_default(engine: &Path, engines: &Path) {
     symlink(engine, engines.join("default")).expect("a fresh directory takes a link");
 }
@@ -142,7 +151,12 @@ fn echo_manifest(pace: &Echo, serving: &Serving) -> Manifest {
             parameters: 0,
             aliases: vec![ECHO_ALIAS.into()],
         },
-        backend: Backend { kind: BackendKind::Echo, version: "1".into(), echo: Some(pace.clone()) },
+        backend: Backend {
+            kind: BackendKind::Echo,
+            version: "1".into(),
+            echo: Some(pace.clone()),
+            tensorrt_llm: None,
+        },
         bound_to: BoundTo::default(),
         serving: serving.clone(),
         capabilities: Capabilities { chat: true, ..Capabilities::default() },

@@ -21,6 +21,7 @@ pub mod machine;
 pub mod notify;
 pub mod patience;
 pub mod process;
+mod stand_in;
 pub mod virtual_board;
 
 pub mod rivals;

@@ -16,12 +16,14 @@ const PLATFORMS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux
 
 /// Our packages and those of ours that each may use. `tests` looks at all of
 /// them from outside and is used by none.
-const DIRECTION: [(&str, &[&str]); 7] = [
+const DIRECTION: [(&str, &[&str]); 9] = [
     ("jetpack", &[]),
+    ("tensorrt-llm", &[]),
     ("engine-api", &["jetpack"]),
-    ("engine-worker", &["engine-api", "jetpack"]),
+    ("engine-worker", &["engine-api", "jetpack", "tensorrt-llm"]),
     ("engine-builder", &["engine-api", "jetpack"]),
     ("supervisor", &["engine-api", "jetpack"]),
+    ("engine-worker-on-stand-in", &["engine-worker"]),
     ("virtual-jetson", &["engine-api", "jetpack"]),
     (
         "tests",
@@ -249,7 +251,9 @@ fn the_supervisor_holds_no_model_code_and_no_cuda() -> Result<()> {
 fn model_code_is_seen_where_it_is() -> Result<()> {
     let linked = linked_into(&metadata(PLATFORMS[0])?, "engine-worker");
     let seen = forbidden_in_the_supervisor(&linked).concat();
-    assert!(seen.contains("\"llama-cpp-2\"") && seen.contains("\"llama-cpp-sys-2\""), "{seen}");
+    for package in ["llama-cpp-2", "llama-cpp-sys-2", "tensorrt-llm", "tokenizers"] {
+        assert!(seen.contains(&format!("\"{package}\"")), "{package} in {seen}");
+    }
     Ok(())
 }
 

@@ -48,7 +48,15 @@ pub(super) fn run(order: Build, backend: Backend, report: &Report) -> Result<(),
         report.item(&planning::text(&plan), facts);
         return Ok(());
     }
-    foreign::run(&plan, &setting.places, Root::new(order.root), report)
+    let order = foreign::Order {
+        plan: &plan,
+        entry,
+        places: &setting.places,
+        root: Root::new(order.root),
+        worker: order.worker.as_deref(),
+        unproved: order.unproved,
+    };
+    foreign::run(&order, report)
 }
 
 /// Tools run in a directory of their own, where a relative path leads elsewhere.

@@ -109,8 +109,18 @@ pub(super) fn sizes(dir: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
     files(dir)?.into_iter().map(sized).collect()
 }
 
+/// When a file below `dir` was last written, in seconds since 1970; 0 if there is none.
+pub(super) fn written(dir: &Path) -> io::Result<u64> {
+    let mut last = 0;
+    for (_, file) in files(dir)? {
+        let written = file.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        last = last.max(written.as_secs());
+    }
+    Ok(last)
+}
+
 /// The files below `dir` and their names from there, sorted.
-fn files(dir: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
+pub(super) fn files(dir: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
     let mut found = Vec::new();
     let mut dirs = vec![(PathBuf::new(), 0)];
     while let Some((below, depth)) = dirs.pop() {

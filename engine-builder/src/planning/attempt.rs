@@ -168,8 +168,10 @@ impl<'a> Attempt<'a> {
     ) -> BoardPlan {
         let Self { entry, setting, backend } = self;
         let release = self.release();
+        let engine = backend.engine_of(&entry.id);
         let job = steps::Job {
             entry,
+            engine: &engine,
             variant,
             sizes: &sizes,
             release,
@@ -196,6 +198,7 @@ impl<'a> Attempt<'a> {
             needs: needs::needs(*backend, entry, variant, setting, &memory, disk),
             settings: needs::settings(*backend, sizes),
             steps: steps::steps(*backend, &job),
+            engine,
         }
     }
 }

@@ -5,11 +5,13 @@
 //! of the latter would not end in an error but in wrong answers; those can
 //! never be overruled.
 
+use engine_api::manifest::BackendKind;
 use serde::{Serialize, Serializer};
 
 use super::board::{Board, Class};
 use super::release::Release;
 use crate::catalogue::{Entry, Family, RopeKind, Runs, Support};
+use crate::engines::EngineId;
 
 /// What runs a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
@@ -48,6 +50,28 @@ impl Backend {
             Self::TensorrtEdgeLlm if release.is_some_and(|on| on.version >= (7, 0)) => "0.11.0",
             Self::TensorrtEdgeLlm => "0.8.0",
             Self::LlamaCpp => crate::plan::LLAMA_CPP,
+        }
+    }
+
+    /// What a worker calls it; `None` if no worker of this version can run it.
+    #[must_use]
+    pub fn kind(self) -> Option<BackendKind> {
+        match self {
+            Self::TensorrtLlm => Some(BackendKind::TensorrtLlm),
+            Self::TensorrtEdgeLlm => None,
+            Self::LlamaCpp => Some(BackendKind::LlamaCpp),
+        }
+    }
+
+    /// The engine's name. llama.cpp has the model's, and the others stand beside it:
+    /// it takes their place where they no longer run.
+    #[must_use]
+    pub fn engine_of(self, model: &EngineId) -> EngineId {
+        let named = |name| EngineId::try_from(format!("{model}-{name}"));
+        match self {
+            Self::LlamaCpp => model.clone(),
+            // A name that would be too long stays the model's.
+            other => named(other.name()).unwrap_or_else(|_| model.clone()),
         }
     }
 
@@ -231,6 +255,16 @@ mod tests {
         }
         assert_eq!(against(TensorrtLlm, "llama3", "agx-orin-32gb", "6.1"), "");
         assert_eq!(against(TensorrtEdgeLlm, "mistral", "agx-orin-32gb", "6.2"), "");
+    }
+
+    #[test]
+    fn the_engines_of_one_model_have_names_of_their_own() {
+        let model = |name: &str| EngineId::try_from(name.to_owned()).unwrap();
+        let named = |backend: Backend, name| backend.engine_of(&model(name)).to_string();
+        assert_eq!(named(Backend::LlamaCpp, "qwen3-4b"), "qwen3-4b");
+        assert_eq!(named(Backend::TensorrtLlm, "qwen3-4b"), "qwen3-4b-tensorrt-llm");
+        let long = "x".repeat(95);
+        assert_eq!(named(Backend::TensorrtLlm, &long), long);
     }
 
     /// A file of the catalogue cannot promise what the rules refuse.

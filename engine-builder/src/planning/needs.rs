@@ -74,9 +74,14 @@ pub(super) fn cautions(
     setting: &Setting,
 ) -> Vec<String> {
     let mut cautions = Vec::new();
-    if backend != Backend::LlamaCpp {
+    if backend.kind().is_none() {
         cautions.push(
             "this version builds for this backend and cannot run what it built: it is not published"
+                .into(),
+        );
+    } else if backend == Backend::TensorrtLlm {
+        cautions.push(
+            "tools and worker of this backend have met stand-ins only, never TensorRT-LLM itself"
                 .into(),
         );
     } else if variant.from == Form::Checkpoint {
@@ -127,6 +132,7 @@ pub(super) fn needs(
             "libnvinfer 10.3 and CUDA 12.6",
             "Python 3.10, numpy below 2, transformers 4.38.2 to 4.42.4, mpi4py",
             "no pynvml in its environment",
+            "engine-worker built with --features tensorrt-llm",
         ],
         Backend::TensorrtEdgeLlm if new => &[
             "the wheel of TensorRT Edge-LLM 0.11.0 in /opt/stoker/tensorrt-edge-llm-0.11.0, by a hash \

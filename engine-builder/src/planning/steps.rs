@@ -12,7 +12,7 @@ use super::budget::Sizes;
 use super::release::Release;
 use super::variant::Variant;
 use crate::catalogue::{Entry, Family, Form, Quantisation};
-use crate::engines::Engines;
+use crate::engines::{EngineId, Engines};
 use crate::flags::Tool;
 
 /// Where the builder puts things. A plan only prints them.
@@ -64,6 +64,8 @@ const EDGE_BUILD_PARAMETERS: u64 = 600_000_000;
 /// All that the steps depend on.
 pub(super) struct Job<'a> {
     pub(super) entry: &'a Entry,
+    /// The engine's name.
+    pub(super) engine: &'a EngineId,
     pub(super) variant: &'a Variant,
     pub(super) sizes: &'a Sizes,
     pub(super) release: Option<&'a Release>,
@@ -281,11 +283,11 @@ impl Job<'_> {
     }
 
     fn building(&self) -> PathBuf {
-        Engines::of(&self.places.state_dir).building(&self.entry.id)
+        Engines::of(&self.places.state_dir).building(self.engine)
     }
 
     fn engine(&self) -> PathBuf {
-        Engines::of(&self.places.state_dir).engine(&self.entry.id)
+        Engines::of(&self.places.state_dir).engine(self.engine)
     }
 }
 

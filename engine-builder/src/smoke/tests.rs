@@ -66,7 +66,7 @@ fn done() -> FromWorker {
         id: RequestId(1),
         reason: FinishReason::Length,
         rest: String::new(),
-        usage: Usage { prompt_tokens: 100, cached_tokens: 20, completion_tokens: 32 },
+        usage: Usage { prompt_tokens: 100, cached_tokens: Some(20), completion_tokens: 32 },
         timings: Timings { queued_us: 0, prefill_us: 400_000, decode_us: 620_000 },
     }
 }
@@ -75,7 +75,8 @@ fn done() -> FromWorker {
 fn sound() -> Vec<FromWorker> {
     let ready = FromWorker::Ready(Box::new(ready()));
     let loading = FromWorker::Loading { fraction: 0.5 };
-    let started = FromWorker::Started { id: RequestId(1), prompt_tokens: 100, cached_tokens: 20 };
+    let started =
+        FromWorker::Started { id: RequestId(1), prompt_tokens: 100, cached_tokens: Some(20) };
     let answer = [started, tokens(0..20), tokens(20..32), done()];
     [hello(), loading, ready, prepared(), prepared()].into_iter().chain(answer).collect()
 }
@@ -107,7 +108,7 @@ fn a_sound_engine_is_measured() {
     assert_eq!(smoke.answer_sha256, Sha256Hex::of(&bytes).as_str());
     assert!(capabilities.chat && !capabilities.fim);
     let Some(ToWorker::Generate(request)) = heard.last() else { panic!("{heard:?}") };
-    assert!(request.sampling.temperature == 0.0 && !request.reuse_prefix);
+    assert!(request.sampling.temperature == 0.0 && request.reuse_prefix);
 }
 
 #[test]
@@ -141,6 +142,22 @@ fn a_worker_of_another_version_is_not_spoken_to() {
     let (theirs, ours) = (PROTOCOL_VERSION + 1, PROTOCOL_VERSION);
     let said = format!("the worker speaks protocol {theirs}, this program {ours}");
     assert_eq!(wrong(0, other), said);
+}
+
+#[test]
+fn a_worker_is_asked_for_its_backends_only_if_it_speaks_the_same_protocol() {
+    let ask = |says: Vec<FromWorker>| {
+        let mut script = Script { says: says.into(), heard: Vec::new() };
+        let built_in = ask(&mut script).map_err(|error| error.to_string());
+        (built_in, script.heard)
+    };
+    let built_in = vec![BackendKind::LlamaCpp, BackendKind::TensorrtLlm];
+    let answer = FromWorker::Backends { built_in: built_in.clone() };
+    assert_eq!(ask(vec![hello(), answer]), (Ok(built_in), vec![ToWorker::Backends]));
+    let out_of_turn = "the worker said something out of turn while saying what it can run";
+    assert_eq!(ask(vec![hello(), hello()]).0, Err(out_of_turn.into()));
+    let other = FromWorker::Hello { protocol: PROTOCOL_VERSION - 1, pid: 1 };
+    assert_eq!(ask(vec![other]).1, []);
 }
 
 #[test]

@@ -34,7 +34,12 @@ pub(crate) fn manifest(id: &str, weights: &[u8], built_at: u64) -> Manifest {
             parameters: 1,
             aliases: Vec::new(),
         },
-        backend: Backend { kind: BackendKind::LlamaCpp, version: LLAMA_CPP.into(), echo: None },
+        backend: Backend {
+            kind: BackendKind::LlamaCpp,
+            version: LLAMA_CPP.into(),
+            echo: None,
+            tensorrt_llm: None,
+        },
         bound_to: BoundTo::default(),
         serving: Serving { context: 256, max_sequences: 1, cached_sequences: 0, kv_bytes: 0 },
         capabilities: Capabilities::default(),

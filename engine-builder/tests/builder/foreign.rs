@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -12,57 +11,18 @@ use engine_builder::flags::{self, Tool};
 
 use crate::engine::put_all;
 use crate::place::{Ended, Place, stand_in};
+use crate::yard::{self, MODEL};
 
-const MODEL: &str = "qwen2.5-coder-0.5b-instruct";
-
-const PACKAGES: &str = "Package: libnvinfer10\nStatus: install ok installed\nVersion: \
-    10.3.0.30-1+cuda12.5\n\n";
-
-/// A board of 64 GB, a runtime of stand-ins and a model that was fetched.
+/// A staged board and a model that was fetched.
 pub(crate) struct Yard {
     pub(crate) place: Place,
 }
 
 impl Yard {
     pub(crate) fn new() -> Self {
-        let yard = Self { place: Place::new() };
-        let place = &yard.place;
-        let compatible = b"nvidia,p3737-0000+p3701-0005\0nvidia,p3701-0005\0nvidia,tegra234\0";
-        place.file("root/proc/device-tree/compatible", compatible);
-        place.file(
-            "root/etc/nv_tegra_release",
-            b"# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n",
-        );
-        place.file("root/proc/sys/kernel/osrelease", b"5.15.148-tegra\n");
-        place.file(
-            "root/proc/meminfo",
-            b"MemTotal:       64349908 kB\nMemFree:        60000000 kB\nMemAvailable:   61000000 kB\n\
-              Buffers:          100000 kB\nCached:           900000 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n",
-        );
-        place.file("root/usr/local/cuda/version.json", br#"{"cuda": {"version": "12.6.68"}}"#);
-        place.file("root/var/lib/dpkg/status", PACKAGES.as_bytes());
-        for (runtime, python, tools) in [
-            ("tensorrt-llm-0.12.0", "3.10", &["python3", "trtllm-build"][..]),
-            ("tensorrt-edge-llm-0.8.0", "3.12", &["tensorrt-edgellm-export", "llm_build"]),
-        ] {
-            let packages = format!("runtimes/{runtime}/lib/python{python}/site-packages");
-            for package in
-                ["tensorrt_llm-0.12.0", "numpy-1.26.1", "transformers-4.42.4", "mpi4py-4.0.0"]
-            {
-                place.file(&format!("{packages}/{package}.dist-info/METADATA"), b"");
-            }
-            for tool in tools {
-                let tool = place.path(&format!("runtimes/{runtime}/bin/{tool}"));
-                fs::create_dir_all(tool.parent().unwrap()).unwrap();
-                symlink(stand_in("runtime/tool"), tool).unwrap();
-            }
-        }
-        let script = "runtimes/tensorrt-llm-0.12.0/examples/qwen/convert_checkpoint.py";
-        place.file(script, b"");
-        for form in ["gptq", "awq", "checkpoint"] {
-            place.file(&format!("cache/stoker/models/{MODEL}/{form}/config.json"), b"{}");
-        }
-        yard
+        let place = Place::new();
+        yard::stage(place.dir.path(), &stand_in("runtime/tool"));
+        Self { place }
     }
 
     pub(crate) fn command(&self, backend: &str) -> Command {
@@ -73,12 +33,20 @@ impl Yard {
         command
     }
 
+    /// A build that ends with the last tool: the worker of these tests was built
+    /// without TensorRT-LLM.
+    fn unproved(&self) -> Command {
+        let mut command = self.command("tensorrt-llm");
+        command.arg("--unproved");
+        command
+    }
+
     fn build(&self) -> Ended {
-        Ended::from(self.command("tensorrt-llm").output().unwrap())
+        Ended::from(self.unproved().output().unwrap())
     }
 
     fn failing(&self, step: &str, says: &str, ends: &str) -> Command {
-        let mut command = self.command("tensorrt-llm");
+        let mut command = self.unproved();
         command.env("STAND_IN_FAIL", step).env("STAND_IN_SAYS", says).env("STAND_IN_ENDS", ends);
         command
     }
@@ -101,27 +69,51 @@ impl Yard {
     }
 }
 
-/// No worker of this version can prove such an engine.
-const UNPROVED: &[&str] = &["is not published", "the finished engine stays in"];
+#[track_caller]
+fn finished(ended: &Ended) {
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let result: serde_json::Value =
+        serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!((&result["event"], &result["built"]), (&"result".into(), &true.into()));
+}
 
 #[test]
-fn all_steps_run_and_the_engine_is_finished_but_not_published() {
+fn all_steps_run_and_an_engine_that_is_not_to_be_proved_is_not_published() {
     let yard = Yard::new();
-    yard.build().failed(9, UNPROVED);
+    finished(&yard.build());
     assert_eq!(yard.ran(), "convert build");
     yard.understood("convert", Tool::ConvertQwen);
     yard.understood("build", Tool::TrtllmBuild);
     assert!(yard.work().join("engine/rank0.engine").is_file());
     assert!(!yard.work().join("checkpoint").exists(), "it is no longer needed");
-    assert!(!yard.place.engine(MODEL).exists());
-    yard.build().failed(9, UNPROVED);
+    assert_eq!(yard.place.engines(), [] as [&str; 0]);
+    finished(&yard.build());
     assert_eq!(yard.ran(), "convert build", "what is finished is not done again");
+}
+
+/// It would be known only after hours of work.
+#[test]
+fn without_a_worker_that_can_prove_the_engine_no_tool_runs() {
+    let yard = Yard::new();
+    for backend in ["tensorrt-llm", "tensorrt-edge-llm"] {
+        let said = format!("cannot run {backend} engines, so none can be proved");
+        let ended = Ended::from(yard.command(backend).output().unwrap());
+        ended.failed(9, &["would not be published: ", "engine-worker", &said, "--unproved"]);
+    }
+    let mut lost = yard.command("tensorrt-llm");
+    let lost = Ended::from(lost.args(["--worker", "/nowhere/worker"]).output().unwrap());
+    lost.failed(2, &["there is no engine-worker at /nowhere/worker"]);
+    let mut dying = yard.command("tensorrt-llm");
+    let dying = Ended::from(dying.arg("--worker").arg(stand_in("dying-worker")).output().unwrap());
+    dying.failed(7, &["ask ", "what it can run: the worker died", "cannot allocate everything"]);
+    assert_eq!(yard.ran(), "");
 }
 
 #[test]
 fn edge_llm_has_its_own_tools() {
     let yard = Yard::new();
-    Ended::from(yard.command("tensorrt-edge-llm").output().unwrap()).failed(9, UNPROVED);
+    let mut command = yard.command("tensorrt-edge-llm");
+    finished(&Ended::from(command.arg("--unproved").output().unwrap()));
     assert_eq!(yard.ran(), "export build");
     yard.understood("export", Tool::EdgellmExport);
     yard.understood("build", Tool::EdgellmLlmBuild);
@@ -207,7 +199,7 @@ fn a_builder_that_is_killed_goes_on_where_it_was_and_leaves_no_tool_running() {
             // The next one is killed as well; it must begin the step again.
             continue;
         }
-        yard.build().failed(9, UNPROVED);
+        finished(&yard.build());
         assert!(!stat().contains("(sleep) S"), "the next build ended it");
     }
     assert_eq!(yard.ran(), "convert convert build build");
@@ -220,7 +212,7 @@ fn a_finished_step_whose_output_lost_a_byte_is_done_again() {
     failed.failed(15, &["build: ended with"]);
     let weights = yard.work().join("checkpoint/rank0.safetensors");
     fs::write(&weights, "stand").unwrap();
-    yard.build().failed(9, UNPROVED);
+    finished(&yard.build());
     assert_eq!(yard.ran(), "convert build convert build");
 }
 
@@ -229,13 +221,13 @@ fn a_finished_step_whose_output_lost_a_byte_is_done_again() {
 fn builders_killed_at_any_moment_leave_what_the_next_one_can_go_on_from() {
     let yard = Yard::new();
     for kill in 0..24_u64 {
-        let mut builder = yard.command("tensorrt-llm").stdout(Stdio::null()).spawn().unwrap();
+        let mut builder = yard.unproved().stdout(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_micros(kill * 7919 % 60 * 1000));
         builder.kill().unwrap();
         builder.wait().unwrap();
-        assert!(!yard.place.engine(MODEL).exists());
+        assert_eq!(yard.place.engines(), [] as [&str; 0]);
     }
-    yard.build().failed(9, UNPROVED);
+    finished(&yard.build());
     let engine = fs::read_to_string(yard.work().join("engine/rank0.engine")).unwrap();
     assert_eq!(engine, "stand-in\n");
     assert!(!yard.work().join("checkpoint").exists());
@@ -261,7 +253,7 @@ fn gc_keeps_what_the_next_build_goes_on_from_and_removes_half_of_an_output() {
     assert!(!there && said.contains("engine removed, "), "{said}");
     let (said, there) = cleared(&yard, &["gc"], "checkpoint");
     assert!(there && said.contains("goes on after what is finished: convert"), "{said}");
-    yard.build().failed(9, UNPROVED);
+    finished(&yard.build());
     assert_eq!(yard.ran(), "convert build build");
 }
 
@@ -279,14 +271,14 @@ fn gc_touches_nothing_that_is_being_built_and_no_tool_without_a_builder() {
     let (said, there) = cleared(&yard, &["gc"], "engine");
     assert!(there && said.contains("stays: a tool still works in it (process "), "{said}");
     // The next build ends the tool.
-    yard.build().failed(9, UNPROVED);
+    finished(&yard.build());
 }
 
 #[test]
 fn gc_removes_work_that_nobody_has_gone_on_with_for_a_month() {
     let yard = Yard::new();
     put_all(&yard.place, &["older"]);
-    yard.build().failed(9, UNPROVED);
+    finished(&yard.build());
     let (said, there) = cleared(&yard, &["gc"], "engine");
     assert!(there && said.contains("what is finished: build"), "{said}");
     let old = Command::new("find")

@@ -9,6 +9,7 @@ mod hub_server;
 mod place;
 #[path = "../../src/gguf/sample.rs"]
 mod sample;
+mod yard;
 
 mod bad_disk;
 mod bad_input;

@@ -32,6 +32,13 @@ impl Place {
         self.path("state/engines").join(id)
     }
 
+    /// The names of all engines and links that are there.
+    pub(crate) fn engines(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path("state/engines")).into_iter().flatten();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name != ".lock").collect()
+    }
+
     /// Writes a file and returns its path.
     pub(crate) fn file(&self, name: &str, content: &[u8]) -> PathBuf {
         let path = self.path(name);

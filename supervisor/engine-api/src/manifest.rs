@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::Setting;
+
 /// Version of the manifest's format.
 pub const MANIFEST_VERSION: u32 = 1;
 
@@ -76,15 +78,47 @@ pub struct Backend {
     /// Only with `kind = "echo"`: how the test engine behaves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub echo: Option<Echo>,
+    /// Only with `kind = "tensorrt-llm"`, and always there: what that runtime
+    /// cannot read from the engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tensorrt_llm: Option<TensorrtLlm>,
 }
+
+/// Most tokens that TensorRT-LLM's kernels choose among, unless among all.
+pub const MOST_CANDIDATES: u32 = 1024;
 
 /// The backends this version knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BackendKind {
     LlamaCpp,
+    /// The file with the role `weights` is `rank0.engine`, with `config.json`
+    /// beside it; `tokenizer` is a Hugging Face `tokenizer.json`, and
+    /// `chat-template` its Jinja source.
+    TensorrtLlm,
     /// Deterministic tokens at a set pace, for tests; it computes nothing.
     Echo,
+}
+
+impl BackendKind {
+    /// What requests must not ask for. Known before the engine is loaded, so that
+    /// nobody waits for a load to be refused.
+    #[must_use]
+    pub fn lacks(self) -> &'static [Setting] {
+        match self {
+            // It samples by itself.
+            Self::TensorrtLlm => &[
+                Setting::MinP,
+                Setting::TopK,
+                Setting::LogitBias,
+                Setting::Logprobs,
+                Setting::RepeatLastN,
+                Setting::FreshPrompt,
+                Setting::Grammar,
+            ],
+            Self::LlamaCpp | Self::Echo => &[],
+        }
+    }
 }
 
 /// The echo backend's pace. Faults are asked for in the prompt itself; see
@@ -102,6 +136,34 @@ pub struct Echo {
     /// is computed; see [`crate::virtual_board`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub board: Option<PathBuf>,
+}
+
+/// How a TensorRT-LLM engine is run. Its KV cache has room for `context` tokens
+/// for each of the running and the cached sequences of [`Serving`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TensorrtLlm {
+    /// Most of the free memory that the KV cache may take, in percent. A Jetson's
+    /// GPU has no memory of its own.
+    pub kv_free_percent: u8,
+    /// Compute long prompts in parts, between the tokens of others. The engine
+    /// must have been built with `--use_paged_context_fmha enable`.
+    pub chunked_prompts: bool,
+    /// Map the weights instead of reading them: half the memory while loading.
+    pub mmap: bool,
+    pub tokens: SpecialTokens,
+}
+
+/// Special tokens, as the tokeniser's file writes them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpecialTokens {
+    /// Those that end an answer.
+    pub ends: Vec<String>,
+    /// The one that the model wants before every text.
+    pub beginning: Option<String>,
+    /// Before the prefix, the suffix and the middle, if the model fills in.
+    pub infill: Option<[String; 3]>,
 }
 
 /// What the engine was built on and runs on only. Absent: not bound to it.
@@ -290,7 +352,12 @@ mod tests {
                 parameters: 0,
                 aliases: Vec::new(),
             },
-            backend: Backend { kind: BackendKind::Echo, version: "1".into(), echo: None },
+            backend: Backend {
+                kind: BackendKind::Echo,
+                version: "1".into(),
+                echo: None,
+                tensorrt_llm: None,
+            },
             bound_to: BoundTo::default(),
             serving: Serving { context: 4096, max_sequences: 8, cached_sequences: 0, kv_bytes: 0 },
             capabilities: Capabilities { chat: true, ..Capabilities::default() },

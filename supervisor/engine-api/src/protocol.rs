@@ -4,6 +4,8 @@
 //! worker                          supervisor
 //!   ◄────────────── a connection ────      (see `handover`)
 //!   ── Hello{version} ───────────────►
+//!   ◄─────────────────────── Backends ──   (or not)
+//!   ── Backends{built_in} ───────────►
 //!   ◄────────────────── Load{engine} ──
 //!   ── Loading{fraction} … ──────────►     (any number)
 //!   ── Ready{…} | LoadFailed{…} ─────►
@@ -27,10 +29,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::form::{CallSyntax, Form, Grammar, Tools};
+use crate::manifest::BackendKind;
 
 /// Version of everything in this module. A worker that says another number is
 /// not spoken to.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 
 /// How often a worker that has requests says how far it has come.
 pub const HEARTBEAT_PERIOD: Duration = Duration::from_millis(250);
@@ -76,6 +79,9 @@ pub enum ToWorker {
     Limits(Limits),
     /// Finish what is running, take nothing new, then exit with status 0.
     Drain,
+    /// Say which backends this worker was built with. Answered at any time, before
+    /// `Load` as well: who builds an engine asks first whether it can be run.
+    Backends,
 }
 
 /// What a worker says to its supervisor.
@@ -95,7 +101,7 @@ pub enum FromWorker {
     /// `Prepare` failed; nobody else is concerned.
     Unprepared { id: RequestId, problem: PromptProblem },
     /// The request has its place in the batch; prefill begins.
-    Started { id: RequestId, prompt_tokens: u32, cached_tokens: u32 },
+    Started { id: RequestId, prompt_tokens: u32, cached_tokens: Option<u32> },
     /// Newly generated tokens. `text` ends at a UTF-8 and stop-string boundary,
     /// so it may be empty and may belong to earlier tokens.
     Tokens { id: RequestId, tokens: Vec<Token>, text: String },
@@ -107,6 +113,8 @@ pub enum FromWorker {
     Failed { id: RequestId, reason: String },
     /// Sign of life and of progress.
     Heartbeat(Box<Heartbeat>),
+    /// Answer to `Backends`.
+    Backends { built_in: Vec<BackendKind> },
 }
 
 /// Which engine to load and how.
@@ -282,6 +290,33 @@ impl Default for Sampling {
     }
 }
 
+impl Sampling {
+    /// Whether tokens are penalised for having come before.
+    #[must_use]
+    pub fn penalises(&self) -> bool {
+        self.repeat_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
+    }
+}
+
+/// What some runtimes cannot do of what a request may ask for. They refuse it;
+/// [`crate::manifest::BackendKind::lacks`] says which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Setting {
+    MinP,
+    /// A `top_k` above [`crate::manifest::MOST_CANDIDATES`].
+    TopK,
+    /// Any bias but one that forbids a token.
+    LogitBias,
+    Logprobs,
+    /// Penalties that look back less far than the whole window.
+    RepeatLastN,
+    /// `reuse_prefix: false`.
+    FreshPrompt,
+    /// Answers that must fit a [`Grammar`], calls of tools that must be made among
+    /// them.
+    Grammar,
+}
+
 /// One generated token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Token {
@@ -324,8 +359,9 @@ pub enum FinishReason {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     pub prompt_tokens: u32,
-    /// Prompt tokens that were not computed again.
-    pub cached_tokens: u32,
+    /// Prompt tokens that were not computed again; `None` where the runtime does
+    /// not tell it for one request.
+    pub cached_tokens: Option<u32>,
     pub completion_tokens: u32,
 }
 
@@ -402,8 +438,9 @@ pub struct Heartbeat {
 pub struct KvUse {
     /// Tokens of running requests.
     pub active_tokens: u64,
-    /// Tokens kept as reusable prefixes.
-    pub cached_tokens: u64,
+    /// Tokens kept as reusable prefixes; `None` where the runtime does not tell
+    /// them apart from room.
+    pub cached_tokens: Option<u64>,
     /// Tokens that fit.
     pub capacity_tokens: u64,
     /// Bytes that the whole cache takes.

@@ -12,7 +12,7 @@
 use jetpack::{Machine, Root, Sample};
 use serde::Serialize;
 
-use crate::manifest::{BackendKind, LLAMA_CPP, Manifest};
+use crate::manifest::{BackendKind, BoundTo, LLAMA_CPP, Manifest};
 
 /// What an engine can be bound to, as this machine has it; `None` is unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -83,6 +83,21 @@ impl Here {
             sm: facts.module.as_ref().map(|module| module.sm),
             // Builder and worker come from one build of the workspace.
             llama_cpp: Some(LLAMA_CPP.into()),
+        }
+    }
+
+    /// What an engine is bound to that is built here for this GPU.
+    #[must_use]
+    pub fn bound(&self) -> BoundTo {
+        // The module, not the carrier that it is plugged into.
+        let module = self.boards.iter().find(|name| !name.contains('+'));
+        BoundTo {
+            cpu: self.cpu.clone(),
+            board: module.or(self.boards.first()).cloned(),
+            l4t: self.l4t.clone(),
+            cuda: self.cuda.clone(),
+            tensorrt: self.tensorrt.clone(),
+            sm: self.sm,
         }
     }
 }
@@ -211,7 +226,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::manifest::{Backend, BoundTo, Capabilities, MANIFEST_VERSION, Model, Serving};
+    use crate::manifest::{Backend, Capabilities, MANIFEST_VERSION, Model, Serving};
 
     fn manifest(id: &str, model: &str, kind: BackendKind) -> Manifest {
         Manifest {
@@ -226,13 +241,15 @@ mod tests {
                 parameters: 1,
                 aliases: Vec::new(),
             },
-            backend: Backend { kind, version: LLAMA_CPP.into(), echo: None },
+            backend: Backend { kind, version: LLAMA_CPP.into(), echo: None, tensorrt_llm: None },
             bound_to: BoundTo::default(),
             serving: Serving { context: 256, max_sequences: 1, cached_sequences: 0, kv_bytes: 0 },
             capabilities: Capabilities::default(),
             files: Vec::new(),
             commands: Vec::new(),
             smoke: None,
+            quantised: None,
+            quality: None,
         }
     }
 
@@ -268,6 +285,13 @@ mod tests {
     fn an_engine_of_this_machine_is_fresh() {
         assert_eq!(of(bound(), &here()), Staleness::default());
         assert_eq!(of(BoundTo::default(), &Here::default()).reasons, []);
+    }
+
+    #[test]
+    fn what_is_built_here_is_fresh_here_and_on_another_carrier() {
+        assert_eq!(of(here().bound(), &here()), Staleness::default());
+        let boards = vec!["nvidia,p3509-0000+p3767-0005".into(), "nvidia,p3767-0005".into()];
+        assert!(!of(here().bound(), &Here { boards, ..here() }).is_stale());
     }
 
     #[test]

@@ -1,18 +1,36 @@
 //! What a model runtime must be able to do to be served.
 //!
+//! There are two kinds. A [`Backend`] computes step by step what it is told to and
+//! gives logits; [`crate::batch`] decides what a step is and which token comes
+//! next. An [`Executor`] takes whole requests, batches, samples and keeps its KV
+//! cache by itself, and gives tokens; [`crate::queue`] decides what it gets.
+//!
 //! A backend holds a fixed number of *slots*. A slot is one sequence's place in
 //! the KV cache; what stands in it is known to [`crate::slots`], not here. All
 //! calls come from one thread. The [`Vocabulary`] is shared with the thread
 //! that prepares prompts.
 
 pub mod echo;
+pub mod executor;
 pub mod llama_cpp;
+#[cfg(feature = "tensorrt-llm")]
+pub mod tensorrt_llm;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use engine_api::manifest::{BackendKind, Manifest};
 use engine_api::protocol::{DeviceMemory, ModelFacts, TokenId};
+
+pub use self::executor::Executor;
+
+/// The backends that this build has.
+pub const BUILT_IN: &[BackendKind] = &[
+    BackendKind::LlamaCpp,
+    #[cfg(feature = "tensorrt-llm")]
+    BackendKind::TensorrtLlm,
+    BackendKind::Echo,
+];
 
 /// One sequence's place in the KV cache, counted from 0.
 pub type Slot = usize;
@@ -164,6 +182,28 @@ pub struct InfillTokens {
 /// A backend and the vocabulary that belongs to it.
 pub type Loaded = (Box<dyn Backend>, Arc<dyn Vocabulary>);
 
+/// A loaded model of either kind.
+pub enum Runtime {
+    Steps(Box<dyn Backend>),
+    Requests(Box<dyn Executor>),
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Runtime").field(&self.description()).finish()
+    }
+}
+
+impl Runtime {
+    #[must_use]
+    pub fn description(&self) -> Description {
+        match self {
+            Self::Steps(backend) => backend.description(),
+            Self::Requests(executor) => executor.description(),
+        }
+    }
+}
+
 /// Loads the engine that `manifest` describes, found in `dir`. `progress` is
 /// told the share that is done.
 ///
@@ -174,9 +214,17 @@ pub fn load(
     dir: &Path,
     wishes: Wishes,
     progress: impl FnMut(f32) + 'static,
-) -> Result<Loaded, anyhow::Error> {
-    match manifest.backend.kind {
-        BackendKind::LlamaCpp => llama_cpp::load(manifest, dir, wishes, progress),
-        BackendKind::Echo => Ok(echo::load(manifest, progress)),
-    }
+) -> Result<(Runtime, Arc<dyn Vocabulary>), anyhow::Error> {
+    let (backend, vocabulary) = match manifest.backend.kind {
+        BackendKind::LlamaCpp => llama_cpp::load(manifest, dir, wishes, progress)?,
+        BackendKind::Echo => echo::load(manifest, progress),
+        #[cfg(feature = "tensorrt-llm")]
+        BackendKind::TensorrtLlm => return tensorrt_llm::load(manifest, dir),
+        #[cfg(not(feature = "tensorrt-llm"))]
+        BackendKind::TensorrtLlm => anyhow::bail!(
+            "this engine-worker was built without TensorRT-LLM; the README says how to build one \
+             that has it"
+        ),
+    };
+    Ok((Runtime::Steps(backend), vocabulary))
 }

@@ -189,6 +189,7 @@ impl Batch {
     pub fn progress(&mut self) -> Heartbeat {
         let (active_tokens, cached_tokens) = self.slots.held();
         let decoding = self.running.iter().filter(|sequence| sequence.next().is_some()).count();
+        let cached_tokens = Some(cached_tokens);
         self.progress.kv = KvUse { active_tokens, cached_tokens, ..self.progress.kv };
         self.progress.decoding = count(decoding);
         self.progress.prefilling = count(self.running.len() - decoding);
@@ -271,7 +272,7 @@ impl Batch {
         // A failed move loses what stood in the slots, not the request.
         let reused = if moved { placement.reused } else { 0 };
         self.progress.cached_tokens += reused as u64;
-        self.out.push(sequence.start(reused, Instant::now()));
+        self.out.push(sequence.start(Some(reused), Instant::now()));
         self.running.push(sequence);
     }
 

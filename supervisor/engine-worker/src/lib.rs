@@ -1,13 +1,19 @@
 //! The engine worker: one loaded model, served over a socket.
 //!
-//! Reading order: [`session`] (a worker's life), [`batch`] (what a step is),
-//! [`sequence`], [`slots`], [`backend`]. [`prompt`] turns text into tokens,
-//! [`grammar`] and [`sampling`] choose them, [`text`] turns them back. [`chore`] is
-//! work without a supervisor, for the builder.
+//! Reading order: [`session`] (a worker's life), [`requests`] (what it does with
+//! them), [`batch`] (what a step is), [`sequence`], [`slots`], [`backend`]. A
+//! runtime that batches by itself has [`queue`] in the place of `batch` and
+//! `slots`. [`prompt`] turns text into tokens, [`grammar`] and [`sampling`] choose
+//! them, [`text`] turns them back. [`program`] is the process around it, and
+//! [`chore`] is work without a supervisor, for the builder.
 
 pub mod session;
 
+pub mod requests;
+
 pub mod batch;
+
+pub mod queue;
 
 pub mod sequence;
 
@@ -40,3 +46,5 @@ pub mod quantise;
 pub mod perplexity;
 
 pub mod backend;
+
+pub mod program;

@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use engine_api::chore::Measured;
 use engine_api::manifest::{
     Artefact, ArtefactRole, Backend as ManifestBackend, BackendKind, BoundTo, Capabilities,
@@ -15,7 +15,7 @@ use engine_api::manifest::{
 };
 use engine_api::protocol::TokenId;
 
-use crate::backend::{self, Backend, Chunk, Wishes};
+use crate::backend::{self, Backend, Chunk, Runtime, Wishes};
 use crate::chore::say;
 
 /// Tokens of the text that are looked at, at most: every model's window is
@@ -38,7 +38,10 @@ pub fn measure(model: &Path, text: &str) -> anyhow::Result<Measured> {
     let threads = u16::try_from(cores).unwrap_or(u16::MAX);
     let wishes = Wishes { threads, reproducible: true };
     let manifest = manifest(model);
-    let (mut backend, vocabulary) = backend::load(&manifest, Path::new("/"), wishes, |_| {})?;
+    let (runtime, vocabulary) = backend::load(&manifest, Path::new("/"), wishes, |_| {})?;
+    let Runtime::Steps(mut backend) = runtime else {
+        bail!("its runtime does not tell what it would have written")
+    };
     let mut tokens: Vec<TokenId> = vocabulary.beginning().into_iter().collect();
     tokens.extend(vocabulary.tokenize(text, false));
     tokens.truncate(WINDOW as usize);
@@ -106,6 +109,7 @@ fn manifest(model: &Path) -> Manifest {
             kind: BackendKind::LlamaCpp,
             version: String::new(),
             echo: None,
+            tensorrt_llm: None,
         },
         bound_to: BoundTo::default(),
         serving: Serving { context: WINDOW, max_sequences: 1, cached_sequences: 0, kv_bytes: 0 },

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use engine_api::protocol::{
-    FinishReason, FromWorker, Generate, Logprob, Priority, RequestId, Timings, Token, TokenId,
-    TokenLogprobs, Usage,
+    FinishReason, FromWorker, Generate, Logprob, Priority, RequestId, Sampling, Timings, Token,
+    TokenId, TokenLogprobs, Usage,
 };
 
 use crate::backend::Vocabulary;
@@ -31,7 +31,8 @@ pub struct Sequence {
     next: Option<TokenId>,
     /// Step in which it was last decoded.
     turn: u64,
-    cached: usize,
+    /// Tokens of the prompt that need not be computed again, where that is known.
+    cached: Option<usize>,
     arrived: Instant,
     started: Option<Instant>,
     decoding_since: Option<Instant>,
@@ -84,7 +85,8 @@ impl Sequence {
             stopped,
             next: None,
             turn: 0,
-            cached: 0,
+            // Until it starts, nothing was computed.
+            cached: Some(0),
             arrived: now,
             started: None,
             decoding_since: None,
@@ -110,6 +112,23 @@ impl Sequence {
     #[must_use]
     pub fn reuses_prefix(&self) -> bool {
         self.request.reuse_prefix
+    }
+
+    #[must_use]
+    pub fn sampling(&self) -> &Sampling {
+        &self.request.sampling
+    }
+
+    /// Tokens generated so far, those of an earlier life included.
+    #[must_use]
+    pub fn generated(&self) -> usize {
+        self.generated
+    }
+
+    /// Tokens that it may still get, beyond the window's bound.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        (self.request.max_tokens as usize).saturating_sub(self.generated)
     }
 
     /// Whether nothing more is needed to compute it.
@@ -159,14 +178,15 @@ impl Sequence {
         self.turn = step;
     }
 
-    /// Notes that it has a slot with `reused` of its tokens in it.
-    pub fn start(&mut self, reused: usize, now: Instant) -> FromWorker {
-        self.cached = reused.min(self.prompt_tokens);
+    /// Notes that it is being computed, but for the first `reused` of its tokens,
+    /// where that is known.
+    pub fn start(&mut self, reused: Option<usize>, now: Instant) -> FromWorker {
+        self.cached = reused.map(|reused| reused.min(self.prompt_tokens));
         self.started = Some(now);
         FromWorker::Started {
             id: self.id(),
             prompt_tokens: count(self.prompt_tokens),
-            cached_tokens: count(self.cached),
+            cached_tokens: self.cached.map(count),
         }
     }
 
@@ -188,12 +208,28 @@ impl Sequence {
             Ok(chosen) => chosen,
             Err(why) => return Advance::Broken(why),
         };
-        let sampling = &self.request.sampling;
-        if vocabulary.ends().contains(&chosen) && !sampling.ignore_eos {
+        let logprobs = self
+            .request
+            .sampling
+            .logprobs
+            .map(|top| move || Box::new(token_logprobs(logits, chosen, top, vocabulary)));
+        self.accept(chosen, logprobs, history.len(), vocabulary, context, out)
+    }
+
+    /// Takes the token that comes after `before` others, prompt included, and
+    /// says what is to be said of it.
+    pub fn accept(
+        &mut self,
+        chosen: TokenId,
+        logprobs: Option<impl FnOnce() -> Box<TokenLogprobs>>,
+        before: usize,
+        vocabulary: &dyn Vocabulary,
+        context: u32,
+        out: &mut Vec<FromWorker>,
+    ) -> Advance {
+        if vocabulary.ends().contains(&chosen) && !self.request.sampling.ignore_eos {
             return Advance::Ends(FinishReason::Stop { matched: None });
         }
-        let logprobs =
-            sampling.logprobs.map(|top| Box::new(token_logprobs(logits, chosen, top, vocabulary)));
         let bytes = bytes_of(chosen, self.spoken, vocabulary);
         self.generated += 1;
         let finished = match &mut self.constraint {
@@ -209,7 +245,7 @@ impl Sequence {
             Progress::Text(text) => (text, None),
             Progress::Stopped { text, stop } => (text, Some(stop)),
         };
-        let tokens = vec![Token { id: chosen, logprobs }];
+        let tokens = vec![Token { id: chosen, logprobs: logprobs.map(|count| count()) }];
         out.push(FromWorker::Tokens { id: self.id(), tokens, text });
 
         if let Some(stop) = stop {
@@ -218,7 +254,7 @@ impl Sequence {
         if finished {
             return Advance::Ends(FinishReason::Stop { matched: None });
         }
-        let full = history.len() + 1 >= context as usize;
+        let full = before + 1 >= context as usize;
         if full || self.generated >= self.request.max_tokens as usize {
             return Advance::Ends(FinishReason::Length);
         }
@@ -254,7 +290,7 @@ impl Sequence {
         };
         let usage = Usage {
             prompt_tokens: count(self.prompt_tokens),
-            cached_tokens: count(self.cached),
+            cached_tokens: self.cached.map(count),
             completion_tokens: count(self.generated),
         };
         FromWorker::Done {

@@ -16,13 +16,13 @@ use engine_api::manifest::Manifest;
 use engine_api::protocol::{FromWorker, Load, Prompt, Ready, RequestId, ToWorker, TokenId};
 use jetpack::{Root, cpu};
 
-use crate::backend::{self, Loaded, Wishes};
-use crate::batch::Batch;
+use crate::backend::{self, Runtime, Vocabulary, Wishes};
 use crate::cores::{Cores, Usage};
 use crate::grammar::Grammars;
 use crate::link::{Heard, Line, Outbox};
 use crate::prompt::Preparer;
 use crate::pulse::Pulse;
+use crate::requests::{self, Requests};
 
 /// What the thread that listens hands on.
 #[derive(Debug)]
@@ -71,8 +71,8 @@ pub fn run(inbox: Inbox, line: &Line) -> anyhow::Result<()> {
     let loaded = load_engine(&load, line);
     line.loaded();
     match loaded {
-        Ok((manifest, (backend, vocabulary))) => {
-            let description = backend.description();
+        Ok((manifest, runtime, vocabulary)) => {
+            let description = runtime.description();
             let context = manifest.serving.context.min(description.context);
             let known = Arc::new(Grammars::new(Arc::clone(&vocabulary)));
             let preparer = Preparer::new(Arc::clone(&vocabulary), Arc::clone(&known), context);
@@ -91,7 +91,7 @@ pub fn run(inbox: Inbox, line: &Line) -> anyhow::Result<()> {
                 chat_template: vocabulary.chat_template().unwrap_or_default(),
             };
             let sequences = manifest.serving.max_sequences;
-            let batch = Batch::new(backend, vocabulary, sequences, context, load.limits);
+            let batch = requests::of(runtime, vocabulary, sequences, context, load.limits);
             spawn_preparer(preparer, prompts);
             spawn_compiler(known, grammars, told);
             outbox.send(&[FromWorker::Ready(Box::new(ready.clone()))]);
@@ -116,7 +116,9 @@ fn first_load(commands: &Receiver<Heard>) -> anyhow::Result<(Outbox, Load)> {
     }
 }
 
-fn load_engine(load: &Load, line: &Line) -> anyhow::Result<(Manifest, Loaded)> {
+type Loaded = (Manifest, Runtime, Arc<dyn Vocabulary>);
+
+fn load_engine(load: &Load, line: &Line) -> anyhow::Result<Loaded> {
     let dir = &load.engine_dir;
     let manifest = Manifest::read(dir).context("read the engine's manifest")?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -130,9 +132,9 @@ fn load_engine(load: &Load, line: &Line) -> anyhow::Result<(Manifest, Loaded)> {
         }
     };
     let wishes = Wishes { threads: threads.max(1), reproducible: load.reproducible };
-    let loaded = backend::load(&manifest, dir, wishes, progress)
+    let (runtime, vocabulary) = backend::load(&manifest, dir, wishes, progress)
         .with_context(|| format!("load engine {:?}", manifest.id))?;
-    Ok((manifest, loaded))
+    Ok((manifest, runtime, vocabulary))
 }
 
 /// What is loaded, and by what words.
@@ -168,7 +170,7 @@ impl Engine {
 /// A loaded engine at work.
 struct Session<'a> {
     engine: &'a Engine,
-    batch: Batch,
+    batch: Box<dyn Requests>,
     outbox: Outbox,
     pulse: Pulse,
     cores: Cores,
@@ -178,7 +180,7 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(engine: &'a Engine, batch: Batch, pulse: Pulse, outbox: Outbox) -> Self {
+    fn new(engine: &'a Engine, batch: Box<dyn Requests>, pulse: Pulse, outbox: Outbox) -> Self {
         Self {
             engine,
             batch,
@@ -248,7 +250,9 @@ impl<'a> Session<'a> {
             ToWorker::Cancel { id } => self.batch.cancel(id),
             ToWorker::Limits(limits) => self.batch.set_limits(limits),
             ToWorker::Drain => self.draining = true,
-            ToWorker::Prepare { .. } => tracing::warn!("message out of place was ignored"),
+            ToWorker::Prepare { .. } | ToWorker::Backends => {
+                tracing::warn!("message out of place was ignored");
+            }
         }
         self.outbox.send(&self.batch.take_messages());
     }

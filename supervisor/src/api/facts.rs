@@ -2,6 +2,8 @@
 
 use crate::api::error::Problem;
 use crate::snapshot::Snapshot;
+use engine_api::manifest::BackendKind;
+use engine_api::protocol::Setting;
 use hyper::StatusCode;
 
 /// Taken from the snapshot when the request arrives.
@@ -15,6 +17,8 @@ pub(crate) struct Facts {
     pub(crate) vocabulary: Option<u32>,
     /// Whether the model has a chat template; assumed until it is loaded.
     pub(crate) chat: bool,
+    /// What its runtime cannot do.
+    pub(crate) lacks: &'static [Setting],
 }
 
 impl Facts {
@@ -27,7 +31,12 @@ impl Facts {
             context: ready.map(|ready| ready.context),
             vocabulary: ready.map(|ready| ready.vocabulary),
             chat: ready.is_none_or(|ready| ready.chat),
+            lacks: engine.backend.map_or(&[], BackendKind::lacks),
         }
+    }
+
+    pub(crate) fn lacks(&self, setting: Setting) -> bool {
+        self.lacks.contains(&setting)
     }
 
     /// The name that answers carry when the client named none.

@@ -92,7 +92,7 @@ fn requests(snapshot: &Snapshot, text: &mut Text) {
         "Prompt tokens of ended requests.",
         totals.prompt_tokens,
     );
-    text.counter(
+    text.counter_if_known(
         "stoker_cached_prompt_tokens_total",
         "Prompt tokens that were not computed again.",
         totals.cached_tokens,
@@ -204,7 +204,9 @@ fn steps(snapshot: &Snapshot, text: &mut Text) {
     );
     text.family("stoker_kv_tokens", "Tokens in the KV cache, by what they are for.", Kind::Gauge);
     text.sample("stoker_kv_tokens", &[("use", "active")], whole(beat.kv.active_tokens));
-    text.sample("stoker_kv_tokens", &[("use", "cached")], whole(beat.kv.cached_tokens));
+    if let Some(cached) = beat.kv.cached_tokens {
+        text.sample("stoker_kv_tokens", &[("use", "cached")], whole(cached));
+    }
     text.gauge(
         "stoker_kv_capacity_tokens",
         "Tokens that the KV cache can hold.",

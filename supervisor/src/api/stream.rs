@@ -110,8 +110,9 @@ pub(crate) struct Answers {
 /// How far an answer had come before it was taken up again.
 #[derive(Debug, Clone, Default)]
 struct Before {
-    /// Tokens of its prompt that were not computed, the first time.
-    cached_tokens: Option<u32>,
+    /// Tokens of its prompt that were not computed, the first time, as far as that
+    /// engine told it; `None` if it never began.
+    cached_tokens: Option<Option<u32>>,
     /// Whether it had said anything.
     spoke: bool,
 }

@@ -45,7 +45,12 @@ impl Engine {
     }
 
     fn done(&self, index: usize) {
-        let usage = Usage { prompt_tokens: 12, cached_tokens: 4, completion_tokens: 2 };
+        self.done_after(index, Some(4));
+    }
+
+    /// Its end, with so many tokens of the prompt from the cache.
+    fn done_after(&self, index: usize, cached_tokens: Option<u32>) {
+        let usage = Usage { prompt_tokens: 12, cached_tokens, completion_tokens: 2 };
         let timings = Timings { queued_us: 100, prefill_us: 4000, decode_us: 50_000 };
         let reason = FinishReason::Stop { matched: None };
         self.say(index, Event::Done { reason, usage, timings });
@@ -91,7 +96,7 @@ async fn check<F: Frames>(mut stream: AnswerStream<F>, expected: &Expect) {
 async fn a_chat_answer() {
     let (running, engine) = running(1);
     engine.say(0, Event::Queued { ahead: 0 });
-    engine.say(0, Event::Started { prompt_tokens: 12, cached_tokens: 4 });
+    engine.say(0, Event::Started { prompt_tokens: 12, cached_tokens: Some(4) });
     engine.text(0, "Hel");
     engine.text(0, "");
     engine.text(0, "lo \"you\"\n");
@@ -124,6 +129,23 @@ async fn usage_comes_in_a_chunk_of_its_own_and_only_when_asked_for() {
         data: {"id":"id-1","object":"chat.completion.chunk","created":1700000000,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}
 
         data: {"id":"id-1","object":"chat.completion.chunk","created":1700000000,"model":"m","choices":[],"usage":{"prompt_tokens":12,"completion_tokens":2,"total_tokens":14,"prompt_tokens_details":{"cached_tokens":4}},"timings":{"cache_n":4,"prompt_n":8,"prompt_ms":4.0,"prompt_per_token_ms":0.5,"prompt_per_second":2000.0,"predicted_n":2,"predicted_ms":50.0,"predicted_per_token_ms":25.0,"predicted_per_second":40.0}}
+
+        data: [DONE]
+
+    "#]]).await;
+}
+
+#[tokio::test]
+async fn what_the_engine_does_not_tell_is_left_out() {
+    let (running, engine) = running(1);
+    engine.say(0, Event::Started { prompt_tokens: 12, cached_tokens: None });
+    engine.done_after(0, None);
+    let frames =
+        OpenAiFrames::new(openai::Kind::Completion, Stamp::fixed(), true, false, Vec::new());
+    check(stream(running, frames), &expect![[r#"
+        data: {"id":"id-1","object":"text_completion","created":1700000000,"model":"m","choices":[{"index":0,"text":"","logprobs":null,"finish_reason":"stop"}]}
+
+        data: {"id":"id-1","object":"text_completion","created":1700000000,"model":"m","choices":[],"usage":{"prompt_tokens":12,"completion_tokens":2,"total_tokens":14},"timings":{"prompt_ms":4.0,"prompt_per_token_ms":null,"prompt_per_second":null,"predicted_n":2,"predicted_ms":50.0,"predicted_per_token_ms":25.0,"predicted_per_second":40.0}}
 
         data: [DONE]
 

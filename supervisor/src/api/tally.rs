@@ -16,14 +16,17 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn new(choices: usize) -> Self {
-        Self { choices, usage: Usage::default(), timings: None, ended: 0 }
+        let usage = Usage { cached_tokens: Some(0), ..Usage::default() };
+        Self { choices, usage, timings: None, ended: 0 }
     }
 
     /// Counts the answer with this index.
     pub(crate) fn add(&mut self, index: usize, usage: Usage, timings: Option<Timings>) {
         if index.is_multiple_of(self.choices) {
             self.usage.prompt_tokens += usage.prompt_tokens;
-            self.usage.cached_tokens += usage.cached_tokens;
+            // Of several prompts, one that is unknown makes the sum unknown.
+            let both = self.usage.cached_tokens.zip(usage.cached_tokens);
+            self.usage.cached_tokens = both.map(|(sum, more)| sum + more);
         }
         self.usage.completion_tokens += usage.completion_tokens;
         self.ended += 1;
@@ -40,12 +43,22 @@ mod tests {
     fn a_prompt_counts_once() {
         let mut tally = Tally::new(2);
         for index in [1, 0, 3, 2] {
-            let usage = Usage { prompt_tokens: 10, cached_tokens: index, completion_tokens: 5 };
+            let usage =
+                Usage { prompt_tokens: 10, cached_tokens: Some(index), completion_tokens: 5 };
             tally.add(index as usize, usage, Some(Timings::default()));
         }
-        let usage = Usage { prompt_tokens: 20, cached_tokens: 2, completion_tokens: 20 };
+        let usage = Usage { prompt_tokens: 20, cached_tokens: Some(2), completion_tokens: 20 };
         assert_eq!(tally.usage, usage);
         assert_eq!(tally.timings, None);
+    }
+
+    #[test]
+    fn what_one_engine_did_not_tell_is_unknown_in_the_sum() {
+        let mut tally = Tally::new(1);
+        for (index, cached_tokens) in [Some(3), None, Some(4)].into_iter().enumerate() {
+            tally.add(index, Usage { cached_tokens, ..Usage::default() }, None);
+        }
+        assert_eq!(tally.usage.cached_tokens, None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub(crate) mod object;
 pub(crate) mod content;
 pub(crate) mod form;
 pub(crate) mod knobs;
+pub(crate) mod lacking;
 pub(crate) mod logit_bias;
 pub(crate) mod logprobs;
 pub(crate) mod stops;

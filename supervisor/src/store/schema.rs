@@ -24,7 +24,10 @@ pub(super) struct Layout {
 
 /// Requests and incidents.
 pub(super) const HISTORY: Layout = Layout {
-    migrations: &[include_str!("../../migrations/0001_requests_and_incidents.sql")],
+    migrations: &[
+        include_str!("../../migrations/0001_requests_and_incidents.sql"),
+        include_str!("../../migrations/0002_cached_tokens_may_be_unknown.sql"),
+    ],
     private: false,
 };
 

@@ -84,6 +84,29 @@ fn rows_are_there_after_a_restart() {
 }
 
 #[test]
+fn what_the_engine_did_not_tell_is_null_and_older_rows_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stoker.db");
+    let older = Connection::open(&path).unwrap();
+    older.execute_batch(include_str!("../../migrations/0001_requests_and_incidents.sql")).unwrap();
+    let row = "INSERT INTO requests VALUES (41, 1, 'c', 'e', 'm', 'answered', 'stop', 9, 3, 5,
+        NULL, NULL, NULL, 2)";
+    older.execute(row, []).unwrap();
+    older.pragma_update(None, "user_version", 1).unwrap();
+    drop(older);
+    let (store, thread, _reports) = open(&path);
+    store.request(request(7));
+    let known = Usage { cached_tokens: Some(0), ..Usage::default() };
+    store.request(RequestRow { usage: known, ..request(7) });
+    thread.close();
+    let connection = Connection::open(&path).unwrap();
+    let mut cached = connection.prepare("SELECT id, cached_tokens FROM requests").unwrap();
+    let cached = cached.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let cached: Vec<(i64, Option<u32>)> = cached.map(Result::unwrap).collect();
+    assert_eq!(cached, [(41, Some(3)), (42, None), (43, Some(0))]);
+}
+
+#[test]
 fn old_rows_go_when_there_are_too_many() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("stoker.db");

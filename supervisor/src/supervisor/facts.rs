@@ -78,8 +78,10 @@ fn work(manifest: Option<&Manifest>, heartbeat: Option<&Heartbeat>) -> Work {
         Some(Alone { decode_step, prompt_token })
     });
     let Some(beat) = heartbeat else { return Work { alone, ..Work::default() } };
-    let kv = (beat.kv.capacity_tokens > 0 && beat.kv.bytes > 0).then(|| Kv {
-        held: beat.kv.active_tokens + beat.kv.cached_tokens,
+    // A runtime that does not tell what it keeps has taken the whole cache at its start.
+    let kept = beat.kv.cached_tokens.filter(|_| beat.kv.capacity_tokens > 0 && beat.kv.bytes > 0);
+    let kv = kept.map(|kept| Kv {
+        held: beat.kv.active_tokens + kept,
         capacity: beat.kv.capacity_tokens,
         bytes: Bytes::new(beat.kv.bytes),
     });

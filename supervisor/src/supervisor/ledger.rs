@@ -68,7 +68,8 @@ impl Ledger {
         };
         *count += 1;
         self.totals.prompt_tokens += u64::from(row.usage.prompt_tokens);
-        self.totals.cached_tokens += u64::from(row.usage.cached_tokens);
+        let cached = self.totals.cached_tokens.zip(row.usage.cached_tokens);
+        self.totals.cached_tokens = cached.map(|(sum, more)| sum + u64::from(more));
         self.totals.completion_tokens += u64::from(row.usage.completion_tokens);
         self.store.request(row);
     }
@@ -186,7 +187,7 @@ impl Ledger {
             kv_tokens: self
                 .heartbeat
                 .as_ref()
-                .map(|(beat, _)| beat.kv.active_tokens + beat.kv.cached_tokens),
+                .and_then(|(beat, _)| Some(beat.kv.active_tokens + beat.kv.cached_tokens?)),
         });
         self.reading = Some(reading);
     }

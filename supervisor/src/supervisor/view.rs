@@ -66,6 +66,7 @@ impl Ledger {
             aliases: manifest
                 .map(|manifest| [&manifest.model.aliases, view.stands_in_for].concat())
                 .unwrap_or_default(),
+            backend: manifest.map(|manifest| manifest.backend.kind),
             state: match view.draining {
                 true => EngineState::Draining,
                 false => view.lifecycle.state(now),

@@ -122,7 +122,7 @@ impl Worker {
                     Ok(())
                 })
             }
-            ToWorker::Limits(_) => Ok(()),
+            ToWorker::Limits(_) | ToWorker::Backends => Ok(()),
             ToWorker::Drain => {
                 self.draining = true;
                 Ok(())
@@ -170,7 +170,7 @@ impl Worker {
         self.say(&FromWorker::Started {
             id: generate.id,
             prompt_tokens: u32::try_from(generate.prompt.len()).unwrap(),
-            cached_tokens: 0,
+            cached_tokens: Some(0),
         })?;
         let sent = u32::try_from(generate.generated.len()).unwrap();
         self.running.push(Running { generate, prompt, sent, cancelled: false });

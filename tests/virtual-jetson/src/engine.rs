@@ -54,6 +54,7 @@ pub fn write(dir: &Path, board: &Path, module: &Module, llm: &Llm) -> io::Result
             kind: BackendKind::Echo,
             version: env!("CARGO_PKG_VERSION").into(),
             echo: Some(Echo { board: Some(board.to_owned()), ..Echo::default() }),
+            tensorrt_llm: None,
         },
         bound_to: BoundTo::default(),
         serving,

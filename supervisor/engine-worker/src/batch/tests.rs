@@ -1,150 +1,19 @@
-//! What the batch promises, with the echo backend computing nothing, at once.
+//! What the batch promises beyond `requests/promises.rs`, with the echo backend
+//! computing nothing, at once.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use engine_api::form::Grammar;
-use engine_api::manifest::{
-    Backend as ManifestBackend, BackendKind, BoundTo, Capabilities, MANIFEST_VERSION, Manifest,
-    Model, Serving,
-};
 use engine_api::protocol::{
     FinishReason, FromWorker, Generate, Limits, Priority, RequestId, Sampling, TokenId,
 };
 
-use super::Batch;
-use crate::backend::{Vocabulary, echo};
+use crate::backend::echo;
 use crate::grammar::{GrammarError, Grammars};
-
-const CONTEXT: u32 = 4096;
-const LIMITS: Limits = Limits { max_sequences: 8, max_batch_tokens: 64, pace_us: 0 };
-
-fn batch() -> Batch {
-    let manifest = Manifest {
-        manifest_version: MANIFEST_VERSION,
-        id: "echo".into(),
-        built_at: 0,
-        model: Model {
-            name: "echo".into(),
-            architecture: "echo".into(),
-            licence: "Apache-2.0".into(),
-            quantisation: "none".into(),
-            parameters: 0,
-            aliases: Vec::new(),
-        },
-        backend: ManifestBackend { kind: BackendKind::Echo, version: "1".into(), echo: None },
-        bound_to: BoundTo::default(),
-        serving: Serving { context: CONTEXT, max_sequences: 8, cached_sequences: 2, kv_bytes: 0 },
-        capabilities: Capabilities::default(),
-        files: Vec::new(),
-        commands: Vec::new(),
-        smoke: None,
-        quantised: None,
-        quality: None,
-    };
-    let (backend, vocabulary) = echo::load(&manifest, |_| {});
-    Batch::new(backend, vocabulary, 8, CONTEXT, LIMITS)
-}
-
-fn chat(message: &str) -> Vec<TokenId> {
-    echo::EchoVocabulary::new().tokenize(&format!("<|begin|>{message}<|answer|>"), true)
-}
-
-fn request(id: u64, prompt: Vec<TokenId>) -> Generate {
-    Generate {
-        id: RequestId(id),
-        prompt,
-        generated: Vec::new(),
-        max_tokens: CONTEXT,
-        sampling: Sampling::default(),
-        stops: Vec::new(),
-        grammar: None,
-        calls: None,
-        priority: Priority::Interactive,
-        reuse_prefix: true,
-    }
-}
-
-/// What each request has received.
-#[derive(Debug, Default)]
-struct Answers(BTreeMap<u64, Answer>);
-
-#[derive(Debug, Default, Clone, PartialEq)]
-struct Answer {
-    text: String,
-    tokens: usize,
-    cached: u32,
-    end: Option<Result<FinishReason, String>>,
-}
-
-impl Answers {
-    fn note(&mut self, messages: Vec<FromWorker>) {
-        for message in messages {
-            match message {
-                FromWorker::Started { id, cached_tokens, .. } => {
-                    self.0.entry(id.0).or_default().cached = cached_tokens;
-                }
-                FromWorker::Tokens { id, tokens, text } => {
-                    let answer = self.0.entry(id.0).or_default();
-                    assert!(answer.end.is_none(), "tokens after the end");
-                    answer.tokens += tokens.len();
-                    answer.text += &text;
-                }
-                FromWorker::Done { id, reason, rest, .. } => {
-                    self.0.entry(id.0).or_default().text += &rest;
-                    self.end(id, Ok(reason));
-                }
-                FromWorker::Failed { id, reason } => self.end(id, Err(reason)),
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    fn end(&mut self, id: RequestId, end: Result<FinishReason, String>) {
-        let answer = self.0.entry(id.0).or_default();
-        assert_eq!(answer.end.replace(end), None, "a request ends once");
-    }
-
-    fn get(&self, id: u64) -> Answer {
-        self.0.get(&id).cloned().unwrap_or_default()
-    }
-}
-
-fn run(batch: &mut Batch, answers: &mut Answers, steps: usize) {
-    for _ in 0..steps {
-        batch.step().unwrap();
-        answers.note(batch.take_messages());
-    }
-}
-
-fn finish(batch: &mut Batch, answers: &mut Answers) {
-    for _ in 0..20_000 {
-        if batch.is_idle() {
-            return;
-        }
-        run(batch, answers, 1);
-    }
-    panic!("the batch never became idle: {batch:?}");
-}
-
-fn stopped() -> Option<Result<FinishReason, String>> {
-    Some(Ok(FinishReason::Stop { matched: None }))
-}
-
-#[test]
-fn every_request_gets_its_whole_answer() {
-    let (mut batch, mut answers) = (batch(), Answers::default());
-    let messages: Vec<String> = (0..20).map(|n| format!("message {n} ").repeat(n + 1)).collect();
-    for (id, message) in (0..).zip(&messages) {
-        batch.add(request(id, chat(message)), Instant::now());
-    }
-    finish(&mut batch, &mut answers);
-    for (id, message) in (0..).zip(&messages) {
-        let answer = answers.get(id);
-        assert_eq!((&answer.text, &answer.end), (message, &stopped()));
-    }
-}
+use crate::requests::promises::{
+    Answer, Answers, LIMITS, chat, echo_batch as batch, finish, request, run, stopped,
+};
 
 #[test]
 fn a_long_prompt_does_not_stop_running_answers() {
@@ -184,7 +53,7 @@ fn a_finished_conversation_is_continued_without_computing_it_again() {
     let second: Vec<_> = first.iter().copied().chain(chat("second turn")).collect();
     batch.add(request(2, second), Instant::now());
     finish(&mut batch, &mut answers);
-    assert_eq!(answers.get(2).cached as usize, first.len());
+    assert_eq!(answers.get(2).usage.unwrap().cached_tokens, u32::try_from(first.len()).ok());
     assert_eq!(answers.get(2).text, "second turn");
 }
 
@@ -196,24 +65,7 @@ fn without_reuse_everything_is_computed() {
         batch.add(Generate { reuse_prefix: id == 1, ..request(id, prompt) }, Instant::now());
         finish(&mut batch, &mut answers);
     }
-    assert_eq!(answers.get(2).cached, 0);
-}
-
-#[test]
-fn a_cancelled_request_ends_at_once_and_frees_its_place() {
-    let (mut batch, mut answers) = (batch(), Answers::default());
-    for id in 0..9 {
-        batch.add(request(id, chat(&format!("{id} ").repeat(50))), Instant::now());
-    }
-    run(&mut batch, &mut answers, 30);
-    assert_eq!(answers.get(8), Answer::default(), "the ninth waits for a place");
-    batch.cancel(RequestId(3));
-    answers.note(batch.take_messages());
-    assert_eq!(answers.get(3).end, Some(Ok(FinishReason::Cancelled)));
-    run(&mut batch, &mut answers, 2);
-    assert!(answers.get(8).tokens > 0);
-    finish(&mut batch, &mut answers);
-    assert_eq!(answers.get(8).text, "8 ".repeat(50));
+    assert_eq!(answers.get(2).usage.unwrap().cached_tokens, Some(0));
 }
 
 #[test]
@@ -271,53 +123,6 @@ fn with_pauses_between_steps_no_step_is_long() {
 }
 
 #[test]
-fn an_answer_taken_up_again_says_nothing_twice() {
-    let (mut batch, mut answers) = (batch(), Answers::default());
-    let message = "once and only once, with a € in it";
-    let whole = chat(message);
-    let marker = whole.len() - 1;
-    let generated = whole[1..marker][..10].to_vec();
-    let resumed = Generate { generated, ..request(1, whole) };
-    batch.add(resumed, Instant::now());
-    finish(&mut batch, &mut answers);
-    assert_eq!(answers.get(1).text, &message[10..]);
-}
-
-#[test]
-fn a_stop_string_and_max_tokens_end_an_answer() {
-    let (mut batch, mut answers) = (batch(), Answers::default());
-    let stop = Generate { stops: vec!["END".into()], ..request(1, chat("before END after")) };
-    batch.add(stop, Instant::now());
-    batch.add(Generate { max_tokens: 5, ..request(2, chat("before END after")) }, Instant::now());
-    finish(&mut batch, &mut answers);
-    let matched = Some("END".to_owned());
-    assert_eq!(answers.get(1).text, "before ");
-    assert_eq!(answers.get(1).end, Some(Ok(FinishReason::Stop { matched })));
-    assert_eq!(answers.get(2).text, "befor");
-    assert_eq!(answers.get(2).end, Some(Ok(FinishReason::Length)));
-}
-
-#[test]
-fn an_answer_ends_with_the_window() {
-    let (mut batch, mut answers) = (batch(), Answers::default());
-    batch.add(request(1, chat(&"x".repeat(3000))), Instant::now());
-    finish(&mut batch, &mut answers);
-    assert_eq!(answers.get(1).end, Some(Ok(FinishReason::Length)));
-    assert_eq!(answers.get(1).tokens, CONTEXT as usize - 3002);
-}
-
-#[test]
-fn a_request_whose_step_fails_alone_ends_alone() {
-    let (mut batch, mut answers) = (batch(), Answers::default());
-    batch.add(request(1, chat("a b c !fail@3 d")), Instant::now());
-    finish(&mut batch, &mut answers);
-    assert!(matches!(answers.get(1).end, Some(Err(_))));
-    batch.add(request(2, chat("all is well")), Instant::now());
-    finish(&mut batch, &mut answers);
-    assert_eq!(answers.get(2).text, "all is well");
-}
-
-#[test]
 fn a_step_of_several_that_fails_blames_nobody() {
     let mut batch = batch();
     batch.add(request(1, chat("a b c !fail@3 d")), Instant::now());
@@ -336,16 +141,6 @@ fn logits_that_are_no_numbers_cost_one_request_only() {
     finish(&mut batch, &mut answers);
     assert!(matches!(answers.get(1).end, Some(Err(_))));
     assert_eq!(answers.get(2).text, "a good neighbour");
-}
-
-#[test]
-fn a_request_without_room_for_an_answer_is_refused() {
-    let (mut batch, mut answers) = (batch(), Answers::default());
-    batch.add(request(1, vec![TokenId(1); CONTEXT as usize]), Instant::now());
-    batch.add(request(2, Vec::new()), Instant::now());
-    answers.note(batch.take_messages());
-    assert!(matches!(answers.get(1).end, Some(Err(_))));
-    assert!(matches!(answers.get(2).end, Some(Err(_))));
 }
 
 /// A request whose answer must be three digits.

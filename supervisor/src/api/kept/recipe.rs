@@ -16,7 +16,7 @@ use crate::api::wire::openai_reply::Stamp;
 use crate::store::KeptAnswer;
 
 /// Grows when a type here changes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// What does not change while an answer grows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub(crate) struct Recipe {
 pub(crate) enum Entry<'a> {
     Started {
         index: usize,
-        cached_tokens: u32,
+        cached_tokens: Option<u32>,
     },
     Text {
         index: usize,

@@ -21,7 +21,7 @@ use crate::api::wire::openai_reply::Stamp;
 use crate::request::{Answer, Event, Failure, Fault};
 use crate::store::{self, Bounds, Paths, StoreThread};
 
-const USAGE: Usage = Usage { prompt_tokens: 12, cached_tokens: 4, completion_tokens: 3 };
+const USAGE: Usage = Usage { prompt_tokens: 12, cached_tokens: Some(4), completion_tokens: 3 };
 
 fn text(index: usize, text: &'static str) -> Entry<'static> {
     let logprob = |logprob| Logprob { id: TokenId(1), logprob, bytes: text.as_bytes().to_vec() };
@@ -41,14 +41,14 @@ fn done(index: usize, rest: &'static str) -> Entry<'static> {
 fn script() -> Vec<Entry<'static>> {
     let started = |index, cached_tokens| Entry::Started { index, cached_tokens };
     vec![
-        started(0, 4),
+        started(0, Some(4)),
         text(0, "Hel"),
         text(0, ""),
         text(0, "lo<tool_call>{\"na"),
         text(0, "me\": \"f\", \"arguments\": {\"a\""),
         text(0, ": 1}}</tool_call>"),
         done(0, ""),
-        started(1, 4),
+        started(1, Some(4)),
         text(1, "a"),
         text(1, "b"),
         text(1, ""),
@@ -92,7 +92,7 @@ async fn stream(kind: Kind, kept: usize, seen: Position) -> String {
         answers.push((!is_done(choice)).then_some(answer));
         if !is_done(choice) && past.iter().any(|entry| entry.index() == choice) {
             // Of a prompt that ran before, the engine has more in its cache.
-            let again = Event::Started { prompt_tokens: 12, cached_tokens: 11 };
+            let again = Event::Started { prompt_tokens: 12, cached_tokens: Some(11) };
             events.try_send(again).unwrap();
         }
         engine.push(events);

@@ -56,8 +56,15 @@ impl Text {
     }
 
     pub(super) fn counter(&mut self, name: &str, help: &str, count: u64) {
+        self.counter_if_known(name, help, Some(count));
+    }
+
+    /// A family of one sample, or of none where the count is unknown.
+    pub(super) fn counter_if_known(&mut self, name: &str, help: &str, count: Option<u64>) {
         self.family(name, help, Kind::Counter);
-        self.sample(name, &[], count as f64);
+        if let Some(count) = count {
+            self.sample(name, &[], count as f64);
+        }
     }
 
     fn line(&mut self, text: std::fmt::Arguments<'_>) {

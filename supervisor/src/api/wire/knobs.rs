@@ -4,11 +4,12 @@
 //! They are read from the body on their own, beside the route's own fields, so
 //! that a wrong one is still named by its path.
 
-use engine_api::protocol::{MAX_TOP_LOGPROBS, Sampling};
+use engine_api::protocol::{MAX_TOP_LOGPROBS, Sampling, Setting};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::form::{ResponseFormat, Wanted, of_openai};
+use super::lacking;
 use super::logit_bias::Biases;
 use super::number::{Integer, seed, token_limit, within};
 use super::object::Object;
@@ -67,8 +68,18 @@ impl Knobs {
             .unwrap_or(false)
     }
 
-    pub(crate) fn reuse_prefix(&self) -> bool {
-        self.cache_prompt.unwrap_or(true)
+    /// Whether finished work may serve as a prefix.
+    ///
+    /// # Errors
+    /// It must not, but this engine always does.
+    pub(crate) fn reuse_prefix(&self, facts: &Facts) -> Result<bool, Problem> {
+        match self.cache_prompt.unwrap_or(true) {
+            false if facts.lacks(Setting::FreshPrompt) => {
+                let why = "must not be false: this server's engine always reuses prefixes";
+                Err(Problem::field("cache_prompt", why))
+            }
+            reuse => Ok(reuse),
+        }
     }
 
     /// Tokens to generate at most; `None` for what the window leaves.
@@ -98,10 +109,11 @@ impl Knobs {
     /// The form that the answer is to have, if any.
     ///
     /// # Errors
-    /// More than one, or one that is not known.
-    pub(crate) fn wanted(&self) -> Result<Option<Wanted>, Problem> {
+    /// More than one, one that is not known, or one that this engine cannot enforce.
+    pub(crate) fn wanted(&self, facts: &Facts) -> Result<Option<Wanted>, Problem> {
         let format = self.response_format.as_ref().map(|Object(format)| format);
-        of_openai(format, self.grammar.as_deref(), self.json_schema.as_deref())
+        let wanted = of_openai(format, self.grammar.as_deref(), self.json_schema.as_deref())?;
+        lacking::form(facts, wanted)
     }
 
     /// Strings before which the answer ends.
@@ -122,7 +134,11 @@ impl Knobs {
         logprobs: Option<u8>,
     ) -> Result<Sampling, Problem> {
         let plain = Sampling::default();
-        Ok(Sampling {
+        let given = lacking::Given {
+            min_p: self.min_p.is_some(),
+            repeat_last_n: self.repeat_last_n.is_some(),
+        };
+        let sampling = Sampling {
             temperature: within("temperature", self.temperature, 0.0, 100.0, plain.temperature)?,
             top_k: top_k(self.top_k, plain.top_k),
             top_p: within("top_p", self.top_p, 0.0, 1.0, plain.top_p)?,
@@ -135,7 +151,8 @@ impl Knobs {
             logit_bias: self.logit_bias.checked(facts)?,
             logprobs,
             ignore_eos: self.ignore_eos.unwrap_or(false),
-        })
+        };
+        lacking::adapt(facts, sampling, given, "")
     }
 }
 

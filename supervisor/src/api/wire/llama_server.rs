@@ -6,10 +6,13 @@ use serde::Serialize;
 /// Where an answer's time went, as llama-server says it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct TimingsReply {
-    /// Prompt tokens that were not computed again.
-    cache_n: u32,
+    /// Prompt tokens that were not computed again. Where the engine does not tell
+    /// it, this and what follows from it are left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_n: Option<u32>,
     /// Prompt tokens that were computed.
-    prompt_n: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_n: Option<u32>,
     prompt_ms: f64,
     prompt_per_token_ms: Option<f64>,
     prompt_per_second: Option<f64>,
@@ -21,15 +24,15 @@ pub(crate) struct TimingsReply {
 
 impl TimingsReply {
     pub(crate) fn new(usage: Usage, timings: Timings) -> Self {
-        let prompt_n = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
+        let prompt_n = usage.cached_tokens.map(|cached| usage.prompt_tokens.saturating_sub(cached));
         let predicted_n = usage.completion_tokens;
         let (prompt_ms, predicted_ms) = (ms(timings.prefill_us), ms(timings.decode_us));
         Self {
             cache_n: usage.cached_tokens,
             prompt_n,
             prompt_ms,
-            prompt_per_token_ms: ratio(prompt_ms, prompt_n.into()),
-            prompt_per_second: ratio(f64::from(prompt_n) * 1e3, prompt_ms),
+            prompt_per_token_ms: prompt_n.and_then(|n| ratio(prompt_ms, n.into())),
+            prompt_per_second: prompt_n.and_then(|n| ratio(f64::from(n) * 1e3, prompt_ms)),
             predicted_n,
             predicted_ms,
             predicted_per_token_ms: ratio(predicted_ms, predicted_n.into()),

@@ -1,6 +1,6 @@
 //! Bodies of Ollama's `/api/chat`, `/api/generate` and `/api/show`.
 
-use engine_api::protocol::{Message, Priority, Prompt, Role, Sampling};
+use engine_api::protocol::{Message, Priority, Prompt, Role, Sampling, Setting};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -9,6 +9,7 @@ use super::content::Messages;
 use super::form::of_ollama;
 use super::json::parse;
 use super::knobs::{repeat_last_n, repeat_penalty, top_k, top_logprobs};
+use super::lacking;
 use super::number::{Integer, seed, token_limit, within};
 use super::object::Object;
 use super::stops::Stops;
@@ -178,6 +179,10 @@ impl Common {
         priority: Priority,
     ) -> Result<Ask, Problem> {
         let logprobs = match (self.logprobs, self.top_logprobs) {
+            (Some(true), _) if facts.lacks(Setting::Logprobs) => {
+                let why = "cannot be done by this server's engine; leave it out";
+                return Err(Problem::field("logprobs", why));
+            }
             (Some(true), count) => Some(top_logprobs("top_logprobs", count.unwrap_or(Integer(0)))?),
             _ => None,
         };
@@ -188,7 +193,7 @@ impl Common {
             max_tokens: token_limit("options.num_predict", options.num_predict, true)?,
             sampling: Sampling { logprobs, ..options.sampling(facts)? },
             stops: options.stop.checked("options.stop")?,
-            wanted: of_ollama(self.format.as_deref())?,
+            wanted: lacking::form(facts, of_ollama(self.format.as_deref())?)?,
             priority,
             reuse_prefix: true,
         };
@@ -208,7 +213,11 @@ impl Options {
     fn sampling(&self, facts: &Facts) -> Result<Sampling, Problem> {
         let plain = Sampling::default();
         let penalty = |field, value| within(field, value, -2.0, 2.0, 0.0);
-        Ok(Sampling {
+        let given = lacking::Given {
+            min_p: self.min_p.is_some(),
+            repeat_last_n: self.repeat_last_n.is_some(),
+        };
+        let sampling = Sampling {
             temperature: within(
                 "options.temperature",
                 self.temperature,
@@ -225,12 +234,14 @@ impl Options {
             frequency_penalty: penalty("options.frequency_penalty", self.frequency_penalty)?,
             seed: seed(self.seed),
             ..plain
-        })
+        };
+        lacking::adapt(facts, sampling, given, "options.")
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use engine_api::manifest::BackendKind;
     use proptest::prelude::*;
 
     use super::*;
@@ -292,6 +303,24 @@ mod tests {
         ] {
             let problem = generate(body.as_bytes(), &facts()).unwrap_err();
             assert_eq!(problem.param.as_deref(), Some(field), "{body}: {}", problem.message);
+        }
+    }
+
+    #[test]
+    fn what_an_engines_runtime_cannot_do_is_refused_by_its_field() {
+        let lacking = Facts { lacks: BackendKind::TensorrtLlm.lacks(), ..facts() };
+        for (field, wish) in [
+            ("options.min_p", r#""options":{"min_p":0.1}"#),
+            ("options.top_k", r#""options":{"top_k":2000}"#),
+            ("options.repeat_last_n", r#""options":{"repeat_penalty":1.5,"repeat_last_n":64}"#),
+            ("logprobs", r#""logprobs":true"#),
+            ("format", r#""format":"json""#),
+        ] {
+            let body = format!(r#"{{"prompt":"a",{wish}}}"#);
+            let refusal = generate(body.as_bytes(), &lacking).unwrap_err();
+            assert_eq!(refusal.param.as_deref(), Some(field), "{wish}: {}", refusal.message);
+            assert!(refusal.message.contains("this server's engine"), "{}", refusal.message);
+            assert!(generate(body.as_bytes(), &facts()).is_ok(), "{wish} can be done by others");
         }
     }
 

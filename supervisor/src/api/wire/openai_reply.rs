@@ -180,7 +180,9 @@ struct UsageReply {
     prompt_tokens: u32,
     completion_tokens: u32,
     total_tokens: u32,
-    prompt_tokens_details: PromptTokensDetails,
+    /// Left out where the engine does not tell it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_tokens_details: Option<PromptTokensDetails>,
 }
 
 #[derive(Debug, Serialize)]
@@ -195,7 +197,8 @@ impl From<Usage> for UsageReply {
             prompt_tokens,
             completion_tokens,
             total_tokens: prompt_tokens + completion_tokens,
-            prompt_tokens_details: PromptTokensDetails { cached_tokens },
+            prompt_tokens_details: cached_tokens
+                .map(|cached_tokens| PromptTokensDetails { cached_tokens }),
         }
     }
 }

@@ -11,6 +11,7 @@ use super::bounded::items;
 use super::content::Messages;
 use super::json::parse;
 use super::knobs::{Knobs, MAX_CHOICES, top_logprobs};
+use super::lacking;
 use super::number::Integer;
 use super::tools::{ToolChoiceField, tools};
 use crate::api::error::Problem;
@@ -63,6 +64,7 @@ pub(crate) fn chat(body: &[u8], facts: &Facts) -> Result<Ask, Problem> {
     }
     let parallel = chat.parallel_tool_calls.unwrap_or(true);
     let tools = tools(chat.tools.as_deref(), chat.tool_choice, parallel)?;
+    let tools = lacking::tools(facts, tools)?;
     let logprobs = match (chat.logprobs, chat.top_logprobs) {
         (Some(true), count) => Some(top_logprobs("top_logprobs", count.unwrap_or(Integer(0)))?),
         _ => None,
@@ -117,9 +119,9 @@ fn ask(
         max_tokens: knobs.max_tokens()?,
         sampling: knobs.sampling(facts, logprobs)?,
         stops: knobs.stops()?,
-        wanted: knobs.wanted()?,
+        wanted: knobs.wanted(facts)?,
         priority,
-        reuse_prefix: knobs.reuse_prefix(),
+        reuse_prefix: knobs.reuse_prefix(facts)?,
     };
     let (stream, include_usage) = (knobs.streams(), knobs.include_usage());
     Ok(Ask { job, stream, include_usage, echo: Vec::new() })

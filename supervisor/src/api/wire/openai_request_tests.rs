@@ -1,6 +1,7 @@
 //! What the OpenAI routes read from a body, as a table, and for any body at all.
 
 use engine_api::form::{ToolChoice, Tools};
+use engine_api::manifest::BackendKind;
 use proptest::prelude::*;
 
 use super::*;
@@ -190,4 +191,33 @@ proptest! {
             prop_assert!(read(&body, &facts()).is_err());
         }
     }
+}
+
+#[test]
+fn what_an_engines_runtime_cannot_do_is_refused_by_its_field() {
+    let lacking = Facts { lacks: BackendKind::TensorrtLlm.lacks(), ..facts() };
+    let tool = r#""tools":[{"type":"function","function":{"name":"f"}}]"#;
+    let named = format!(r#"{tool},"tool_choice":{{"type":"function","function":{{"name":"f"}}}}"#);
+    for (field, wish) in [
+        ("min_p", r#""min_p":0.1"#),
+        ("top_k", r#""top_k":2000"#),
+        ("logit_bias", r#""logit_bias":{"97":5}"#),
+        ("logprobs", r#""logprobs":true"#),
+        ("repeat_last_n", r#""repeat_penalty":1.5,"repeat_last_n":64"#),
+        ("cache_prompt", r#""cache_prompt":false"#),
+        ("response_format", r#""response_format":{"type":"json_object"}"#),
+        ("json_schema", r#""json_schema":{"type":"object"}"#),
+        ("grammar", r#""grammar":"root ::= \"yes\"""#),
+        ("tool_choice", &format!(r#"{tool},"tool_choice":"required""#)),
+        ("tool_choice", &named),
+    ] {
+        let body = format!(r#"{{"messages":[{{"role":"user","content":"x"}}],{wish}}}"#);
+        let refusal = chat(body.as_bytes(), &lacking).unwrap_err();
+        assert_eq!(refusal.param.as_deref(), Some(field), "{wish}: {}", refusal.message);
+        assert!(refusal.message.contains("this server's engine"), "{}", refusal.message);
+        assert!(chat(body.as_bytes(), &facts()).is_ok(), "{wish} can be done by others");
+    }
+    let scored = br#"{"prompt":"x","logprobs":1}"#;
+    let refusal = completion(scored, &lacking).unwrap_err();
+    assert_eq!(refusal.param.as_deref(), Some("logprobs"));
 }

@@ -110,7 +110,8 @@ fn route(message: FromWorker, routes: &Routes) -> Result<Option<WorkerEvent>, Br
         FromWorker::Hello { .. }
         | FromWorker::Loading { .. }
         | FromWorker::LoadFailed { .. }
-        | FromWorker::Ready(_) => {
+        | FromWorker::Ready(_)
+        | FromWorker::Backends { .. } => {
             Err(Broken::Protocol("a message of the start-up after the start-up".to_owned()))
         }
     }

@@ -35,7 +35,7 @@ pub struct Progress {
 struct Started {
     at: Instant,
     prompt_tokens: u32,
-    cached_tokens: u32,
+    cached_tokens: Option<u32>,
 }
 
 impl Progress {
@@ -51,7 +51,7 @@ impl Progress {
     pub fn used(&self) -> Usage {
         Usage {
             prompt_tokens: self.started.map_or(0, |started| started.prompt_tokens),
-            cached_tokens: self.started.map_or(0, |started| started.cached_tokens),
+            cached_tokens: self.started.map_or(Some(0), |started| started.cached_tokens),
             completion_tokens: u32::try_from(self.generated.len()).unwrap_or(u32::MAX),
         }
     }
