@@ -77,9 +77,9 @@ pub fn gate(
     let measured = gauge.measure(weights, "the engine")?;
     match measured.perplexity {
         Some(perplexity) if perplexity <= bound.most => Ok(Some(Quality {
-            perplexity: tenth_of_percent(perplexity),
+            perplexity: rounded(perplexity),
             tokens: measured.tokens,
-            bound: tenth_of_percent(bound.most),
+            bound: rounded(bound.most),
             bound_from: bound.from,
             text_sha256: Sha256Hex::of(TEXT.as_bytes()).as_str().into(),
         })),
@@ -99,8 +99,8 @@ fn most_cost(target: Target) -> f64 {
     of_bits.map_or(1.0, |(_, cost)| *cost)
 }
 
-/// As many digits as mean something.
-fn tenth_of_percent(value: f64) -> f64 {
+/// As many digits as mean something to anybody.
+fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
