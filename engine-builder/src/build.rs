@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use engine_api::manifest::{BoundTo, Capabilities, MANIFEST_VERSION, Manifest};
+use engine_api::manifest::{BoundTo, Capabilities, MANIFEST_VERSION, Manifest, Quality};
 use serde_json::json;
 
 use crate::catalogue::{Catalogue, Form};
@@ -16,11 +16,14 @@ use crate::gguf;
 use crate::lock::Lock;
 use crate::pickle;
 use crate::place::{self, Building, Way};
-use crate::plan::{self, Origin, Plan, Wishes};
+use crate::plan::{self, Origin, Plan, Requantise, Wishes};
 use crate::preflight;
 use crate::publish;
+use crate::quality::{self, Gauge};
+use crate::quantise::{self, Made};
 use crate::report::{Report, Step};
 use crate::smoke::{self, SmokeError};
+use crate::tool;
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -72,13 +75,16 @@ pub fn run(order: &Order, report: &Report) -> Result<(), Error> {
 }
 
 /// A build that was cut short after its engine had its name may have left the
-/// engine before it, or no default.
+/// engine before it, what was made on the way, or no default.
 fn complete(engines: &Engines, plan: &Plan) -> Result<(), Error> {
-    if engines.leftovers()?.is_empty() && publish::serves_by_default(engines) {
+    let work = quantise::work_dir(engines.state_dir(), plan);
+    let tidy = engines.leftovers()?.is_empty() && !work.exists();
+    if tidy && publish::serves_by_default(engines) {
         return Ok(());
     }
     let _lock = Lock::take(engines.path())?;
     publish::recover(engines)?;
+    place::remove(&work).map_err(io("remove", &work))?;
     publish::set_default(engines, &plan.id)
 }
 
@@ -128,9 +134,19 @@ fn build(mut plan: Plan, order: &Order, engines: &Engines, report: &Report) -> R
     check_header(plan, &fetched.path)?;
     report.end(fetched.outcome);
 
+    let work = work(engines, plan)?;
+    let source = fetched.path.clone();
+    let (fetched, quantised) = match &plan.quantise {
+        Some(wish) => {
+            let made = quantised(plan, wish, &fetched, &cleared.worker, &work, report)?;
+            (made.weights, Some(made.quantised))
+        }
+        None => (fetched, None),
+    };
+
     report.begin(Step::Build, "placing the weights");
     let building = Building::new(engines, &plan.id)?;
-    let (weights, way) = place::weights(&fetched, plan.weights.bytes, &building, report)?;
+    let (weights, way) = place::weights(&fetched, fetched.bytes, &building, report)?;
     report.end(match way {
         Way::Linked => "weights linked, they take no more disk",
         Way::Copied => "weights copied",
@@ -138,18 +154,87 @@ fn build(mut plan: Plan, order: &Order, engines: &Engines, report: &Report) -> R
 
     report.begin(Step::Verify, "loading the engine in a worker");
     let mut manifest = manifest(plan, fetched);
+    let placed = building.path().join(&weights.path);
     manifest.files.push(weights);
+    manifest.quantised = quantised;
     prove(plan, &cleared.worker, building.path(), &mut manifest, report)?;
+    let gauge = Gauge { worker: &cleared.worker, work: &work, report };
+    manifest.quality = measure(plan, &placed, &source, &gauge)?;
 
     report.begin(Step::Publish, "writing to the disk");
     publish::publish(engines, &plan.id, building, &manifest)?;
+    // Its result is in the engine now.
+    place::remove(&work).map_err(io("remove", &work))?;
     let dir = engines.engine(&plan.id);
     report.end(&dir.display().to_string());
     let facts = json!({
-        "engine": plan.id.as_str(), "dir": dir, "built": true, "smoke": manifest.smoke
+        "engine": plan.id.as_str(), "dir": dir, "built": true, "smoke": manifest.smoke,
+        "quantised": manifest.quantised, "quality": manifest.quality
     });
     report.result(&format!("{} is built: {}", plan.id, dir.display()), facts);
     Ok(())
+}
+
+/// The directory for what is made on the way, with nobody else at work in it.
+fn work(engines: &Engines, plan: &Plan) -> Result<PathBuf, Error> {
+    // One spelling, by which the tools of a build that was killed are found.
+    let path = engines.path().canonicalize().map_err(io("find", engines.path()))?;
+    let work = quantise::work_dir(path.parent().unwrap_or(&path), plan);
+    let failed = |source| Error::Tool { step: "preflight".into(), source };
+    tool::end_orphans(&work).map_err(failed)?;
+    Ok(work)
+}
+
+fn quantised(
+    plan: &Plan,
+    wish: &Requantise,
+    source: &Fetched,
+    worker: &Path,
+    work: &Path,
+    report: &Report,
+) -> Result<Made, Error> {
+    let target = wish.target;
+    report.begin(Step::Quantise, &format!("{} to {target}", wish.from));
+    for caution in quantise::cautions(&wish.from, target) {
+        report.note(&caution);
+    }
+    let made = quantise::Step { worker, work, plan, wish, report }.run(source)?;
+    for finding in quantise::findings(&made, source.bytes) {
+        report.note(&finding);
+    }
+    report.end(&made.outcome);
+    Ok(made)
+}
+
+/// Holds the engine to its bound, if there is one. A result that does not keep it
+/// is not quantised from again.
+fn measure(
+    plan: &Plan,
+    weights: &Path,
+    source: &Path,
+    gauge: &Gauge<'_>,
+) -> Result<Option<Quality>, Error> {
+    if !quality::is_due(plan) {
+        return Ok(None);
+    }
+    let Gauge { work, report, .. } = gauge;
+    report.begin(Step::Verify, "measuring how well it predicts the fixed text");
+    let weights = weights.canonicalize().map_err(io("find", weights))?;
+    let source = source.canonicalize().map_err(io("find", source))?;
+    let source = plan.quantise.is_some().then_some(source.as_path());
+    let quality = match quality::gate(plan, &weights, source, gauge) {
+        Err(error @ (Error::Quality { .. } | Error::BadSource { .. })) => {
+            quantise::discard(work)?;
+            return Err(error);
+        }
+        other => other?,
+    };
+    if let Some(Quality { perplexity, tokens, bound, .. }) = &quality {
+        report.end(&format!(
+            "perplexity {perplexity:.2} on {tokens} tokens, at most {bound:.2} is allowed"
+        ));
+    }
+    Ok(quality)
 }
 
 /// The catalogue was right about the model, down to what decides its memory. A
@@ -160,7 +245,7 @@ fn check_header(plan: &Plan, path: &Path) -> Result<(), Error> {
     let same = facts.architecture == plan.model.architecture
         && (facts.parameters == plan.model.parameters
             || matches!(plan.weights.origin, Origin::Hub { .. }))
-        && facts.quantisation == plan.model.quantisation
+        && facts.quantisation == plan.source_quantisation()
         && facts.kv_bytes_per_token == plan.weights.kv_bytes_per_token;
     if same {
         return Ok(());

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use engine_api::chore::{TARGETS, Target};
 
 mod fetch;
 mod foreign;
@@ -40,6 +41,7 @@ Exit codes:
    13  a file has to be brought; the message says which and where to put it
    14  the hub refuses: its token is missing or wrong, or terms were not accepted
    15  a tool of the build failed
+   18  the engine predicts the fixed text worse than its bound allows
   130  interrupted";
 
 /// llama.cpp keeps 256 sequences apart; some of them are finished ones, kept
@@ -184,6 +186,10 @@ struct Build {
     /// Requests answered at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MOST_USERS))]
     users: Option<u16>,
+    /// Quantise the model file to this type first: Q8_0, Q6_K, Q5_K_M, Q5_0, Q4_K_M, Q4_K_S, Q4_0
+    /// or Q3_K_M
+    #[arg(long, value_name = "TYPE", value_parser = target)]
+    quantise: Option<Target>,
     #[command(flatten)]
     sources: sources::Sources,
     /// What the engine is for [default: llama-cpp]
@@ -268,6 +274,7 @@ impl Build {
                 name: name.map_err(|error| Error::Usage(error.to_string()))?,
                 context: self.context,
                 users: self.users,
+                quantise: self.quantise,
             },
             state_dir: self.common.state_dir,
             cache_dir: cache_dir(self.cache_dir)?,
@@ -276,6 +283,17 @@ impl Build {
             dry_run: self.dry_run,
         })
     }
+}
+
+/// A type that can be quantised to.
+fn target(name: &str) -> Result<Target, String> {
+    Target::named(name).ok_or_else(|| {
+        let names = TARGETS.map(|target| target.name).join(", ");
+        format!(
+            "it is none of {names}; types below three bits and IQ types want an importance matrix, \
+             which nothing here computes"
+        )
+    })
 }
 
 /// The named directory, or the usual one.
@@ -320,6 +338,7 @@ mod tests {
                 Class::Bring,
                 Class::Denied,
                 Class::Tool,
+                Class::Quality,
                 Class::Interrupted,
             ])
         {

@@ -3,13 +3,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use engine_api::manifest::ManifestError;
+use engine_api::manifest::{BoundFrom, ManifestError};
 use jetpack::Bytes;
 
 use crate::fetch::FetchError;
 use crate::fetch::hub::TokenError;
 use crate::gguf::GgufError;
 use crate::interrupt::Interrupted;
+use crate::quality::Bound;
 use crate::smoke::SmokeError;
 use crate::tool::ToolError;
 
@@ -31,6 +32,7 @@ pub enum Class {
     Bring,
     Denied,
     Tool,
+    Quality,
     Interrupted,
 }
 
@@ -54,6 +56,7 @@ impl Class {
             Self::Bring => 13,
             Self::Denied => 14,
             Self::Tool => 15,
+            Self::Quality => 18,
             Self::Interrupted => 130,
         }
     }
@@ -77,6 +80,7 @@ impl Class {
             Self::Bring => "bring",
             Self::Denied => "denied",
             Self::Tool => "tool",
+            Self::Quality => "quality",
             Self::Interrupted => "interrupted",
         }
     }
@@ -134,6 +138,26 @@ pub enum Error {
     Findings(String, Class),
     #[error("smoke run of {model}")]
     Smoke { model: String, source: SmokeError },
+    #[error(
+        "engine {id} predicts the fixed text of {tokens} tokens badly: {}, {}; it is not published \
+         and what served before goes on serving: {}",
+        perplexity_in_words(*perplexity), bound_in_words(*bound), better(*quantised)
+    )]
+    Quality {
+        id: String,
+        /// `None`: not a number.
+        perplexity: Option<f64>,
+        bound: Bound,
+        tokens: u32,
+        /// Whether it was quantised here.
+        quantised: bool,
+    },
+    #[error(
+        "model file {} computes what is not a number, so nothing good can be quantised from it; \
+         fetch or bring it again",
+        path.display()
+    )]
+    BadSource { path: PathBuf },
     #[error("{step}")]
     Tool { step: String, source: ToolError },
     #[error("another engine-builder{} is at work in {}", holder.map(|pid| format!(" (process {pid})")).unwrap_or_default(), dir.display())]
@@ -193,6 +217,7 @@ impl Error {
             | Self::NotAllSound(_)
             | Self::Damaged { .. } => Class::BadModel,
             Self::Smoke { .. } => Class::Smoke,
+            Self::Quality { .. } | Self::BadSource { .. } => Class::Quality,
             Self::Tool { source: ToolError::Failed { failure, .. }, .. } => failure.class(),
             Self::Tool { source: ToolError::Log { source, .. }, .. } if is_full(source) => {
                 Class::NoRoom
@@ -261,6 +286,30 @@ fn nearest(known: &[String]) -> String {
     }
 }
 
+fn perplexity_in_words(perplexity: Option<f64>) -> String {
+    match perplexity {
+        Some(perplexity) => format!("its perplexity is {perplexity:.2}"),
+        None => "its output is not a number".into(),
+    }
+}
+
+fn bound_in_words(Bound { most, from }: Bound) -> String {
+    let whose = match from {
+        BoundFrom::Catalogue => "by the catalogue",
+        BoundFrom::Source => "after what its source measures",
+    };
+    format!("at most {most:.2} is allowed {whose}")
+}
+
+fn better(quantised: bool) -> &'static str {
+    if quantised {
+        "quantise to a larger type or from a file of 16 bits; if it is far above the bound, bring \
+         the source again"
+    } else {
+        "bring the file again; if that changes nothing, this machine's llama.cpp computes wrong"
+    }
+}
+
 fn advice(users_that_fit: u16) -> String {
     match users_that_fit {
         0 => "; a smaller --context or a smaller model would fit".into(),
@@ -288,6 +337,26 @@ mod tests {
     }
 
     #[test]
+    fn a_bad_engine_is_said_with_both_figures_and_what_to_do() {
+        let of = |perplexity, from, quantised| {
+            let (id, bound) = ("small".into(), Bound { most: 20.0, from });
+            Error::Quality { id, perplexity, bound, tokens: 900, quantised }.chain()
+        };
+        assert_eq!(
+            of(Some(812.345), BoundFrom::Catalogue, true),
+            "engine small predicts the fixed text of 900 tokens badly: its perplexity is 812.35, at \
+             most 20.00 is allowed by the catalogue; it is not published and what served before goes \
+             on serving: quantise to a larger type or from a file of 16 bits; if it is far above the \
+             bound, bring the source again"
+        );
+        let nothing = of(None, BoundFrom::Source, false);
+        assert!(
+            nothing.contains("its output is not a number, at most 20.00 is allowed after what")
+        );
+        assert!(nothing.contains("bring the file again"));
+    }
+
+    #[test]
     fn exit_codes_stay_as_documented() {
         let codes: Vec<u8> = [
             Class::Io,
@@ -305,9 +374,10 @@ mod tests {
             Class::Bring,
             Class::Denied,
             Class::Tool,
+            Class::Quality,
         ]
         .map(Class::exit_code)
         .into();
-        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 18]);
     }
 }

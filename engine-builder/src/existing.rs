@@ -5,7 +5,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use engine_api::manifest::{Artefact, Manifest};
+use engine_api::manifest::{Artefact, Manifest, Quantised};
 
 use crate::engines::{EngineId, Engines};
 use crate::error::{Error, io};
@@ -68,9 +68,17 @@ pub fn same(engines: &Engines, plan: &Plan, report: &Report) -> Result<Option<Ma
     let Ok(manifest) = open(engines, &plan.id) else { return Ok(None) };
     let alike = manifest.model == plan.model
         && manifest.backend == plan.backend
-        && manifest.serving == plan.serving;
+        && manifest.serving == plan.serving
+        && manifest.quantised.is_some() == plan.quantise.is_some();
     let [weights] = manifest.files.as_slice() else { return Ok(None) };
-    if !alike || weights.bytes != plan.weights.bytes {
+    if !alike {
+        return Ok(None);
+    }
+    if let Some(quantised) = &manifest.quantised {
+        let same = is_from(quantised, plan, report)?;
+        return Ok(same.then_some(manifest));
+    }
+    if weights.bytes != plan.weights.bytes {
         return Ok(None);
     }
     let same = match (&plan.weights.sha256, &plan.weights.origin) {
@@ -86,6 +94,22 @@ pub fn same(engines: &Engines, plan: &Plan, report: &Report) -> Result<Option<Ma
         }
     };
     Ok(same.then_some(manifest))
+}
+
+/// Whether an engine was quantised from the file that `plan` names. The type is
+/// the model's, and has been compared.
+fn is_from(quantised: &Quantised, plan: &Plan, report: &Report) -> Result<bool, Error> {
+    if quantised.from != plan.source_quantisation() || quantised.tool != plan.backend.version {
+        return Ok(false);
+    }
+    let source = match (&plan.weights.sha256, &plan.weights.origin) {
+        (Some(sha256), _) => sha256.clone(),
+        (None, Origin::Package { .. } | Origin::Hub { .. }) => return Ok(false),
+        (None, Origin::File(path)) => {
+            hash::file(path, &mut report.meter(plan.weights.bytes)).map_err(io("read", path))?
+        }
+    };
+    Ok(source.as_str() == quantised.from_sha256)
 }
 
 /// Whether both are one file, last written before the engine was built: then
@@ -105,6 +129,8 @@ pub(crate) mod sample;
 mod tests {
     use std::fs;
     use std::path::PathBuf;
+
+    use engine_api::chore::Target;
 
     use super::*;
     use crate::gguf;
@@ -188,6 +214,36 @@ mod tests {
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&other, bytes).unwrap();
         assert!(!built.is_current(&plan_for(other)));
+    }
+
+    #[test]
+    fn an_engine_that_was_quantised_here_is_known_by_its_source() {
+        let built = built();
+        let path = built.dir.path().join("model.gguf");
+        let wishes = Wishes { quantise: Target::named("Q4_K_M"), ..Wishes::default() };
+        let facts = gguf::read(&path).unwrap();
+        let plan = plan::from_file(path.clone(), 1, &facts, &wishes).unwrap();
+        assert!(!built.is_current(&plan), "the engine is not quantised");
+        let dir = built.engines.engine(&plan.id);
+        let mut manifest = Manifest::read(&dir).unwrap();
+        manifest.model = plan.model.clone();
+        manifest.quantised = Some(Quantised {
+            from: plan.source_quantisation().into(),
+            from_sha256: hash::file(&path, &mut Report::silent().meter(1)).unwrap().to_string(),
+            tool: plan.backend.version.clone(),
+            tensors: 1,
+            fallbacks: 0,
+        });
+        let is_current_with = |change: &dyn Fn(&mut Quantised)| {
+            let mut changed = manifest.clone();
+            change(changed.quantised.as_mut().unwrap());
+            crate::publish::write_manifest(&dir, &changed).unwrap();
+            built.is_current(&plan)
+        };
+        assert!(is_current_with(&|_| {}));
+        assert!(!is_current_with(&|quantised| quantised.from_sha256 = "0".repeat(64)));
+        assert!(!is_current_with(&|quantised| quantised.tool.push('1')));
+        assert!(!built.is_current(&built.plan), "the file itself is another engine");
     }
 
     #[test]

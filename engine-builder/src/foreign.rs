@@ -22,7 +22,7 @@ use jetpack::disk::Disk;
 use jetpack::{Bytes, Machine, Root, Sample};
 
 pub mod environment;
-mod record;
+pub(crate) mod record;
 
 use environment::Found;
 use record::Record;

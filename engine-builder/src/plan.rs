@@ -2,8 +2,14 @@
 
 use std::path::PathBuf;
 
+use engine_api::chore::Target;
 use engine_api::manifest::{Backend, BackendKind, Capabilities, Model, Serving};
 use jetpack::Bytes;
+
+mod requantise;
+
+pub use requantise::Requantise;
+use requantise::{K_BLOCK, Shape, requantise};
 
 use crate::catalogue::{Entry, Package, Quantisation};
 use crate::engines::EngineId;
@@ -35,6 +41,8 @@ pub struct Wishes {
     pub context: Option<u32>,
     /// Requests decoded at once.
     pub users: Option<u16>,
+    /// What the weights are to be quantised to.
+    pub quantise: Option<Target>,
 }
 
 /// One engine to be built.
@@ -47,6 +55,10 @@ pub struct Plan {
     pub weights: Weights,
     /// What the catalogue promises; `None` for a file of the user's own.
     pub promised: Option<Promise>,
+    /// `None`: the file is served as it is.
+    pub quantise: Option<Requantise>,
+    /// The catalogue's bound for the engine's perplexity, if it has one.
+    pub most_perplexity: Option<f64>,
 }
 
 /// The model file and where it comes from.
@@ -85,14 +97,26 @@ impl Plan {
     /// Memory that the engine takes while it serves: weights and conversations.
     #[must_use]
     pub fn memory(&self) -> Bytes {
-        Bytes::new(self.weights.bytes) + Bytes::new(self.serving.kv_bytes)
+        Bytes::new(self.engine_bytes()) + Bytes::new(self.serving.kv_bytes)
+    }
+
+    /// What the engine's weights take, as they are served.
+    #[must_use]
+    pub fn engine_bytes(&self) -> u64 {
+        self.quantise.as_ref().map_or(self.weights.bytes, |wish| wish.bytes)
+    }
+
+    /// The quantisation of the file that is fetched.
+    #[must_use]
+    pub fn source_quantisation(&self) -> &str {
+        self.quantise.as_ref().map_or(&self.model.quantisation, |wish| &wish.from)
     }
 
     /// Users that could be served in `available` memory, at this context.
     #[must_use]
     pub fn users_that_fit(&self, available: Bytes) -> u16 {
         let window = kv_bytes(self.weights.kv_bytes_per_token, self.serving.context, 1);
-        let room = available.saturating_sub(Bytes::new(self.weights.bytes)).get();
+        let room = available.saturating_sub(Bytes::new(self.engine_bytes())).get();
         let windows = room.checked_div(window).unwrap_or(0);
         let users = windows.saturating_sub(u64::from(self.serving.cached_sequences));
         u16::try_from(users).unwrap_or(u16::MAX)
@@ -103,9 +127,14 @@ impl Plan {
     pub fn summary(&self) -> String {
         let Serving { context, max_sequences, .. } = self.serving;
         let model = &self.model;
-        let about = if self.weights.estimated { "about " } else { "" };
+        let estimated = self.weights.estimated || self.quantise.is_some();
+        let about = if estimated { "about " } else { "" };
+        let from = match &self.quantise {
+            Some(wish) => format!(" (quantised from {})", wish.from),
+            None => String::new(),
+        };
         format!(
-            "{}: {} {}, {context} tokens for each of {max_sequences} users, {about}{} of memory",
+            "{}: {} {}{from}, {context} tokens for each of {max_sequences} users, {about}{} of memory",
             self.id,
             model.name,
             model.quantisation,
@@ -141,12 +170,24 @@ pub fn from_catalogue(entry: &Entry, wishes: &Wishes) -> Result<Plan, Error> {
         kv_bytes_per_token: Some(entry.weights.kv_bytes_per_token),
         origin,
     };
-    let promise =
-        Promise { capabilities: entry.capabilities, smoke_answer: entry.smoke_answer.clone() };
+    // Other weights may answer otherwise and yet be good: their perplexity decides.
+    let smoke_answer = match wishes.quantise {
+        Some(_) => Vec::new(),
+        None => entry.smoke_answer.clone(),
+    };
+    let promise = Promise { capabilities: entry.capabilities, smoke_answer };
     let usual = entry.serving;
+    let mut model = entry.model();
+    let shape = Shape {
+        parameters: entry.weights.parameters,
+        even: entry.architecture.hidden.is_multiple_of(K_BLOCK),
+    };
+    let quantise = requantise(wishes, &mut model, shape)?;
+    let bounds = entry.quality.as_ref();
+    let most_perplexity = bounds.and_then(|all| all.get(&model.quantisation)).copied();
     Ok(Plan {
         id: wishes.name.clone().unwrap_or_else(|| entry.id.clone()),
-        model: entry.model(),
+        model,
         backend: llama_cpp(),
         serving: serving(
             wishes,
@@ -156,6 +197,8 @@ pub fn from_catalogue(entry: &Entry, wishes: &Wishes) -> Result<Plan, Error> {
         )?,
         weights,
         promised: Some(promise),
+        quantise,
+        most_perplexity,
     })
 }
 
@@ -170,15 +213,19 @@ pub fn from_file(path: PathBuf, bytes: u64, facts: &Facts, wishes: &Wishes) -> R
         Error::Usage(format!("{title:?} makes no engine name; give one with --name"))
     })?;
     let context = facts.trained_context.map_or(CONTEXT, |trained| trained.min(CONTEXT));
+    let mut model = Model {
+        name: if title.is_empty() { id.to_string() } else { title },
+        architecture: facts.architecture.clone(),
+        licence: facts.licence.clone().unwrap_or_else(|| "unknown".into()),
+        quantisation: facts.quantisation.clone(),
+        parameters: facts.parameters,
+        aliases: Vec::new(),
+    };
+    // How long its rows are is not looked at, so the larger estimate holds.
+    let shape = Shape { parameters: facts.parameters, even: false };
+    let quantise = requantise(wishes, &mut model, shape)?;
     Ok(Plan {
-        model: Model {
-            name: if title.is_empty() { id.to_string() } else { title },
-            architecture: facts.architecture.clone(),
-            licence: facts.licence.clone().unwrap_or_else(|| "unknown".into()),
-            quantisation: facts.quantisation.clone(),
-            parameters: facts.parameters,
-            aliases: Vec::new(),
-        },
+        model,
         id,
         backend: llama_cpp(),
         serving: serving(
@@ -195,6 +242,8 @@ pub fn from_file(path: PathBuf, bytes: u64, facts: &Facts, wishes: &Wishes) -> R
             origin: Origin::File(path),
         },
         promised: None,
+        quantise,
+        most_perplexity: None,
     })
 }
 
@@ -272,10 +321,30 @@ mod tests {
 
     #[test]
     fn wishes_change_the_window_the_users_and_the_memory() {
-        let wishes = Wishes { context: Some(1000), users: Some(3), name: None };
+        let wishes = Wishes { context: Some(1000), users: Some(3), ..Wishes::default() };
         let serving = smollm2(&wishes).unwrap().serving;
         assert_eq!((serving.context, serving.max_sequences), (1000, 3));
         assert_eq!(serving.kv_bytes, 23_040 * 1024 * 5);
+    }
+
+    #[test]
+    fn what_is_quantised_here_is_planned_as_what_it_becomes() {
+        let quantise = |name| Wishes { quantise: Target::named(name), ..Wishes::default() };
+        let plan = smollm2(&quantise("q4_k_m")).unwrap();
+        assert_eq!(plan.model.quantisation, "Q4_K_M");
+        assert_eq!(plan.source_quantisation(), "Q4_1");
+        assert_eq!(plan.weights.bytes, 98_362_432, "the file that is fetched is the same");
+        // Its rows are no multiple of 256.
+        assert_eq!(plan.engine_bytes(), 134_515_008 * 680 / 800 + (8 << 20));
+        assert_eq!(plan.memory().get(), plan.engine_bytes() + plan.serving.kv_bytes);
+        assert!(plan.summary().contains("SmolLM2 135M Instruct Q4_K_M (quantised from Q4_1), "));
+        assert!(plan.promised.unwrap().smoke_answer.is_empty());
+        let facts = Facts { quantisation: "Q8_0".into(), ..facts() };
+        let same = from_file("/m/f.gguf".into(), 5, &facts, &quantise("Q8_0")).unwrap_err();
+        assert_eq!(
+            same.to_string(),
+            "--quantise Q8_0: the model file is Q8_0 already; leave --quantise out"
+        );
     }
 
     #[test]

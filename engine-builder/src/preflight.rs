@@ -13,7 +13,7 @@ use crate::error::{Error, io};
 use crate::fetch::Cache;
 use crate::lock::Lock;
 use crate::plan::{Origin, Plan};
-use crate::publish;
+use crate::{publish, quantise};
 
 /// Room for the manifest and directory entries.
 const SMALL_FILES_BYTES: u64 = 1024 * 1024;
@@ -79,7 +79,7 @@ fn memory(plan: &Plan) -> Result<Option<Bytes>, Error> {
     }
     Err(Error::Memory {
         needed: plan.memory(),
-        weights: Bytes::new(plan.weights.bytes),
+        weights: Bytes::new(plan.engine_bytes()),
         kv: Bytes::new(plan.serving.kv_bytes),
         available,
         users_that_fit: plan.users_that_fit(available),
@@ -129,7 +129,10 @@ fn claims(plan: &Plan, engines: &Engines, cache: &Cache) -> Result<Vec<Claim>, E
             dir
         }
     };
-    if device(&source)? != claims[0].device {
+    if plan.quantise.is_some() {
+        let begun = quantise::begun(engines.state_dir(), plan);
+        claims[0].bytes += plan.engine_bytes().saturating_sub(begun);
+    } else if device(&source)? != claims[0].device {
         claims[0].bytes = claims[0].bytes.saturating_add(plan.weights.bytes);
     }
     Ok(claims)

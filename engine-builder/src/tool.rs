@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use jetpack::{Bytes, Root, process};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde::de::DeserializeOwned;
 
 use crate::child::{ChildError, Group};
 use crate::failure::{self, Ending, Failure, TAIL_BYTES};
@@ -49,6 +50,8 @@ pub enum ToolError {
     Log { log: PathBuf, source: io::Error },
     #[error("{how}: {}{}; log: {}", failure.sentence(), quoted(&failure.lines), log.display())]
     Failed { how: String, failure: Failure, log: PathBuf },
+    #[error("ended well and said nothing of its result; log: {}", log.display())]
+    NoResult { log: PathBuf },
     #[error("processes of an earlier build cannot be ended: {0:?}")]
     Orphans(Vec<u32>),
     #[error(transparent)]
@@ -134,6 +137,17 @@ fn tail(log: &Path) -> io::Result<Vec<u8>> {
     let mut tail = Vec::new();
     file.take(TAIL_BYTES).read_to_end(&mut tail)?;
     Ok(tail)
+}
+
+/// What one of our own tools says last in its `log`: its result, as JSON.
+///
+/// # Errors
+/// [`ToolError::Log`], or [`ToolError::NoResult`] if no line is one.
+pub fn result<T: DeserializeOwned>(log: &Path) -> Result<T, ToolError> {
+    let tail = tail(log).map_err(|source| ToolError::Log { log: log.into(), source })?;
+    let text = String::from_utf8_lossy(&tail);
+    let result = text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
+    result.ok_or_else(|| ToolError::NoResult { log: log.into() })
 }
 
 /// Ends what tools of a build in `work` are left from a builder that was killed.
@@ -232,6 +246,20 @@ mod tests {
         assert_eq!(share(b"100 % of 300%"), None);
         assert_eq!(share(b"no bar"), None);
         assert_eq!(share(b"\xff50%\xff"), Some(0.5));
+    }
+
+    #[test]
+    fn a_result_is_the_last_line_that_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let said = |text: &str| {
+            std::fs::write(&log, text).unwrap();
+            result::<[u32; 2]>(&log)
+        };
+        assert_eq!(said("50%\n[1,2]\n[3,4]\nbye\n").unwrap(), [3, 4]);
+        for text in ["", "50%\n", "[1,2", "[1]\n"] {
+            assert!(matches!(said(text), Err(ToolError::NoResult { .. })), "{text:?}");
+        }
     }
 
     proptest! {

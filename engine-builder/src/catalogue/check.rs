@@ -27,6 +27,7 @@ pub(super) fn check(entry: &Entry) -> Result<(), Fault> {
     arithmetic(entry)?;
     sources(entry)?;
     serving(entry)?;
+    quality(entry)?;
     backends(entry)
 }
 
@@ -180,6 +181,16 @@ fn serving(entry: &Entry) -> Result<(), Fault> {
         return fault("capabilities.fim", "needs the tokens of [fim]".into());
     }
     Ok(())
+}
+
+fn quality(entry: &Entry) -> Result<(), Fault> {
+    let bad = |most: &f64| !most.is_finite() || *most <= 1.0;
+    match entry.quality.iter().flatten().find(|(_, most)| bad(most)) {
+        Some((name, most)) => {
+            fault("quality", format!("{name} = {most}; no perplexity is below 1"))
+        }
+        None => Ok(()),
+    }
 }
 
 fn backends(entry: &Entry) -> Result<(), Fault> {

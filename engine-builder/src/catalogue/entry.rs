@@ -43,6 +43,10 @@ pub struct Entry {
     /// What a greedy answer to the smoke prompt begins with, as token ids.
     #[serde(default)]
     pub smoke_answer: Vec<u32>,
+    /// The highest perplexity of the fixed text ([`crate::quality::TEXT`]) at which
+    /// an engine is published, by quantisation; `None`: nobody has measured it.
+    #[serde(default, deserialize_with = "unless_unknown")]
+    pub quality: Option<BTreeMap<String, f64>>,
 }
 
 /// Names of prompt formats. The template itself comes with the model.

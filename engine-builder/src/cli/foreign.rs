@@ -17,6 +17,11 @@ pub(super) fn run(order: Build, backend: Backend, report: &Report) -> Result<(),
     let Some(model) = &order.model else {
         return Err(Error::Usage(format!("{backend} builds from a checkpoint, not from --gguf")));
     };
+    if order.quantise.is_some() {
+        return Err(Error::Usage(format!(
+            "--quantise is not for {backend}: its plan chooses the quantisation"
+        )));
+    }
     if order.name.is_some() {
         return Err(Error::Usage(format!(
             "--name is not for {backend}: its plan names the engine"

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use engine_api::manifest::Manifest;
+use engine_api::manifest::{Manifest, Quality};
 use jetpack::{Root, Severity};
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use crate::catalogue::Catalogue;
 use crate::cleaning::{self, Verdict};
 use crate::doctor::{self, Seen};
 use crate::engines::{EngineId, Engines};
-use crate::error::{Class, Error};
+use crate::error::{Class, Error, io};
 use crate::in_use::InUse;
 use crate::installed::{self, Verified, note_verified};
 use crate::lock::Lock;
@@ -20,7 +20,7 @@ use crate::report::{Report, Step};
 use crate::smoke::{self, SmokeError};
 use crate::staleness::{Here, Staleness};
 use crate::switch::{self, Switched};
-use crate::{existing, preflight, publish};
+use crate::{existing, place, preflight, publish, quantise, tool};
 
 /// Verifies the engine `name`, or all. With `worker`, each is also loaded.
 pub(super) fn verify(
@@ -75,6 +75,11 @@ fn verify_one(
     if worker.is_some() {
         text.push_str(", and it answers as when it was built");
     }
+    if let Some(Quality { perplexity, bound, tokens, .. }) = &manifest.quality {
+        text.push_str(&format!(
+            "; when built its perplexity was {perplexity:.2} on {tokens} tokens, of at most {bound:.2}"
+        ));
+    }
     if staleness.is_stale() {
         text.push_str(&format!("; it is stale: {}", staleness.words(here)));
     }
@@ -84,6 +89,7 @@ fn verify_one(
     let facts = json!({
         "engine": id.as_str(), "dir": engines.engine(id), "files": count,
         "smoke": worker.is_some(), "stale": staleness.reasons, "unknown": staleness.unknown,
+        "quantised": manifest.quantised, "quality": manifest.quality,
     });
     report.result(&text, facts);
     Ok(())
@@ -166,6 +172,18 @@ pub(super) fn gc(engines: &Engines, dry_run: bool, report: &Report) -> Result<()
             json!({
                 "kind": "leftover", "name": name, "removed": !dry_run
             }),
+        );
+    }
+    for dir in quantise::unfinished(engines.state_dir()) {
+        if !dry_run {
+            let failed = |source| Error::Tool { step: "gc".into(), source };
+            let real = dir.canonicalize().map_err(io("find", &dir))?;
+            tool::end_orphans(&real).map_err(failed)?;
+            place::remove(&dir).map_err(io("remove", &dir))?;
+        }
+        report.item(
+            &format!("{} {would}: a build that did not end left it", dir.display()),
+            json!({"kind": "work", "dir": dir, "removed": !dry_run}),
         );
     }
     for (id, why) in kept {

@@ -1,6 +1,6 @@
 //! `engine-builder list`: the catalogue and the engines that are built.
 
-use engine_api::manifest::BoundTo;
+use engine_api::manifest::{BoundTo, Manifest, Quality};
 use jetpack::{Bytes, Root};
 use serde_json::json;
 
@@ -48,17 +48,35 @@ fn line(engine: &Installed, here: &Here) -> String {
                 words => format!(", not known: {words}"),
             };
             format!(
-                "{} {}, {}, for {}, verified {}{stale}{unknown}",
+                "{} {}{}, {}, for {}, {}verified {}{stale}{unknown}",
                 model.name,
                 model.quantisation,
+                from(&sound.manifest),
                 Bytes::new(sound.bytes()),
                 bound(&sound.manifest.bound_to),
+                quality(&sound.manifest),
                 date(sound.verified.at)
             )
         }
         Err(error) => error.chain(),
     };
     format!("engine  {:<28} {text}{mark}", engine.id.as_str())
+}
+
+/// What its weights were quantised from here, in words.
+fn from(manifest: &Manifest) -> String {
+    let quantised = manifest.quantised.as_ref();
+    quantised.map(|quantised| format!(" from {}", quantised.from)).unwrap_or_default()
+}
+
+/// What the build measured, in words that others follow.
+fn quality(manifest: &Manifest) -> String {
+    match &manifest.quality {
+        Some(Quality { perplexity, bound, .. }) => {
+            format!("perplexity {perplexity:.2} of at most {bound:.2}, ")
+        }
+        None => String::new(),
+    }
 }
 
 /// What an engine is bound to, in words.
@@ -87,6 +105,8 @@ fn engine_facts(engine: &Installed, engines: &Engines) -> serde_json::Value {
         facts["model"] = json!(sound.manifest.model);
         facts["backend"] = json!(sound.manifest.backend);
         facts["bytes"] = sound.bytes().into();
+        facts["quantised"] = json!(sound.manifest.quantised);
+        facts["quality"] = json!(sound.manifest.quality);
         facts["bound_to"] = json!(sound.manifest.bound_to);
         facts["built_at"] = sound.manifest.built_at.into();
         facts["verified"] = json!(sound.verified);

@@ -1,4 +1,5 @@
 //! Which steps of a build are finished, so that the next run goes on from there.
+//! [`crate::quantise`] keeps its own step in the same way.
 //!
 //! A step is finished when its output is on the disk and a line here says so,
 //! written in that order. The line has a key of what the step was made from: its
@@ -32,28 +33,28 @@ struct Finished {
 
 /// The steps that are finished, in one work directory.
 #[derive(Debug)]
-pub(super) struct Record {
+pub(crate) struct Record {
     path: PathBuf,
     finished: Vec<Finished>,
 }
 
 impl Record {
     /// What an earlier run has left in `work`; nothing, if it cannot be read.
-    pub(super) fn read(work: &Path) -> Self {
+    pub(crate) fn read(work: &Path) -> Self {
         let path = work.join("finished.json");
         let text = fs::read_to_string(&path).unwrap_or_default();
         Self { path, finished: serde_json::from_str(&text).unwrap_or_default() }
     }
 
     /// Whether this step is finished and `output` still is what it made.
-    pub(super) fn has(&self, key: &str, output: &Path) -> bool {
+    pub(crate) fn has(&self, key: &str, output: &Path) -> bool {
         let Ok(now) = listing(output) else { return false };
         self.finished.iter().any(|step| step.key == key && step.output == now)
     }
 
     /// Writes `output` to the disk, then that the step is finished. Steps before
     /// it stay recorded: their key decides.
-    pub(super) fn add(&mut self, step: &str, key: &str, output: &Path) -> Result<(), Error> {
+    pub(crate) fn add(&mut self, step: &str, key: &str, output: &Path) -> Result<(), Error> {
         for (_, file) in files(output).map_err(io("read", output))? {
             sync(&file)?;
         }
@@ -69,13 +70,13 @@ impl Record {
 }
 
 /// The key of a step: what it does, after what.
-pub(super) fn key(before: &str, argv: &[String], env: &[(&str, String)]) -> String {
+pub(crate) fn key(before: &str, argv: &[String], env: &[(&str, String)]) -> String {
     let text = serde_json::to_string(&(before, argv, env)).expect("strings are JSON");
     Sha256Hex::of(text.as_bytes()).as_str().to_owned()
 }
 
 /// A hash of the names, sizes and times of the files below `dir`.
-pub(super) fn listing(dir: &Path) -> io::Result<String> {
+pub(crate) fn listing(dir: &Path) -> io::Result<String> {
     let mut text = String::new();
     for (name, file) in files(dir)? {
         let metadata = file.metadata()?;
@@ -86,7 +87,7 @@ pub(super) fn listing(dir: &Path) -> io::Result<String> {
 }
 
 /// Bytes of the files below `dir`; 0 if there are none.
-pub(super) fn bytes(dir: &Path) -> u64 {
+pub(crate) fn bytes(dir: &Path) -> u64 {
     let files = files(dir).unwrap_or_default();
     files.iter().filter_map(|(_, file)| Some(file.metadata().ok()?.len())).sum()
 }

@@ -112,7 +112,7 @@ fn every_command_line_of_every_plan_is_one_that_its_tool_takes() {
     }
     assert!(checked > 1000, "{checked}");
     let unused: Vec<_> = flags::TOOLS.into_iter().filter(|tool| !seen.contains(tool)).collect();
-    // A worker is told everything over its socket, so no plan starts one.
+    // A worker serves over its socket, and what else it does is no plan's yet.
     assert_eq!(unused, [flags::Tool::EngineWorker]);
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::engine::{put_all, put_package};
+use crate::engine::{put_all, put_package, real_weights, real_worker};
 use crate::place::{Ended, Place, path_with, stand_in};
 
 /// Runs a script with a file system of its own in the place of the directory
@@ -40,6 +40,9 @@ fn on_a_disk(options: &str, script: &str) -> String {
         .env("XDG_CACHE_HOME", disk.join("cache"))
         .env("PATH", path_with("filling-index"))
         .env("WORKER", stand_in("dying-worker"))
+        .env("FILLING_WORKER", stand_in("filling-worker"))
+        .env("STAND_IN_WORKER", real_worker())
+        .env("WEIGHTS", real_weights())
         .env("OPTIONS", options)
         .env("PACKAGE", package)
         .env("DISK", disk)
@@ -90,6 +93,34 @@ fn a_disk_that_becomes_full_ends_the_build_and_the_next_one_goes_on() {
             "the worker died while starting",
             "exit 7\n.lock\n",
             "default\none\ntwo\n",
+        ],
+    );
+}
+
+#[test]
+fn a_disk_that_becomes_full_while_quantising_leaves_no_half_file_and_the_next_build_is_whole() {
+    let said = on_a_disk(
+        "rw",
+        r#"
+        set -- build --gguf "$WEIGHTS" --name mine --quantise Q8_0 --context 512 --users 1
+        try "$@" --worker "$FILLING_WORKER"
+        ls -A "$STOKER_STATE_DIR/work/mine@llama-cpp/quantised"
+        rm "$DISK/filling"
+        try "$@" --worker "$STAND_IN_WORKER"
+        ls -A "$STOKER_STATE_DIR/work" "$STOKER_STATE_DIR/engines"
+        try verify mine
+        "#,
+    );
+    in_order(
+        &said,
+        &[
+            "quantise: ended with exit status: 1: the disk is full",
+            "No space left on device",
+            "exit 4\nplan",
+            "mine is built",
+            "exit 0\n",
+            "default\nmine\none\ntwo\n",
+            "mine is sound",
         ],
     );
 }

@@ -20,8 +20,9 @@ use crate::place::{Ended, Place};
 
 const MODEL: &str = "smollm2-135m-instruct";
 
-/// Builds that are killed.
+/// Builds that are killed, and such that quantise, which take longer.
 const KILLS: u64 = 50;
+const QUANTISING_KILLS: u64 = 12;
 /// After this many of them, one runs to its end.
 const ENDS_EVERY: u64 = 5;
 
@@ -55,6 +56,8 @@ enum Source {
     Cache,
     /// A private file, which has to be copied.
     File,
+    /// The cache, and what is in it is quantised.
+    Quantised,
 }
 
 struct Yard {
@@ -88,10 +91,10 @@ impl Yard {
                 let _ = fs::remove_file(&wheel);
                 fs::hard_link(&self.package, wheel).unwrap();
             }
-            Source::Cache if !file.exists() && !wheel.exists() => {
+            Source::Cache | Source::Quantised if !file.exists() && !wheel.exists() => {
                 fs::hard_link(&self.package, wheel).unwrap();
             }
-            Source::Cache | Source::File => {}
+            Source::Cache | Source::Quantised | Source::File => {}
         }
         let context = context.to_string();
         let size = ["--context", &context, "--users", "1", "--format", "json"];
@@ -99,8 +102,14 @@ impl Yard {
         let what: &[&str] = match source {
             Source::Package | Source::Cache => &["build", MODEL],
             Source::File => &["build", "--gguf", own, "--name", MODEL],
+            Source::Quantised => &["build", MODEL, "--quantise", "Q8_0"],
         };
         self.place.command(&[what, &size[..]].concat())
+    }
+
+    /// Where a build keeps what it makes on the way.
+    fn work(&self) -> PathBuf {
+        self.place.path("state/work").join(format!("{MODEL}@llama-cpp"))
     }
 
     /// What holds whenever a build has ended, however it did.
@@ -114,6 +123,17 @@ impl Yard {
         let building = format!(".building-{MODEL}");
         let known = [".lock", "default", ".new-link", MODEL, &building];
         is_among(engines.path(), &known, when);
+        let on_the_way = [
+            "finished.json",
+            "finished.new",
+            "quantise.log",
+            "quantised",
+            "quality.log",
+            "quality.txt",
+        ];
+        if self.work().exists() {
+            is_among(&self.work(), &on_the_way, when);
+        }
         let part = format!("{FILE}.part");
         is_among(&self.cache(), &[".lock", FILE, WHEEL, &part], when);
     }
@@ -182,4 +202,42 @@ fn a_build_that_is_killed_anywhere_leaves_the_engine_that_serves_and_nothing_els
         started.elapsed()
     );
     assert!(killed > KILLS / 2, "only {killed} builds were killed");
+}
+
+#[test]
+fn a_quantising_build_that_is_killed_anywhere_ends_in_a_valid_engine_or_goes_on() {
+    let yard = Yard::new();
+    let mut random = Random(SEED);
+    let first = Ended::from(yard.build(Source::Package, 512).output().unwrap());
+    assert_eq!(first.code, Some(0), "{first:?}");
+    let started = Instant::now();
+    let second = Ended::from(yard.build(Source::Quantised, 768).output().unwrap());
+    assert_eq!(second.code, Some(0), "{second:?}");
+    let whole = started.elapsed();
+    let (mut killed, mut served) = (0, 768);
+    for round in 1..=QUANTISING_KILLS {
+        let wanted = if served == 512 { 768 } else { 512 };
+        let (step, most) = match random.below(4) {
+            0 => (None, whole),
+            1 => (Some("quantise"), whole / 2),
+            2 => (Some("verify"), whole / 4),
+            _ => (Some("publish"), Duration::from_millis(20)),
+        };
+        let after = random.up_to(most);
+        let when = format!("seed {SEED:#x}, kill {round}: {step:?} + {after:?}");
+        let code = kill(yard.build(Source::Quantised, wanted), step, after);
+        killed += u64::from(code.is_none());
+        yard.is_in_order([served, wanted], &when);
+        if round % ENDS_EVERY == 0 || round == QUANTISING_KILLS {
+            let ended = Ended::from(yard.build(Source::Quantised, wanted).output().unwrap());
+            assert_eq!(ended.code, Some(0), "{when}: {ended:?}");
+            yard.is_in_order([wanted, wanted], &when);
+            assert!(!yard.work().exists(), "{when}: what was made on the way is still there");
+        }
+        let manifest = engine_api::manifest::Manifest::read(&yard.place.engine(MODEL)).unwrap();
+        assert_eq!(manifest.model.quantisation, "Q8_0", "{when}");
+        served = manifest.serving.context.into();
+    }
+    eprintln!("{killed} of {QUANTISING_KILLS} builds were killed, the others had ended");
+    assert!(killed > QUANTISING_KILLS / 2, "only {killed} builds were killed");
 }

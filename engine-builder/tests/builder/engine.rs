@@ -81,6 +81,11 @@ pub(crate) fn real_weights() -> PathBuf {
     weights
 }
 
+/// The worker that is built beside the builder.
+pub(crate) fn real_worker() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_engine-builder")).with_file_name("engine-worker")
+}
+
 /// Writes the default model's package to `path`.
 pub(crate) fn put_package(path: &Path) {
     let mut archive = ZipWriter::new(File::create(path).unwrap());

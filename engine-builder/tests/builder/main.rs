@@ -19,4 +19,5 @@ mod hub;
 mod life;
 mod list;
 mod plan;
+mod quantise;
 mod real_worker;
