@@ -16,20 +16,26 @@ pub struct Waits {
     /// Time in which a thread was ready to run and had no processor, summed
     /// over the threads.
     pub for_processor: Duration,
+    /// Time in which its threads had a processor, summed over them.
+    pub on_processor: Duration,
+    /// Whether a thread is ready to run at this moment, or runs. A wait is in
+    /// `for_processor` only once it is over; a thread that is ready and has got
+    /// nothing of `on_processor` is in the middle of one.
+    pub is_ready: bool,
     /// Pages that had to be fetched from the disk.
     pub pages_fetched: u64,
 }
 
 impl Waits {
     /// Reads the waits of process `pid`. Where the kernel does not count waits
-    /// for the processor, they are zero.
+    /// for the processor, they are zero and nothing is ready.
     ///
     /// # Errors
     /// There is no such process.
     pub fn read(root: &Root, pid: u32) -> Result<Self, Absent> {
         let stat = root.read(&format!("proc/{pid}/stat"))?;
         let pages_fetched = major_faults(&stat).ok_or(Absent::Garbled)?;
-        Ok(Self { for_processor: for_processor(root, pid), pages_fetched })
+        Ok(Self { pages_fetched, ..of_threads(root, pid) })
     }
 }
 
@@ -40,8 +46,7 @@ impl Waits {
 /// There is no such process.
 pub fn is_stopped(root: &Root, pid: u32) -> Result<bool, Absent> {
     let stat = root.read(&format!("proc/{pid}/stat"))?;
-    let state = after_name(&stat).and_then(|rest| rest.split_whitespace().next());
-    state.map(|state| matches!(state, "T" | "t")).ok_or(Absent::Garbled)
+    state(&stat).map(|state| matches!(state, "T" | "t")).ok_or(Absent::Garbled)
 }
 
 /// Files below a directory that processes have mapped into their memory.
@@ -90,21 +95,34 @@ fn files_below(maps: &str, dir: &Path) -> BTreeSet<PathBuf> {
     maps.lines().filter_map(path).filter(|path| path.starts_with(dir)).collect()
 }
 
-fn for_processor(root: &Root, pid: u32) -> Duration {
+/// What its threads have had and wait for; its pages are not among that.
+fn of_threads(root: &Root, pid: u32) -> Waits {
+    let mut waits = Waits::default();
     let Ok(threads) = std::fs::read_dir(root.path(&format!("proc/{pid}/task"))) else {
-        return Duration::ZERO;
+        return waits;
     };
-    let nanoseconds = threads.flatten().filter_map(|thread| {
+    for thread in threads.flatten() {
         let id = thread.file_name();
-        let schedstat = root.read(&format!("proc/{pid}/task/{}/schedstat", id.to_str()?)).ok()?;
-        time_on_run_queue(&schedstat)
-    });
-    Duration::from_nanos(nanoseconds.fold(0, u64::saturating_add))
+        let Some(id) = id.to_str() else { continue };
+        let read = |name: &str| root.read(&format!("proc/{pid}/task/{id}/{name}")).ok();
+        let Some((ran, waited)) = read("schedstat").as_deref().and_then(times) else { continue };
+        waits.on_processor += ran;
+        waits.for_processor += waited;
+        waits.is_ready |= read("stat").as_deref().and_then(state) == Some("R");
+    }
+    waits
 }
 
-/// The second of three numbers: nanoseconds on a run queue.
-fn time_on_run_queue(schedstat: &str) -> Option<u64> {
-    schedstat.split_whitespace().nth(1)?.parse().ok()
+/// The first two of three numbers: nanoseconds on a processor, and on its queue.
+fn times(schedstat: &str) -> Option<(Duration, Duration)> {
+    let mut numbers = schedstat.split_whitespace().map(|number| number.parse().ok());
+    let mut next = || Some(Duration::from_nanos(numbers.next()??));
+    Some((next()?, next()?))
+}
+
+/// One letter.
+fn state(stat: &str) -> Option<&str> {
+    after_name(stat)?.split_whitespace().next()
 }
 
 /// The twelfth field.
@@ -186,10 +204,17 @@ mod tests {
             ("proc/812/stat", STAT),
             ("proc/812/task/812/schedstat", "5000000000 1500000000 77\n"),
             ("proc/812/task/813/schedstat", "100 500000000 9\n"),
+            ("proc/812/task/813/stat", "813 (a worker) R 1 812"),
             ("proc/812/task/814/comm", "no schedstat here"),
         ]);
         let waits = Waits::read(&tree.root(), 812).unwrap();
-        assert_eq!(waits, Waits { for_processor: Duration::from_secs(2), pages_fetched: 37 });
+        let expected = Waits {
+            for_processor: Duration::from_secs(2),
+            on_processor: Duration::from_nanos(5_000_000_100),
+            is_ready: true,
+            pages_fetched: 37,
+        };
+        assert_eq!(waits, expected);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use engine_api::handover;
 use jetpack::Root;
+use jetpack::process::Waits;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
@@ -29,7 +30,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::systemd::keeper::{Keeper, LeftWorker};
 
@@ -50,6 +51,8 @@ const MAX_LINE: usize = 1024;
 /// How long a process may take to be gone after SIGKILL. A process that is
 /// stuck in a driver takes longer; it is then left to the kernel.
 const REAP: Duration = Duration::from_secs(5);
+/// The same for one that waits for a processor to die on.
+const STARVED_REAP: Duration = Duration::from_secs(300);
 /// Enough for one system call.
 const WATCH_STACK: usize = 64 * 1024;
 /// How long output may still come after the exit, from a grandchild that
@@ -201,10 +204,7 @@ impl Process {
             Ok(status) => (status, false),
             Err(_) => {
                 self.kill();
-                match timeout(REAP, self.running.ended()).await {
-                    Ok(status) => (status, false),
-                    Err(_) => (None, true),
-                }
+                self.reap().await
             }
         };
         self.keeper.forget_worker(self.pid);
@@ -212,6 +212,20 @@ impl Process {
             timeout(LAST_WORDS, async { while self.output.join_next().await.is_some() {} }).await;
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         Exit { status, stuck, lines: lines.iter().cloned().collect() }
+    }
+
+    /// The exit status, and whether the process is stuck, after it was killed.
+    async fn reap(&mut self) -> (Option<ExitStatus>, bool) {
+        let killed = Instant::now();
+        loop {
+            if let Ok(status) = timeout(REAP, self.running.ended()).await {
+                return (status, false);
+            }
+            let starves = Waits::read(&Root::new("/"), self.pid).is_ok_and(|it| it.is_ready);
+            if !starves || killed.elapsed() >= STARVED_REAP {
+                return (None, true);
+            }
+        }
     }
 
     fn kill(&self) {

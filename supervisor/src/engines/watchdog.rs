@@ -258,7 +258,12 @@ impl Watchdog {
             self.fetching += passed;
             return Duration::ZERO;
         }
-        passed.saturating_sub(waits.for_processor.saturating_sub(last.waits.for_processor))
+        // A wait that is not over is not counted by the kernel yet.
+        let had = match waits.is_ready {
+            true => passed.min(waits.on_processor.saturating_sub(last.waits.on_processor)),
+            false => passed,
+        };
+        had.saturating_sub(waits.for_processor.saturating_sub(last.waits.for_processor))
     }
 
     fn judge(&self, doing: Doing, seen: Seen, now: Instant) -> Result<(), Stall> {

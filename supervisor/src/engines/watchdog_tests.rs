@@ -68,6 +68,24 @@ fn one_that_waits_for_a_processor_is_slow_and_not_hung() {
 }
 
 #[test]
+fn one_that_has_waited_for_a_processor_all_along_is_slow_and_not_hung() {
+    let mut watched = Watched::new();
+    watched.waits.is_ready = true;
+    for _ in 0..4000 {
+        watched.look(STEPPING).unwrap();
+    }
+    // The kernel tells of a wait when it is over.
+    watched.waits.for_processor += LOOK * 4000;
+    watched.look(STEPPING).unwrap();
+    // From now on it has a processor and goes in circles.
+    let start = watched.now;
+    while watched.look(STEPPING).is_ok() {
+        watched.waits.on_processor += LOOK;
+    }
+    assert!(watched.now - start <= Duration::from_millis(1300));
+}
+
+#[test]
 fn one_that_gets_half_a_processor_has_twice_the_time() {
     let mut watched = Watched::new();
     let start = watched.now;
