@@ -35,7 +35,7 @@ impl Yard {
 
     /// A build that ends with the last tool: the worker of these tests was built
     /// without TensorRT-LLM.
-    fn unproved(&self) -> Command {
+    pub(crate) fn unproved(&self) -> Command {
         let mut command = self.command("tensorrt-llm");
         command.arg("--unproved");
         command
