@@ -96,6 +96,7 @@ fn the_status_document_has_every_documented_field() {
     };
     let fields = [
         "at",
+        "build",
         "engine",
         "governor",
         "incidents",
