@@ -39,7 +39,7 @@ test_tensorrt_llm() {
     say "Real processes, with a worker that has the stand-in"
     cargo build "${packages[@]}" --bin engine-worker-on-stand-in
     cargo clippy "${workspace[@]}" "${stand_in_tests[@]}" -- -D warnings
-    STOKER_TEST_ON_STAND_IN=1 test_in_time "${workspace[@]}" "${stand_in_tests[@]}"
+    TEST_ON_STAND_IN=1 test_in_time "${workspace[@]}" "${stand_in_tests[@]}"
 
     say "The shim below Rust, under the address sanitizer"
     test_addresses "$stand_in" "$libraries/rust"

@@ -22,7 +22,7 @@ const FILES: [(&str, ArtefactRole); 3] = [
 ];
 
 /// Set: test engines are for the stand-in, and are loaded by its worker.
-const WANTED: &str = "STOKER_TEST_ON_STAND_IN";
+const WANTED: &str = "TEST_ON_STAND_IN";
 
 /// Whether it takes the place of the echo backend.
 pub(crate) fn is_wanted() -> bool {

@@ -114,6 +114,7 @@ fn the_status_document_has_every_documented_field() {
     assert_eq!(names(&status), fields);
     let fields = [
         "aliases",
+        "backend",
         "heartbeat",
         "heartbeat_age_ms",
         "model",

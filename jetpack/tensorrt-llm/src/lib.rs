@@ -8,7 +8,7 @@
 //! brought five packages for what is eight functions.
 //!
 //! **Threads.** The documentation of 0.12 does not say which of its calls may
-//! meet. So none do: an [`Executor`] is neither `Send` nor `Sync`, and its methods
+//! meet. So none do: an `Executor` is neither `Send` nor `Sync`, and its methods
 //! borrow it exclusively. One thread opens it, uses it and closes it. The
 //! executor's own threads never enter Rust.
 //!
