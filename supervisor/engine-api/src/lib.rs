@@ -4,6 +4,7 @@
 //! - [`protocol`]: the messages between a supervisor and one worker.
 //! - [`form`]: grammars and calls of tools, which those messages carry.
 //! - [`frame`]: how those messages stand on a byte stream, bounded.
+//! - [`pace`]: how a worker keeps the pace that it is told.
 //! - [`handover`]: how a worker is given that stream, and given another.
 //! - [`virtual_board`]: how the echo backend is paced by a board that is not there.
 //!
@@ -15,5 +16,6 @@ pub mod form;
 pub mod frame;
 pub mod handover;
 pub mod manifest;
+pub mod pace;
 pub mod protocol;
 pub mod virtual_board;

@@ -121,6 +121,11 @@ impl Ladder {
 }
 
 impl Notch {
+    /// The clock as a share of the highest that the power mode allows.
+    pub(super) fn clock(self) -> f64 {
+        self.clock
+    }
+
     /// Tokens each second, as a share of those at full power.
     fn speed(self) -> f64 {
         speed(self.clock) * self.duty / f64::from(self.divisor)

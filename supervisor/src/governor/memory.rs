@@ -5,7 +5,7 @@
 //! it is kept back. An engine that allocates its cache when it loads takes no
 //! more as the cache fills; one that does not, does. Which one this is shows.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jetpack::Bytes;
 
@@ -19,6 +19,10 @@ const KEPT: std::ops::RangeInclusive<u64> = 256 * MIB..=1024 * MIB;
 const SLACK: u64 = 64 * MIB;
 /// Cache that must have filled before its growth can be judged.
 const JUDGED_BY: u64 = 64 * MIB;
+/// A cache is compared with a reading of the memory that is so much younger: what
+/// the engine tells of its cache comes sooner than what the kernel tells of memory,
+/// and a cache that was taken for allocated would be let grow into nothing.
+const SETTLED: Duration = Duration::from_secs(3);
 /// When a refused client may try again.
 pub const RETRY_AFTER: Duration = Duration::from_secs(15);
 
@@ -36,6 +40,8 @@ pub enum Door {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Guard {
     door: Door,
+    /// What the cache held when memory was read some seconds ago.
+    earlier: Option<(Kv, Instant)>,
     /// Where the cache and the memory stood when they were last compared.
     mark: Option<(Kv, Bytes)>,
     /// The cache was seen to fill without taking memory.
@@ -54,7 +60,7 @@ impl Guard {
             return self.door;
         };
         if let Some(kv) = kv {
-            self.compare(kv, memory.available);
+            self.hear(kv, memory);
         }
         let kept = (memory.total.get() / KEPT_SHARE).clamp(*KEPT.start(), *KEPT.end());
         let growth = if self.allocated { 0 } else { kv.map_or(0, Kv::next_growth) };
@@ -63,7 +69,7 @@ impl Guard {
         let (was_shut, was_waiting) =
             (matches!(self.door, Door::Shut { .. }), self.door != Door::Open);
         let (available_bytes, kept_bytes) = (memory.available, Bytes::new(kept));
-        self.door = if available < kept / 2 + slack(was_shut) {
+        self.door = if available < kept / 2 + growth + slack(was_shut) {
             Door::Shut { available: available_bytes, kept: kept_bytes }
         } else if available < kept + growth + slack(was_waiting) {
             Door::Waits { available: available_bytes, kept: kept_bytes }
@@ -71,6 +77,18 @@ impl Guard {
             Door::Open
         };
         self.door
+    }
+
+    fn hear(&mut self, kv: Kv, memory: Memory) {
+        match self.earlier {
+            Some((_, at)) if memory.at.saturating_duration_since(at) < SETTLED => {}
+            earlier => {
+                self.earlier = Some((kv, memory.at));
+                if let Some((settled, _)) = earlier {
+                    self.compare(settled, memory.available);
+                }
+            }
+        }
     }
 
     /// Sees whether a fuller cache has taken memory.
@@ -108,8 +126,12 @@ mod tests {
     use super::*;
 
     fn memory(available_mib: u64) -> Option<Memory> {
+        memory_at(available_mib, Instant::now())
+    }
+
+    fn memory_at(available_mib: u64, at: Instant) -> Option<Memory> {
         let available = Bytes::new(available_mib * MIB);
-        Some(Memory { total: Bytes::new(7600 * MIB), available, at: Instant::now() })
+        Some(Memory { total: Bytes::new(7600 * MIB), available, at })
     }
 
     fn kv(held: u64) -> Option<Kv> {
@@ -141,17 +163,28 @@ mod tests {
         assert_eq!(name(guard.observe(memory(500), kv(0))), "open");
     }
 
+    /// The door after a cache held nothing, then 1024 tokens, and memory was read
+    /// at these seconds.
+    fn filled(readings: &[(u64, u64, u64)]) -> &'static str {
+        let (start, mut guard) = (Instant::now(), Guard::default());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let seen = readings.iter().map(|(seconds, held, available_mib)| {
+            name(guard.observe(memory_at(*available_mib, at(*seconds)), kv(*held)))
+        });
+        seen.last().expect("something was read")
+    }
+
     #[test]
     fn a_cache_that_was_allocated_at_once_is_not() {
-        let mut guard = Guard::default();
-        let _ = guard.observe(memory(350), kv(0));
-        assert_eq!(
-            name(guard.observe(memory(350), kv(1024))),
-            "open",
-            "it filled and took nothing"
-        );
-        let mut growing = Guard::default();
-        let _ = growing.observe(memory(478), kv(0));
-        assert_eq!(name(growing.observe(memory(350), kv(1024))), "waits");
+        let took_nothing = [(0, 0, 350), (4, 1024, 350), (8, 1024, 350), (12, 1024, 350)];
+        assert_eq!(filled(&took_nothing), "open", "it filled and took nothing");
+        let grew = [(0, 0, 478), (4, 1024, 350), (8, 1024, 350), (12, 1024, 350)];
+        assert_eq!(filled(&grew), "waits");
+    }
+
+    #[test]
+    fn a_reading_that_is_older_than_the_cache_s_growth_proves_nothing() {
+        let late = [(0, 0, 478), (4, 1024, 478), (5, 1024, 478), (6, 1024, 350), (9, 1024, 350)];
+        assert_eq!(filled(&late), "waits");
     }
 }

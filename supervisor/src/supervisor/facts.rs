@@ -34,16 +34,19 @@ impl Before {
 /// All that is known. `clock` is there only where it may be capped.
 pub(super) fn facts(
     bounds: Limits,
+    largest_part: u16,
     sample: Option<&Sample>,
     before: Before,
     clock: Option<Clock>,
     manifest: Option<&Manifest>,
     heartbeat: Option<&Heartbeat>,
+    waiting: usize,
 ) -> Facts {
-    let work = work(manifest, heartbeat);
-    let Some(sample) = sample else { return Facts { work, ..Facts::unknown(bounds) } };
+    let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
+    let work = Work { waiting, ..work(manifest, heartbeat) };
+    let unknown = Facts { largest_part, work, ..Facts::unknown(bounds) };
+    let Some(sample) = sample else { return unknown };
     Facts {
-        bounds,
         governed: sample.board.is_tegra(),
         heat: heat(sample),
         power: sample.power_watts.map(|watts| Power { watts, at: sample.taken }),
@@ -55,7 +58,7 @@ pub(super) fn facts(
             available: memory.available_bytes,
             at: sample.taken,
         }),
-        work,
+        ..unknown
     }
 }
 
@@ -84,6 +87,7 @@ fn work(manifest: Option<&Manifest>, heartbeat: Option<&Heartbeat>) -> Work {
         bytes: Bytes::new(beat.kv.bytes),
     });
     Work {
+        waiting: 0,
         decoding: beat.decoding,
         prefilling: beat.prefilling,
         decoded: beat.decode_tokens,
@@ -102,7 +106,7 @@ mod tests {
     const BOUNDS: Limits = Limits { max_sequences: 4, max_batch_tokens: 64, pace_us: 0 };
 
     fn of(sample: &Sample) -> Facts {
-        facts(BOUNDS, Some(sample), Before::default(), None, None, None)
+        facts(BOUNDS, 64, Some(sample), Before::default(), None, None, None, 0)
     }
 
     #[test]
@@ -111,7 +115,7 @@ mod tests {
         let sample = Machine::open(Root::new(dir.path())).sample();
         assert_eq!(of(&sample), Facts::unknown(BOUNDS));
         assert_eq!(
-            facts(BOUNDS, None, Before::default(), None, None, None),
+            facts(BOUNDS, 64, None, Before::default(), None, None, None, 0),
             Facts::unknown(BOUNDS)
         );
     }

@@ -43,8 +43,40 @@ fn draw_goal(goal: Goal, marks: &[Mark], text: &mut String) {
     let Some(median) = marks.get(marks.len() / 2) else { return };
     let _ = writeln!(text, "  median {:.3}; worst:", median.value);
     for mark in marks.iter().take(WORST) {
-        let _ = writeln!(text, "  {:>7.3}  {} (draw {})", mark.value, mark.cell, mark.draw);
+        let possible = mark.possible.map_or_else(String::new, |it| format!(", oracle {it:.3}"));
+        let Mark { value, cell, draw, .. } = mark;
+        let _ = writeln!(text, "  {value:>7.3}  {cell} (draw {draw}{possible})");
     }
+    draw_possible(goal, &marks, text);
+}
+
+/// In how many cells the goal can be reached at all, and how near ours comes.
+fn draw_possible(goal: Goal, marks: &[&Mark], text: &mut String) {
+    let asked: Vec<(&Mark, f64)> =
+        marks.iter().filter_map(|mark| Some((*mark, mark.possible?))).collect();
+    if asked.is_empty() {
+        return;
+    }
+    let reaches = |possible: f64| goal.is_met(possible);
+    let (can, cannot): (Vec<_>, Vec<_>) = asked.iter().partition(|(_, it)| reaches(*it));
+    let met = can.iter().filter(|(mark, _)| mark.met).count();
+    let _ = writeln!(text, "  possible in {} cells: {met} of them met", can.len());
+    let of = |marks: &[(&Mark, f64)], value: &dyn Fn(&(&Mark, f64)) -> f64| {
+        let mut values: Vec<f64> = marks.iter().map(value).collect();
+        values.sort_by(f64::total_cmp);
+        values
+    };
+    let range = |values: &[f64]| match values {
+        [] => "–".to_owned(),
+        values => {
+            let (first, last) = (values[0], values[values.len() - 1]);
+            format!("{first:.3} to {last:.3}, median {:.3}", values[values.len() / 2])
+        }
+    };
+    let reached = range(&of(&cannot, &|(_, possible)| *possible));
+    let _ = writeln!(text, "  impossible in {} cells: the oracle has {reached}", cannot.len());
+    let share = range(&of(&asked, &|(mark, possible)| mark.value / possible));
+    let _ = writeln!(text, "  ours to the oracle's: {share}");
 }
 
 const HEADINGS: [&str; 11] = [

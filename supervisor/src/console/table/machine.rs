@@ -164,7 +164,7 @@ fn swap(facts: &Value, memory: &Value) -> Option<String> {
 }
 
 fn gpu_memory(machine: &Value) -> Option<String> {
-    let client = |client: &Value| format!("{} {}", text(&client["name"]), bytes(&client["bytes"]));
+    let client = |client: &Value| bytes(&client["bytes"]);
     let discrete = items(&machine["gpus"]).iter().flat_map(|gpu| items(&gpu["clients"]));
     let facts = &machine["facts"];
     match facts["gpu_clients"].as_array() {
