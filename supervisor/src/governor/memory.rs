@@ -5,7 +5,7 @@
 //! it is kept back. An engine that allocates its cache when it loads takes no
 //! more as the cache fills; one that does not, does. Which one this is shows.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jetpack::Bytes;
 
@@ -40,10 +40,10 @@ pub enum Door {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Guard {
     door: Door,
-    /// What the cache held when memory was read some seconds ago.
-    earlier: Option<(Kv, Instant)>,
-    /// Where the cache and the memory stood when they were last compared.
-    mark: Option<(Kv, Bytes)>,
+    /// The cache and the memory as they stood some seconds ago.
+    earlier: Option<(Kv, Memory)>,
+    /// The same at one moment, from which on growth is counted.
+    mark: Option<(Kv, Memory)>,
     /// The cache was seen to fill without taking memory.
     allocated: bool,
 }
@@ -80,27 +80,30 @@ impl Guard {
     }
 
     fn hear(&mut self, kv: Kv, memory: Memory) {
-        match self.earlier {
-            Some((_, at)) if memory.at.saturating_duration_since(at) < SETTLED => {}
-            earlier => {
-                self.earlier = Some((kv, memory.at));
-                if let Some((settled, _)) = earlier {
-                    self.compare(settled, memory.available);
-                }
-            }
+        let too_soon =
+            |(_, earlier): (Kv, Memory)| memory.at.saturating_duration_since(earlier.at) < SETTLED;
+        if self.earlier.is_some_and(too_soon) {
+            return;
+        }
+        if let Some(settled) = self.earlier.replace((kv, memory)) {
+            self.compare(settled, memory.available);
         }
     }
 
-    /// Sees whether a fuller cache has taken memory.
-    fn compare(&mut self, kv: Kv, available: Bytes) {
+    /// Sees whether a fuller cache has taken memory: what it held some seconds ago is
+    /// held against what is available now. Where growth is counted from, both are of
+    /// one moment; memory that was read later would have grown scarce already.
+    fn compare(&mut self, settled: (Kv, Memory), available: Bytes) {
+        let (kv, _) = settled;
         let Some((before, was)) = self.mark.filter(|(before, _)| before.held <= kv.held) else {
-            self.mark = Some((kv, available));
+            self.mark = Some(settled);
             return;
         };
         let filled = kv.bytes_of(kv.held - before.held);
         if filled >= JUDGED_BY {
-            self.allocated = was.saturating_sub(available).get() < filled / 2;
-            self.mark = Some((kv, available));
+            let taken = was.available.saturating_sub(available);
+            self.allocated = taken.get() < filled / 2;
+            self.mark = Some(settled);
         }
     }
 }
@@ -180,6 +183,17 @@ mod tests {
         assert_eq!(filled(&took_nothing), "open", "it filled and took nothing");
         let grew = [(0, 0, 478), (4, 1024, 350), (8, 1024, 350), (12, 1024, 350)];
         assert_eq!(filled(&grew), "waits");
+    }
+
+    #[test]
+    fn a_cache_that_grows_while_it_is_watched_is_seen_to_take_memory() {
+        // A prompt of 1024 tokens, computed in so many seconds, then nothing.
+        for takes in 1..30 {
+            let held = |second: u64| 1024 * second.min(takes) / takes;
+            let readings: Vec<_> =
+                (0..60).map(|second| (second, held(second), 478 - held(second) / 8)).collect();
+            assert_eq!(filled(&readings), "waits", "computed in {takes} s");
+        }
     }
 
     #[test]
