@@ -50,33 +50,37 @@ fn draw_goal(goal: Goal, marks: &[Mark], text: &mut String) {
     draw_possible(goal, &marks, text);
 }
 
-/// In how many cells the goal can be reached at all, and how near ours comes.
+/// In how many cells the goal can be reached at all, how many of those ours
+/// reaches, and how near it comes to the oracle's best.
 fn draw_possible(goal: Goal, marks: &[&Mark], text: &mut String) {
     let asked: Vec<(&Mark, f64)> =
         marks.iter().filter_map(|mark| Some((*mark, mark.possible?))).collect();
     if asked.is_empty() {
         return;
     }
-    let reaches = |possible: f64| goal.is_met(possible);
-    let (can, cannot): (Vec<_>, Vec<_>) = asked.iter().partition(|(_, it)| reaches(*it));
+    let (can, cannot): (Vec<_>, Vec<_>) =
+        asked.iter().partition(|(mark, possible)| mark.met || goal.is_met(*possible));
     let met = can.iter().filter(|(mark, _)| mark.met).count();
     let _ = writeln!(text, "  possible in {} cells: {met} of them met", can.len());
-    let of = |marks: &[(&Mark, f64)], value: &dyn Fn(&(&Mark, f64)) -> f64| {
-        let mut values: Vec<f64> = marks.iter().map(value).collect();
-        values.sort_by(f64::total_cmp);
-        values
-    };
-    let range = |values: &[f64]| match values {
+    let reached = range(cannot.iter().map(|(_, possible)| *possible));
+    let _ = writeln!(text, "  not shown possible in {}: the oracle has {reached}", cannot.len());
+    let share = range(asked.iter().map(|(mark, possible)| mark.value / possible));
+    let _ = writeln!(text, "  ours to the oracle's best: {share}");
+    let missed = can.iter().filter(|(mark, _)| !mark.met);
+    let share = range(missed.map(|(mark, possible)| mark.value / possible));
+    let _ = writeln!(text, "  the same where it is possible and not met: {share}");
+}
+
+fn range(values: impl Iterator<Item = f64>) -> String {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    match values[..] {
         [] => "–".to_owned(),
-        values => {
-            let (first, last) = (values[0], values[values.len() - 1]);
+        [first, .., last] => {
             format!("{first:.3} to {last:.3}, median {:.3}", values[values.len() / 2])
         }
-    };
-    let reached = range(&of(&cannot, &|(_, possible)| *possible));
-    let _ = writeln!(text, "  impossible in {} cells: the oracle has {reached}", cannot.len());
-    let share = range(&of(&asked, &|(mark, possible)| mark.value / possible));
-    let _ = writeln!(text, "  ours to the oracle's: {share}");
+        [only] => format!("{only:.3}"),
+    }
 }
 
 const HEADINGS: [&str; 11] = [

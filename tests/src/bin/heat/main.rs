@@ -66,6 +66,9 @@ struct Arguments {
     /// Only modules whose names contain this.
     #[arg(long)]
     module: Option<String>,
+    /// Only loads whose names contain this, such as "long".
+    #[arg(long)]
+    load: Option<String>,
     /// Also print every cell.
     #[arg(long)]
     cells: bool,
@@ -100,8 +103,12 @@ fn main() -> anyhow::Result<()> {
     let usual = if arguments.tuning { TUNING } else { REPORTED };
     let first = arguments.first_draw.unwrap_or(usual);
     let draws: Vec<u64> = (first..first + arguments.draws).collect();
+    let contains = |name: &str, part: &Option<String>| {
+        part.as_ref().is_none_or(|part| name.contains(part.as_str()))
+    };
     let named = |cell: &Cell| {
-        arguments.module.as_ref().is_none_or(|part| cell.module.contains(part.as_str()))
+        contains(cell.module, &arguments.module)
+            && contains(&cell.load.to_string(), &arguments.load)
     };
     let mode = if arguments.highest_mode { PowerMode::Highest } else { PowerMode::Shipped };
     let cells: Vec<Cell> =
