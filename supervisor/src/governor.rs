@@ -66,8 +66,9 @@ const UP: usize = 4;
 const THROTTLED: usize = 3;
 /// A pause is corrected when the engine's steps have changed by this share.
 const TRIM: f64 = 0.25;
-/// Pauses are longer than prompts' parts where the engine computes less than this.
-const PAUSED: f64 = 0.8;
+/// The notch from which on prompts are computed as a limited board does it best; above
+/// the first one they still are.
+const LIMITED: usize = 2;
 /// How fast a shorter and a longer step are believed to be usual.
 const SHORTER: f64 = 0.3;
 const LONGER: f64 = 0.03;
@@ -190,7 +191,7 @@ impl Governor {
         let temperature = self.thermometer.observe(facts.governed, facts.heat.as_ref(), now);
         self.meter.observe(facts.power, facts.work.is_busy());
         self.hear_step(&facts.work);
-        self.mix.observe(&facts.work, now);
+        self.mix.observe(&facts.work, self.ladder.notch(self.notch).speed(), now);
         let door = self.guard.observe(facts.memory, facts.work.kv);
 
         let wishes = self.wishes(facts, &temperature, now);
@@ -315,6 +316,7 @@ impl Governor {
         self.meter.moved(&self.ladder, from, to);
         self.over_current.moved();
         self.pace = self.wanted_pace();
+        self.share(self.wanted_sharing(facts), facts);
         self.note_change(now);
         self.log.truncate(REMEMBERED - 1);
         self.log.push_front(Change {
@@ -332,7 +334,7 @@ impl Governor {
     fn trim(&mut self, facts: &Facts, now: Instant) {
         let sharing = self.wanted_sharing(facts);
         if sharing.differs(self.sharing) && self.changes.allow(Kind::Trim, now) {
-            self.sharing = sharing;
+            self.share(sharing, facts);
             self.note_change(now);
             return;
         }
@@ -342,6 +344,13 @@ impl Governor {
             self.pace = wanted;
             self.note_change(now);
         }
+    }
+
+    fn share(&mut self, sharing: Sharing, facts: &Facts) {
+        if let Some(alone) = facts.work.alone {
+            self.mix.turned(self.sharing, sharing, alone);
+        }
+        self.sharing = sharing;
     }
 
     fn wanted_sharing(&self, facts: &Facts) -> Sharing {
@@ -354,8 +363,9 @@ impl Governor {
             usual: facts.bounds.max_batch_tokens,
             largest: facts.largest_part,
             clock: notch.clock(),
-            // Beside pauses, the larger part costs less heat and nobody notices it.
-            paused: notch.duty < PAUSED,
+            duty: notch.duty,
+            limited: self.notch
+                >= if matches!(self.sharing, Sharing::Large(_)) { 1 } else { LIMITED },
             saves: self.profile.saves(),
         };
         self.mix.choose(self.sharing, choice)
@@ -392,17 +402,18 @@ impl Governor {
     /// The smaller of what the engine may do and what the board bears.
     fn limits(&self, facts: &Facts) -> Limits {
         let (bounds, notch) = (facts.bounds, self.ladder.notch(self.notch));
-        let usual = bounds.max_batch_tokens;
+        let usual = bounds.max_batch_tokens.div_ceil(notch.part_divisor);
         let (sequences, part) = match self.sharing {
             Sharing::Usual => (bounds.max_sequences, usual),
             Sharing::OneByOne => (1, usual),
+            // It is as large as can be rested for.
             Sharing::Large(part) => (bounds.max_sequences, part.min(facts.largest_part)),
             Sharing::Small(part) => (bounds.max_sequences, part.min(usual)),
         };
         let pace = u32::try_from(self.pace.as_micros()).unwrap_or(u32::MAX);
         Limits {
             max_sequences: sequences.div_ceil(notch.divisor).max(1),
-            max_batch_tokens: part.div_ceil(notch.part_divisor).max(1),
+            max_batch_tokens: part.max(1),
             pace_us: pace.max(bounds.pace_us),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! | what is asked | how it is served |
 //! |---|---|
+//! | anything, of a board that cannot bear full speed or is to save | prompts in parts as large as a reader bears: they cost least, so that more gets done |
 //! | mostly prompts, by several | one after the other: each is computed in steps as large as can be, with nobody beside it to be held up |
 //! | mostly answers, prompts seldom | prompts in parts as large as a reader bears: few gaps are long, and the others are short |
 //! | many who read, few who wait | parts as short as a decode step: no gap is long |
@@ -10,8 +11,14 @@
 //! A part beside running answers costs a decode step each time, so that prompts of
 //! thousands of tokens take twice as long in small parts, and everybody who reads
 //! or waits bears it.
+//!
+//! What speaks for one after the other is known from the engine's measured speeds,
+//! which are those of a short prompt, alone. So it is tried, and given up where the
+//! engine gets less done than it did before.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use engine_api::pace::MOST_REST;
 
 use super::facts::{Alone, Work};
 
@@ -20,6 +27,9 @@ use super::facts::{Alone, Work};
 const AVERAGE: f64 = 240.0;
 /// Work that must have been seen before anything follows from it, in seconds.
 const SEEN: f64 = 60.0;
+/// Work at the beginning that says nothing of how much gets done, in seconds: all
+/// begin with their prompts, and are in step for a while.
+const START: f64 = 150.0;
 /// One answer does not keep others waiting for longer, in seconds.
 const MOST_ALONE: f64 = 30.0;
 /// Longest time between two looks that is counted, in seconds.
@@ -29,7 +39,14 @@ const GAP: f64 = 10.0;
 const PROMPTS: (f64, f64) = (1.2, 1.0);
 /// What requests get done together, to what each of them would alone. Where they
 /// gain from each other, that is not given up for shorter gaps.
-const TOGETHER: f64 = 0.995;
+const TOGETHER: f64 = 1.02;
+/// Work after which it shows how much gets done, together and one after the other,
+/// in seconds.
+const TELLS: f64 = 120.0;
+/// As much is this share of what was done before.
+const AS_MUCH: f64 = 0.985;
+/// Work before it is tried again where it got less done, in seconds.
+const AGAIN: f64 = 3600.0;
 /// Requests at once, on average, from which on there is somebody to serve first.
 const SEVERAL: f64 = 1.5;
 /// The share of gaps in which a large part may fall, and may stay.
@@ -45,6 +62,11 @@ const READERS: (f64, f64) = (2.5, 1.5);
 /// Least prompt tokens between two steps: with fewer, a prompt costs far more
 /// passes over the weights than it is worth.
 const LEAST_PART: f64 = 16.0;
+/// Where the engine computes less than this, nobody notices a small part beside the
+/// pauses.
+const PAUSED: f64 = 0.8;
+/// Where it computes less than this, the rests after large parts would be too long.
+const DEEP: f64 = 0.3;
 /// How long a small part takes, in decode steps of one request.
 const SMALL: f64 = 1.25;
 
@@ -82,8 +104,10 @@ pub(super) struct Choice {
     pub(super) largest: u16,
     /// The clock as a share of what `alone` was measured at.
     pub(super) clock: f64,
-    /// There are pauses between steps, beside which nobody notices a part.
-    pub(super) paused: bool,
+    /// The share of the time in which the engine computes.
+    pub(super) duty: f64,
+    /// The board cannot bear full speed.
+    pub(super) limited: bool,
     /// Tokens are to cost little.
     pub(super) saves: bool,
 }
@@ -92,8 +116,11 @@ pub(super) struct Choice {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Mix {
     last: Option<(Instant, u64, u64)>,
+    /// What the averages are made of.
     seconds: f64,
-    /// Tokens each second.
+    /// The beginning is over.
+    started: bool,
+    /// Tokens each second, at full speed.
     decoded: f64,
     prefilled: f64,
     /// Requests.
@@ -102,19 +129,30 @@ pub(super) struct Mix {
     waiting: f64,
     /// Seconds of work since a prompt was last computed.
     without_prompts: f64,
+    /// What was done together, before requests were served one after the other.
+    before: Option<f64>,
+    /// Seconds of work before that is tried again.
+    refused: f64,
 }
 
 impl Mix {
-    pub(super) fn observe(&mut self, work: &Work, now: Instant) {
+    /// `speed`: at which the engine may run now, as a share of full speed.
+    pub(super) fn observe(&mut self, work: &Work, speed: f64, now: Instant) {
         let counters = (now, work.decoded, work.prefilled);
         let Some((then, decoded, prefilled)) = self.last.replace(counters) else { return };
         let seconds = now.saturating_duration_since(then).as_secs_f64();
         // A new engine counts from zero.
-        let grown = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
+        let grown =
+            |now: u64, before: u64| now.saturating_sub(before) as f64 / (seconds * speed.max(0.01));
         if !work.is_busy() || seconds > GAP || seconds <= 0.0 {
             return;
         }
+        if !self.started && self.seconds >= START {
+            self.started = true;
+            self.seconds = 0.0;
+        }
         self.seconds += seconds;
+        self.refused = (self.refused - seconds).max(0.0);
         let computes = work.prefilled > prefilled;
         self.without_prompts = if computes { 0.0 } else { self.without_prompts + seconds };
         let weight = (1.0 - (-seconds / AVERAGE).exp()).max(seconds / self.seconds.max(seconds));
@@ -128,21 +166,26 @@ impl Mix {
 
     /// How to share the engine from now on; `now` is how it is shared.
     pub(super) fn choose(&self, now: Sharing, choice: Choice) -> Sharing {
-        let Choice { usual, saves, paused, .. } = choice;
-        if self.seconds < SEEN {
-            return Sharing::Usual;
-        }
+        let Choice { usual, saves, limited, .. } = choice;
         let large = choice.part(if saves { BEARABLE_TO_SAVE } else { BEARABLE });
         let is_large = f64::from(large) >= LARGE * f64::from(usual);
-        if saves && is_large {
-            return Sharing::Large(large);
+        if saves || limited {
+            // Whatever is asked.
+            let pays = is_large && (saves || choice.duty >= DEEP);
+            return if pays { Sharing::Large(large) } else { Sharing::Usual };
+        }
+        if self.seconds < SEEN {
+            return now;
         }
         let kept = |is: bool, (enter, stay): (f64, f64)| if is { stay } else { enter };
         // Served one by one, those who come next wait.
         let several = self.decoding + self.prefilling + self.waiting >= SEVERAL;
         let alone = self.without_prompts >= MOST_ALONE;
         let is_one = now == Sharing::OneByOne;
-        let costs_nothing = is_one || self.together(choice.alone) <= TOGETHER;
+        let costs_nothing = match is_one {
+            true => self.gets_as_much_done(choice.alone),
+            false => self.may_be_tried(choice.alone),
+        };
         let prompts = self.prompts(choice.alone) >= kept(is_one, PROMPTS);
         if several && !alone && costs_nothing && prompts {
             return Sharing::OneByOne;
@@ -153,7 +196,7 @@ impl Mix {
         }
         let readers = kept(matches!(now, Sharing::Small(_)), READERS);
         let small = choice.small();
-        if !paused
+        if choice.duty >= PAUSED
             && small < usual
             && self.decoding > 1.0
             && self.decoding > readers * self.prefilling
@@ -161,6 +204,37 @@ impl Mix {
             return Sharing::Small(small);
         }
         Sharing::Usual
+    }
+
+    /// The engine is shared in another way from now on: one after the other begins,
+    /// or ends.
+    pub(super) fn turned(&mut self, from: Sharing, to: Sharing, alone: Alone) {
+        match (from, to) {
+            (from, to) if from == to => return,
+            (_, Sharing::OneByOne) => self.before = Some(self.together(alone)),
+            (Sharing::OneByOne, _) => {
+                if !self.gets_as_much_done(alone) {
+                    self.refused = AGAIN;
+                }
+                self.before = None;
+            }
+            _ => return,
+        }
+        // What was is no longer.
+        self.seconds = 0.0;
+    }
+
+    /// One after the other may get done as much as is done together.
+    fn may_be_tried(&self, alone: Alone) -> bool {
+        let tells = self.started && self.seconds >= TELLS;
+        tells && self.refused <= 0.0 && self.together(alone) <= TOGETHER
+    }
+
+    /// One after the other, requests get done what they did together, or it is too
+    /// early to tell.
+    fn gets_as_much_done(&self, alone: Alone) -> bool {
+        let enough = |before: f64| self.together(alone) >= AS_MUCH * before;
+        self.seconds < TELLS || self.before.is_none_or(enough)
     }
 
     /// Time that prompts take to that of answers, each computed alone.
@@ -184,9 +258,13 @@ impl Mix {
 }
 
 impl Choice {
-    /// The largest part that holds others up for so many seconds at most.
+    /// The largest part that holds others up for so many seconds at most, and can be
+    /// rested for.
     fn part(self, seconds: f64) -> u16 {
-        let token = self.alone.prompt_token.as_secs_f64() / self.clock.max(0.05);
+        let slowed = |time: Duration| time.as_secs_f64() / self.clock.max(0.05);
+        let rested = MOST_REST.as_secs_f64() * self.duty / (1.0 - self.duty).max(1e-9);
+        let seconds = seconds.min(rested - slowed(self.alone.decode_step));
+        let token = slowed(self.alone.prompt_token);
         whole((seconds / token.max(1e-9)).min(f64::from(self.largest)))
     }
 
@@ -207,8 +285,6 @@ fn whole(tokens: f64) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const CHOICE: Choice = Choice {
@@ -219,24 +295,38 @@ mod tests {
         usual: 64,
         largest: 512,
         clock: 1.0,
-        paused: false,
+        duty: 1.0,
+        limited: false,
         saves: false,
     };
 
     /// Five minutes of so many decoding and waiting, with tokens each second.
     fn mix(at_once: (u32, u32), decoded: u64, prefilled: u64) -> Mix {
-        let (start, mut mix) = (Instant::now(), Mix::default());
+        let mut mix = Mix::default();
+        goes_on(&mut mix, Instant::now(), at_once, decoded, prefilled);
+        mix
+    }
+
+    /// Five minutes more, from `start` on.
+    fn goes_on(
+        mix: &mut Mix,
+        start: Instant,
+        at_once: (u32, u32),
+        decoded: u64,
+        prefilled: u64,
+    ) -> Instant {
+        let (_, tokens, prompts) = mix.last.unwrap_or((start, 0, 0));
         for second in (0..300).step_by(2) {
             let work = Work {
                 decoding: at_once.0,
                 prefilling: at_once.1,
-                decoded: decoded * second,
-                prefilled: prefilled * second,
+                decoded: tokens + decoded * second,
+                prefilled: prompts + prefilled * second,
                 ..Work::default()
             };
-            mix.observe(&work, start + Duration::from_secs(second));
+            mix.observe(&work, 1.0, start + Duration::from_secs(second));
         }
-        mix
+        start + Duration::from_secs(300)
     }
 
     #[test]
@@ -253,6 +343,36 @@ mod tests {
     }
 
     #[test]
+    fn one_after_the_other_is_given_up_where_it_gets_less_done() {
+        for (prefilled, kept) in [(560, true), (555, true), (500, false)] {
+            let (mut mix, alone) = (Mix::default(), CHOICE.alone);
+            let later = goes_on(&mut mix, Instant::now(), (1, 3), 9, 560);
+            mix.turned(Sharing::Usual, Sharing::OneByOne, alone);
+            let later = goes_on(&mut mix, later, (1, 2), 9, prefilled);
+            let chosen = mix.choose(Sharing::OneByOne, CHOICE);
+            assert_eq!(chosen == Sharing::OneByOne, kept, "{prefilled} tokens a second");
+            mix.turned(Sharing::OneByOne, Sharing::Usual, alone);
+            let mut later = goes_on(&mut mix, later, (1, 3), 9, 560);
+            let again = mix.choose(Sharing::Usual, CHOICE);
+            assert_eq!(again == Sharing::OneByOne, kept, "nothing has changed");
+            for _ in 0..12 {
+                later = goes_on(&mut mix, later, (1, 3), 9, 560);
+            }
+            let again = mix.choose(Sharing::Usual, CHOICE);
+            assert_eq!(again, Sharing::OneByOne, "an hour later it is tried again");
+        }
+    }
+
+    #[test]
+    fn nothing_follows_from_a_few_seconds() {
+        let mut mix = mix((1, 3), 9, 560);
+        mix.turned(Sharing::Usual, Sharing::OneByOne, CHOICE.alone);
+        let idle = Work { decoding: 1, ..Work::default() };
+        mix.observe(&idle, 1.0, Instant::now());
+        assert_eq!(mix.choose(Sharing::OneByOne, CHOICE), Sharing::OneByOne);
+    }
+
+    #[test]
     fn parts_are_large_where_they_are_seldom_and_bearable() {
         let answers = mix((7, 1), 120, 200);
         assert_eq!(answers.choose(Sharing::Usual, CHOICE), Sharing::Large(512));
@@ -266,17 +386,29 @@ mod tests {
         let operator = Choice { largest: 64, ..CHOICE };
         assert_eq!(answers.choose(Sharing::Usual, operator), Sharing::Small(50));
         let capped = Choice { clock: 0.5, ..CHOICE };
-        assert_eq!(answers.choose(Sharing::Large(512), capped), Sharing::Large(275));
+        let seldom = mix((7, 1), 120, 100);
+        assert_eq!(seldom.choose(Sharing::Large(512), capped), Sharing::Large(275));
+    }
+
+    #[test]
+    fn what_a_hot_board_may_compute_it_computes_cheaply() {
+        let prompts = mix((1, 3), 9, 560);
+        let hot =
+            |duty| prompts.choose(Sharing::OneByOne, Choice { limited: true, duty, ..CHOICE });
+        assert_eq!(hot(1.0), Sharing::Large(512));
+        assert_eq!(hot(0.3), Sharing::Large(512));
+        assert_eq!(hot(0.2), Sharing::Usual, "the rests would be long");
     }
 
     #[test]
     fn to_save_energy_parts_are_large_whatever_is_asked() {
         let saves = Choice { saves: true, ..CHOICE };
         assert_eq!(mix((1, 3), 9, 560).choose(Sharing::Usual, saves), Sharing::Large(512));
-        assert_eq!(
-            Mix::default().choose(Sharing::Usual, saves),
-            Sharing::Usual,
-            "nothing is known"
-        );
+        let slow = Alone { prompt_token: Duration::from_millis(10), ..CHOICE.alone };
+        let slow = Choice { alone: slow, ..saves };
+        assert_eq!(Mix::default().choose(Sharing::Usual, slow), Sharing::Usual, "80 are no more");
+        let rare = Choice { duty: 0.1, ..saves };
+        let rested = mix((1, 3), 9, 560).choose(Sharing::Usual, rare);
+        assert_eq!(rested, Sharing::Large(182), "40 + 182 ms are followed by 2 s of rest");
     }
 }
