@@ -37,6 +37,15 @@ files() {
     done < <(cd -- "$root/rootfs-overlay" && find . ! -type d -printf '%P\n' | LC_ALL=C sort)
 }
 
+# wanted_units ROOT: what starts by itself, a line for each: the unit, and the target
+# that wants it.
+wanted_units() {
+    local file
+    for file in "$1"/systemd/*; do
+        sed -n "s/^WantedBy=/${file##*/} /p" "$file"
+    done
+}
+
 set_of() {
     case " ${appliance_files[*]} " in
     *" $1 "*) printf appliance ;;

@@ -1,9 +1,11 @@
 # shellcheck shell=bash
 # What a running system has to hear of files that come and go, and what is enabled.
-# Needs terminal.sh and place.sh.
+# Needs terminal.sh, files.sh and place.sh.
 
-readonly unit=stoker.service
-readonly wanted_by=/etc/systemd/system/multi-user.target.wants
+readonly service=stoker.service
+readonly units_at=/usr/lib/systemd/system
+# Units that start by themselves from now on.
+new_units=()
 
 # Older ones lack settings that our units need.
 readonly oldest_systemd=249
@@ -31,20 +33,39 @@ require_programs_that_run() {
         fail "engine-worker needs libraries that are not here: ${missing//$'\n'/, }; apt-get install libgomp1 libstdc++6"
 }
 
-# enable_below DIR: as `systemctl enable` would, for a system that does not run.
-enable_below() {
-    local link=$1$wanted_by/$unit
-    [[ ! -L $link ]] || return 0
-    mkdir -p -- "${link%/*}"
-    ln --symbolic -- "/lib/systemd/system/$unit" "$link"
-    note new "$wanted_by/$unit" "the service starts at boot"
+# As `systemctl enable` would, also for a system that does not run. Who has disabled a
+# unit since wants it so.
+enable_new_units() {
+    local name target link
+    while read -r name target; do
+        $first_time || [[ -z $(recorded "$units_at/$name") ]] || continue
+        new_units+=("$name")
+        link=/etc/systemd/system/$target.wants/$name
+        [[ ! -L $destination$link ]] || continue
+        mkdir -p -- "$destination${link%/*}"
+        ln --symbolic -- "/lib/systemd/system/$name" "$destination$link"
+        note new "$link" "starts at boot"
+    done < <(wanted_units "$root")
 }
 
-disable_below() {
-    local link=$1$wanted_by/$unit
-    [[ -L $link ]] || return 0
-    rm -- "$link"
-    note removed "$wanted_by/$unit"
+# The units of the record.
+our_units() {
+    recorded | sed -n "s|^.*  $units_at/||p"
+}
+
+disable_units() {
+    local name
+    while read -r name; do disable "$name"; done < <(our_units)
+}
+
+# disable UNIT: whatever wants it.
+disable() {
+    local link
+    for link in "$destination"/etc/systemd/system/*.wants/"$1"; do
+        [[ -L $link ]] || continue
+        rm -- "$link"
+        note removed "${link#"$destination"}"
+    done
 }
 
 # tell_the_live_system SETS: after files have changed.
@@ -53,12 +74,16 @@ tell_the_live_system() {
     systemd-tmpfiles --create stoker.conf || fail "make $data: systemd-tmpfiles failed, see above"
     systemctl daemon-reload
     reload_what_runs "$1"
-    if $first_time; then
-        start
+    local name
+    for name in "${new_units[@]}"; do
+        systemctl start "$name" || fail_to_start "$name"
+    done
+    if [[ " ${new_units[*]} " == *" $service "* ]]; then
+        invite
     else
         # The engine stays loaded, and who connects meanwhile waits a moment. A service
         # that somebody has stopped stays so.
-        systemctl try-restart "$unit" || fail_to_start
+        systemctl try-restart "$service" || fail_to_start "$service"
     fi
 }
 
@@ -73,8 +98,7 @@ reload_what_runs() {
     fi
 }
 
-start() {
-    systemctl start "$unit" || fail_to_start
+invite() {
     say "The service runs: stoker status, journalctl -u stoker, http://127.0.0.1:11434/"
     if ! compgen -G "$data/engines/*/engine.toml" >/dev/null; then
         say "It has no engine yet. To get the default model and serve it:"
@@ -82,20 +106,23 @@ start() {
     fi
 }
 
+# fail_to_start UNIT
 fail_to_start() {
     # Its own words, without what systemd says of them.
-    journalctl --lines=2 --output=cat --no-pager "_SYSTEMD_UNIT=$unit" >&2 || true
-    fail "$unit does not start, see above and journalctl -u stoker; mend that and start this again"
+    journalctl --lines=2 --output=cat --no-pager "_SYSTEMD_UNIT=$1" >&2 || true
+    fail "$1 does not start, see above and journalctl -u $1; mend that and start this again"
 }
 
 stop_the_live_system() {
-    [[ $(systemctl is-active "$unit" || true) != inactive ]] || return 0
-    systemctl stop "$unit" || fail "stop $unit: see journalctl -u stoker; nothing was taken away"
+    local running
+    mapfile -t running < <(our_units | grep -v '\.slice$')
+    systemctl stop "${running[@]}" ||
+        fail "stop ${running[*]}: see journalctl -u stoker; nothing was taken away"
 }
 
 forget_in_the_live_system() {
     systemctl daemon-reload
-    systemctl reset-failed "$unit" 2>/dev/null || true
+    systemctl reset-failed "$service" 2>/dev/null || true
     say "What was set in the kernel and in systemd stays so until the next boot."
     say "The user stoker stays, since files may belong to it; userdel stoker takes it away."
 }

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Files put on a machine so that they can be taken away again: written beside and
 # renamed, with a record of what was put there, and never over what somebody has
-# changed. `destination` is the machine's root. Needs terminal.sh and files.sh.
+# changed. `destination` is the machine's root. Needs terminal.sh, files.sh and live.sh.
 
 # What was put there: a line for each file with its SHA-256, or with the target of a
 # link. Only root can write it.
@@ -108,6 +108,7 @@ remove_what_is_no_longer_listed() {
     while read -r sum path; do
         if [[ $sum != '#' && " ${placed[*]} " != *"  $path "* ]]; then
             remove "$sum" "$path" false
+            if [[ $path == "$units_at"/* ]]; then disable "${path##*/}"; fi
         fi
     done < <(recorded)
 }

@@ -118,9 +118,12 @@ fn every_unit_and_every_file_of_the_overlay_is_placed_and_nothing_is_left() {
     for (_, to) in &programs {
         assert_eq!(fs::metadata(to).unwrap().permissions().mode() & 0o7777, 0o755);
     }
-    let own = [ENABLED, "usr/lib/stoker/installed"];
+    // The record, and a link for each unit that starts by itself.
+    let starts = |file: &PathBuf| fs::read_to_string(file).unwrap().contains("\nWantedBy=");
+    let links = files_below(&release.path("systemd")).iter().filter(|file| starts(file)).count();
+    assert!(release.placed(ENABLED).is_symlink());
     let count = files_below(&release.path("machine")).len();
-    assert_eq!(count, expected.len() + programs.len() + own.len());
+    assert_eq!(count, expected.len() + programs.len() + 1 + links);
 
     assert_eq!(release.done(&["--appliance"]), [""; 0]);
     // What was asked for once needs no asking again.
@@ -151,8 +154,17 @@ fn an_update_replaces_what_is_ours_and_keeps_what_is_theirs() {
     fs::remove_file(release.placed(ENABLED)).unwrap();
     let update = ["updated /etc/stoker/stoker.toml", "removed /usr/lib/sysctl.d/90-stoker.conf"];
     assert_eq!(release.done(&[]), update);
-    // Whoever has disabled the service wants it so.
+    // Whoever has disabled the service wants it so. A unit that is new starts.
     assert!(!release.placed(ENABLED).is_symlink());
+    let timer = "[Timer]\nOnBootSec=1h\n\n[Install]\nWantedBy=timers.target\n";
+    fs::write(release.path("systemd/stoker-new.timer"), timer).unwrap();
+    let link = "etc/systemd/system/timers.target.wants/stoker-new.timer";
+    let new = ["new /usr/lib/systemd/system/stoker-new.timer".into(), format!("new /{link}")];
+    assert_eq!(release.done(&[]), new);
+    fs::remove_file(release.path("systemd/stoker-new.timer")).unwrap();
+    let gone =
+        ["removed /usr/lib/systemd/system/stoker-new.timer".into(), format!("removed /{link}")];
+    assert_eq!(release.done(&[]), gone);
 
     fs::write(release.placed(CONFIGURATION), "# theirs\n").unwrap();
     fs::write(release.placed("usr/lib/stoker/stoker.toml"), "# not theirs to change\n").unwrap();
