@@ -115,12 +115,26 @@ fn recall(plan: &mut Plan, state_dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn build(mut plan: Plan, order: &Order, engines: &Engines, report: &Report) -> Result<(), Error> {
+fn build(plan: Plan, order: &Order, engines: &Engines, report: &Report) -> Result<(), Error> {
     report.begin(Step::Preflight, "checking disk, memory and the worker");
     let cache = Cache::at(&order.cache_dir);
     let cleared = preflight::clear(&plan, engines, &cache, order.worker.as_deref())?;
     report.end(&cleared.finding);
+    let id = plan.id.clone();
+    report.shown(&order.state_dir, id.as_str(), || {
+        go_on(plan, order, engines, &cache, &cleared.worker, report)
+    })
+}
 
+/// The rest of a build, once nothing is in its way.
+fn go_on(
+    mut plan: Plan,
+    order: &Order,
+    engines: &Engines,
+    cache: &Cache,
+    worker: &Path,
+    report: &Report,
+) -> Result<(), Error> {
     report.begin(Step::Fetch, "looking into the cache");
     let fetched = cache.fetch(&plan, &order.sources, &order.state_dir, report)?;
     (plan.weights.bytes, plan.weights.estimated) = (fetched.bytes, false);
@@ -128,6 +142,27 @@ fn build(mut plan: Plan, order: &Order, engines: &Engines, report: &Report) -> R
     check_header(plan, &fetched.path)?;
     report.end(fetched.outcome);
 
+    let (building, manifest) = make(plan, fetched, engines, worker, report)?;
+
+    report.begin(Step::Publish, "writing to the disk");
+    publish::publish(engines, &plan.id, building, &manifest)?;
+    let dir = engines.engine(&plan.id);
+    report.end(&dir.display().to_string());
+    let facts = json!({
+        "engine": plan.id.as_str(), "dir": dir, "built": true, "smoke": manifest.smoke
+    });
+    report.result(&format!("{} is built: {}", plan.id, dir.display()), facts);
+    Ok(())
+}
+
+/// Puts the fetched weights where nobody looks yet, and proves them in `worker`.
+pub(crate) fn make(
+    plan: &Plan,
+    fetched: Fetched,
+    engines: &Engines,
+    worker: &Path,
+    report: &Report,
+) -> Result<(Building, Manifest), Error> {
     report.begin(Step::Build, "placing the weights");
     let building = Building::new(engines, &plan.id)?;
     let (weights, way) = place::weights(&fetched, plan.weights.bytes, &building, report)?;
@@ -139,17 +174,8 @@ fn build(mut plan: Plan, order: &Order, engines: &Engines, report: &Report) -> R
     report.begin(Step::Verify, "loading the engine in a worker");
     let mut manifest = manifest(plan, fetched);
     manifest.files.push(weights);
-    prove(plan, &cleared.worker, building.path(), &mut manifest, report)?;
-
-    report.begin(Step::Publish, "writing to the disk");
-    publish::publish(engines, &plan.id, building, &manifest)?;
-    let dir = engines.engine(&plan.id);
-    report.end(&dir.display().to_string());
-    let facts = json!({
-        "engine": plan.id.as_str(), "dir": dir, "built": true, "smoke": manifest.smoke
-    });
-    report.result(&format!("{} is built: {}", plan.id, dir.display()), facts);
-    Ok(())
+    prove(plan, worker, building.path(), &mut manifest, report)?;
+    Ok((building, manifest))
 }
 
 /// The catalogue was right about the model, down to what decides its memory. A

@@ -11,6 +11,7 @@ mod foreign;
 mod life;
 mod list;
 mod plan;
+mod rebuild;
 mod sources;
 
 use crate::build::{self, Choice, Order};
@@ -40,6 +41,8 @@ Exit codes:
    13  a file has to be brought; the message says which and where to put it
    14  the hub refuses: its token is missing or wrong, or terms were not accepted
    15  a tool of the build failed
+   16  not now: the server is at work
+   17  the new engine failed where it serves, and the one before it is back
   130  interrupted";
 
 /// llama.cpp keeps 256 sequences apart; some of them are finished ones, kept
@@ -100,6 +103,9 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Build stale engines again, from their own weights
+    #[command(after_help = EXIT_CODES)]
+    Rebuild(rebuild::Rebuild),
     /// Remove an engine that is not in use
     #[command(after_help = EXIT_CODES)]
     Remove {
@@ -143,6 +149,7 @@ impl Command {
             | Self::Verify { common, .. }
             | Self::Use { common, .. }
             | Self::Rollback { common }
+            | Self::Rebuild(rebuild::Rebuild { common, .. })
             | Self::Remove { common, .. }
             | Self::Gc { common, .. }
             | Self::Doctor { common, .. } => common,
@@ -245,6 +252,7 @@ fn run(command: Command, report: &Report) -> Result<(), Error> {
         }
         Command::Use { id, .. } => life::switch_to(&id, &engines, report),
         Command::Rollback { .. } => life::roll_back(&engines, report),
+        Command::Rebuild(order) => rebuild::run(order, report),
         Command::Remove { id, .. } => life::remove(&id, &engines, report),
         Command::Gc { dry_run, .. } => life::gc(&engines, dry_run, report),
         Command::Doctor { cache_dir: named, root, models, .. } => {
@@ -320,6 +328,8 @@ mod tests {
                 Class::Bring,
                 Class::Denied,
                 Class::Tool,
+                Class::Later,
+                Class::RolledBack,
                 Class::Interrupted,
             ])
         {

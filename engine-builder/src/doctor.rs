@@ -16,6 +16,7 @@ use crate::engines::Engines;
 use crate::error::Error;
 use crate::fetch::pins::Pins;
 use crate::fetch::wanted;
+use crate::foreign::idle::{self, Fate, Work};
 use crate::hash::Sha256Hex;
 use crate::installed::{self, Installed};
 use crate::lock;
@@ -31,13 +32,16 @@ pub struct Seen {
     /// Whether a builder is at work: what it has begun is no leftover.
     pub busy: bool,
     pub leftovers: Vec<String>,
+    /// What the steps of builds have left, and what is to become of it.
+    pub work: Vec<(Work, Fate)>,
     /// Model files in the cache that no engine was built from.
     pub idle_cache: Vec<(PathBuf, Bytes)>,
     pub disk: Option<Disk>,
 }
 
 impl Seen {
-    /// Looks at the engines and at the cache in `cache_dir`.
+    /// Looks at the engines and at the cache in `cache_dir`, `now` being seconds
+    /// since 1970.
     ///
     /// # Errors
     /// [`Error::Io`] if a directory that is there cannot be read.
@@ -46,6 +50,7 @@ impl Seen {
         cache_dir: &Path,
         catalogue: &Catalogue,
         here: Here,
+        now: u64,
     ) -> Result<Self, Error> {
         let installed = installed::all(engines, &here)?;
         let busy = match lock::look(engines.path()) {
@@ -59,12 +64,21 @@ impl Seen {
             idle_cache: idle_cache(cache_dir, catalogue, &installed, engines.state_dir()),
             default: engines.default_id(),
             leftovers: engines.leftovers()?,
+            work: with_fate(idle::all(engines, &installed)?, now),
             disk: there.and_then(|path| Disk::holding(path).ok()),
             engines: installed,
             busy,
             here,
         })
     }
+}
+
+fn with_fate(all: Vec<Work>, now: u64) -> Vec<(Work, Fate)> {
+    let judged = |work: Work| {
+        let fate = work.fate(now);
+        (work, fate)
+    };
+    all.into_iter().map(judged).collect()
 }
 
 /// Model files below `cache_dir` that no engine has, by the catalogue's hash.
@@ -128,6 +142,9 @@ pub fn findings(seen: &Seen) -> Vec<Finding> {
             advice: "`engine-builder gc` removes them; so does the next build".into(),
         });
     }
+    for (work, fate) in seen.work.iter().filter(|_| !seen.busy) {
+        found.extend(left_by_steps(work, fate));
+    }
     for (path, bytes) in &seen.idle_cache {
         found.push(Finding {
             kind: "idle_cache",
@@ -140,6 +157,30 @@ pub fn findings(seen: &Seen) -> Vec<Finding> {
     disk(seen, &mut found);
     found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     found
+}
+
+fn left_by_steps(work: &Work, fate: &Fate) -> Option<Finding> {
+    let finding = match fate {
+        Fate::Goes { paths, bytes, why } => {
+            let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+            Finding {
+                kind: "idle_work",
+                severity: Severity::Warning,
+                problem: format!("{} keeps {bytes} of a build: {why}", paths.join(", ")),
+                why: "it takes room on the disk, and no build goes on from it".into(),
+                advice: "`engine-builder gc` removes it".into(),
+            }
+        }
+        Fate::Stays { why } if work.bytes.get() > SMALL => Finding {
+            kind: "unfinished_work",
+            severity: Severity::Note,
+            problem: format!("{} keeps {} of a build: {why}", work.dir.display(), work.bytes),
+            why: "it takes room on the disk, and saves the steps that are finished".into(),
+            advice: format!("build {} again, or remove the directory", work.model),
+        },
+        Fate::Stays { .. } => return None,
+    };
+    Some(finding)
 }
 
 fn default(seen: &Seen, found: &mut Vec<Finding>) {
@@ -194,7 +235,7 @@ fn one(engine: &Installed, here: &Here, found: &mut Vec<Finding>) {
             severity: Severity::Warning,
             problem: format!("engine {id} was built for {}", staleness.words(here)),
             why: "an engine of another machine or release may fail to load or compute wrong".into(),
-            advice: again(),
+            advice: format!("`engine-builder rebuild {id}`, or build it again"),
         });
     }
     if !staleness.unknown.is_empty() {
@@ -262,6 +303,7 @@ mod tests {
             default: Some("a".into()),
             busy: false,
             leftovers: Vec::new(),
+            work: Vec::new(),
             idle_cache: Vec::new(),
             disk: Some(Disk { total_bytes: bytes, available_bytes: bytes }),
         }

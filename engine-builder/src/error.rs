@@ -31,6 +31,8 @@ pub enum Class {
     Bring,
     Denied,
     Tool,
+    Later,
+    RolledBack,
     Interrupted,
 }
 
@@ -54,6 +56,8 @@ impl Class {
             Self::Bring => 13,
             Self::Denied => 14,
             Self::Tool => 15,
+            Self::Later => 16,
+            Self::RolledBack => 17,
             Self::Interrupted => 130,
         }
     }
@@ -77,6 +81,8 @@ impl Class {
             Self::Bring => "bring",
             Self::Denied => "denied",
             Self::Tool => "tool",
+            Self::Later => "later",
+            Self::RolledBack => "rolled_back",
             Self::Interrupted => "interrupted",
         }
     }
@@ -126,6 +132,10 @@ pub enum Error {
     InUse { id: String, why: String },
     #[error("what engine-worker (process {pid}) has loaded cannot be seen; do this as root")]
     Hidden { pid: u32 },
+    #[error("{0}")]
+    Later(String),
+    #[error("the new engine {id} failed where it serves, and the one before it is back")]
+    RolledBack { id: String, source: Box<Error> },
     #[error("there is no engine before this one in {}", dir.display())]
     NoPrevious { dir: PathBuf },
     #[error("{0} is not sound; the others are")]
@@ -168,6 +178,8 @@ impl Error {
             }
             Self::InUse { .. } | Self::Hidden { .. } => Class::InUse,
             Self::Findings(_, class) => *class,
+            Self::Later(_) => Class::Later,
+            Self::RolledBack { .. } => Class::RolledBack,
             Self::Disk { .. } | Self::Memory { .. } | Self::NoPlanFits(_) => Class::NoRoom,
             Self::Fetch { source: FetchError::Interrupted(_), .. }
             | Self::Smoke { source: SmokeError::Interrupted(_), .. }
@@ -305,9 +317,11 @@ mod tests {
             Class::Bring,
             Class::Denied,
             Class::Tool,
+            Class::Later,
+            Class::RolledBack,
         ]
         .map(Class::exit_code)
         .into();
-        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17]);
     }
 }

@@ -22,6 +22,7 @@ use jetpack::disk::Disk;
 use jetpack::{Bytes, Machine, Root, Sample};
 
 pub mod environment;
+pub mod idle;
 mod record;
 
 use environment::Found;
@@ -54,15 +55,28 @@ pub fn run(plan: &BoardPlan, places: &Places, root: Root, report: &Report) -> Re
     let engines = Engines::of(&places.state_dir);
     make_dir(engines.path())?;
     let _lock = Lock::take(engines.path())?;
+    report.shown(&places.state_dir, &plan.model, || {
+        go_on(plan, places, &sample, (&steps, &input), report)
+    })
+}
+
+/// The rest, for the holder of the lock.
+fn go_on(
+    plan: &BoardPlan,
+    places: &Places,
+    sample: &Sample,
+    (steps, input): (&[&Step], &Path),
+    report: &Report,
+) -> Result<(), Error> {
     let work = places.state_dir.join("work").join(&plan.model);
     make_dir(&work)?;
     let work = work.canonicalize().map_err(io("find", &work))?;
     tool::end_orphans(&work).map_err(|source| failed("preflight", source))?;
-    let finding = check_room(plan, &sample, &work)?;
+    let finding = check_room(plan, sample, &work)?;
     report.end(&finding);
 
     let memory = plan.memory.build_bytes.map(|build| build.max(plan.memory.budget_bytes));
-    let engine = Steps { work: &work, memory, report }.run(&steps, &input)?;
+    let engine = Steps { work: &work, memory, report }.run(steps, input)?;
     Err(Error::Unsupported(format!(
         "{} is not published: this version's engine-worker cannot run {} engines, so none can be \
          proved; the finished engine stays in {}",

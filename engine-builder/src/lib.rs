@@ -15,9 +15,10 @@
 //! the last step, so a build that is interrupted leaves no half engine.
 //!
 //! An engine that is built has a life of its own: [`installed`] says what there
-//! is, [`staleness`] whether it still belongs to this machine, [`switch`] which
-//! one serves, [`cleaning`] what may go because it is not [`in_use`], and
-//! [`doctor`] what is wrong.
+//! is, [`staleness`] whether it still belongs to this machine, [`rebuild`] makes a
+//! stale one anew when the [`server`] rests, [`switch`] says which one serves,
+//! [`cleaning`] what may go because it is not [`in_use`], and [`doctor`] what is
+//! wrong.
 //!
 //! [`planning`] chooses backend, quantisation and sizes for a Jetson and prints
 //! the command lines, each held against the tables of [`flags`]. [`foreign`] runs
@@ -44,7 +45,9 @@ pub mod cleaning;
 pub mod doctor;
 pub mod in_use;
 pub mod installed;
-pub mod staleness;
+pub mod rebuild;
+pub mod server;
+pub use engine_api::staleness;
 pub mod switch;
 
 pub mod catalogue;

@@ -4,13 +4,18 @@
 //! content, the holder's process id, is only there to be shown.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Seek, Write};
+use std::io::{Seek, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+use engine_api::lock::{self, FILE_NAME, Holder};
 
 use crate::error::{Error, io};
 
-/// Longest process id, with room for the newline.
-const PID_BYTES: u64 = 16;
+/// How long a lock may be held by somebody who only looks whether it is, as the
+/// supervisor and `doctor` do. They let go at once.
+const LOOKERS: Duration = Duration::from_millis(300);
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// Held until dropped. The file stays: removing it would let two processes
 /// hold a lock of the same name.
@@ -26,7 +31,7 @@ impl Lock {
     /// [`Error::Busy`] if another process holds it; [`Error::Io`] if the
     /// directory cannot be written to.
     pub fn take(dir: &Path) -> Result<Self, Error> {
-        let path = dir.join(".lock");
+        let path = dir.join(FILE_NAME);
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -34,10 +39,16 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .map_err(io("write", &path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(busy(dir, file)),
-            Err(TryLockError::Error(source)) => return Err(io("lock", &path)(source)),
+        let began = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if began.elapsed() < LOOKERS => {
+                    std::thread::sleep(AGAIN);
+                }
+                Err(TryLockError::WouldBlock) => return Err(busy(dir, lock::process(file))),
+                Err(TryLockError::Error(source)) => return Err(io("lock", &path)(source)),
+            }
         }
         let write = |file: &mut File| {
             file.set_len(0)?;
@@ -54,25 +65,16 @@ impl Lock {
 /// # Errors
 /// [`Error::Busy`] names the holder; [`Error::Io`] if it cannot be told.
 pub fn look(dir: &Path) -> Result<(), Error> {
-    let path = dir.join(".lock");
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(io("read", &path)(error)),
-    };
-    match file.try_lock_shared() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(busy(dir, file)),
-        Err(TryLockError::Error(source)) => Err(io("lock", &path)(source)),
+    match lock::holder(dir).map_err(io("read", &dir.join(FILE_NAME)))? {
+        Holder::Nobody => Ok(()),
+        Holder::Somebody(pid) => Err(busy(dir, pid)),
     }
 }
 
 /// The holder's process id is only for the message; one that has not written it
 /// yet is "another".
-fn busy(dir: &Path, file: File) -> Error {
-    let mut pid = String::new();
-    let _ = file.take(PID_BYTES).read_to_string(&mut pid);
-    Error::Busy { dir: dir.into(), holder: pid.trim().parse().ok() }
+fn busy(dir: &Path, holder: Option<u32>) -> Error {
+    Error::Busy { dir: dir.into(), holder }
 }
 
 #[cfg(test)]

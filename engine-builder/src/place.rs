@@ -27,7 +27,7 @@ const READABLE: u32 = 0o444;
 /// An engine directory in the making; removed when dropped, unless published.
 #[derive(Debug)]
 pub struct Building {
-    path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 impl Building {

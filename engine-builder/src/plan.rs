@@ -1,8 +1,11 @@
 //! What will be built. Nothing is decided later, and nothing is touched here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use engine_api::manifest::{Backend, BackendKind, Capabilities, Model, Serving};
+pub use engine_api::manifest::LLAMA_CPP;
+use engine_api::manifest::{
+    ArtefactRole, Backend, BackendKind, Capabilities, Manifest, Model, Serving,
+};
 use jetpack::Bytes;
 
 use crate::catalogue::{Entry, Package, Quantisation};
@@ -10,11 +13,6 @@ use crate::engines::EngineId;
 use crate::error::Error;
 use crate::gguf::Facts;
 use crate::hash::Sha256Hex;
-
-/// The llama.cpp that `engine-worker` is built with: the release of the crate
-/// that carries its source. Another release means another engine, because
-/// kernels and so answers may differ.
-pub const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
 
 /// How a model that is not in the catalogue serves by default.
 const MAX_SEQUENCES: u16 = 8;
@@ -195,6 +193,34 @@ pub fn from_file(path: PathBuf, bytes: u64, facts: &Facts, wishes: &Wishes) -> R
             origin: Origin::File(path),
         },
         promised: None,
+    })
+}
+
+/// The plan for an engine that is there, from its own weights in `dir`. `entry` is
+/// what the catalogue has of its model.
+#[must_use]
+pub fn again(manifest: &Manifest, dir: &Path, id: EngineId, entry: Option<&Entry>) -> Option<Plan> {
+    let weights = manifest.files.iter().find(|file| file.role == ArtefactRole::Weights)?;
+    let tokens = u64::from(manifest.serving.context).next_multiple_of(CELLS.into());
+    let windows = u64::from(manifest.serving.max_sequences)
+        .saturating_add(manifest.serving.cached_sequences.into());
+    let per_token = manifest.serving.kv_bytes.checked_div(tokens.saturating_mul(windows));
+    Some(Plan {
+        id,
+        model: manifest.model.clone(),
+        backend: llama_cpp(),
+        serving: manifest.serving.clone(),
+        weights: Weights {
+            bytes: weights.bytes,
+            estimated: false,
+            sha256: Sha256Hex::try_from(weights.sha256.clone()).ok(),
+            kv_bytes_per_token: per_token.filter(|bytes| *bytes > 0),
+            origin: Origin::File(dir.join(&weights.path)),
+        },
+        promised: entry.map(|entry| Promise {
+            capabilities: entry.capabilities,
+            smoke_answer: entry.smoke_answer.clone(),
+        }),
     })
 }
 

@@ -65,9 +65,21 @@ pub(crate) fn find_worker(named: Option<&Path>) -> Result<PathBuf, Error> {
     if is_program { Ok(path) } else { Err(Error::NoWorker { path }) }
 }
 
-/// Makes a directory that everyone may read, with its parents.
+/// Makes a directory that everyone may read, with its parents, and puts their
+/// names to the disk: what is synced inside is lost with a name that is not.
 pub(crate) fn make_dir(path: &Path) -> Result<(), Error> {
-    DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(io("create", path))
+    let missing: Vec<_> = path.ancestors().take_while(|dir| is_missing(dir)).collect();
+    DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(io("create", path))?;
+    for dir in missing {
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        publish::sync(parent.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
+}
+
+/// The empty path stands for where we are.
+fn is_missing(dir: &Path) -> bool {
+    !dir.as_os_str().is_empty() && !dir.exists()
 }
 
 /// The memory that is available, if that can be found out.

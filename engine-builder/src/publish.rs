@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use engine_api::manifest::{FILE_NAME, Manifest};
 use nix::errno::Errno;
@@ -54,17 +54,63 @@ pub fn publish(
     building: Building,
     manifest: &Manifest,
 ) -> Result<(), Error> {
+    put(engines, id, building, manifest)?.keep();
+    set_default(engines, id)
+}
+
+/// As [`publish`], and the engine that was there can come back.
+///
+/// # Errors
+/// [`Error::Io`]; the engine that was there is then still there.
+pub fn put(
+    engines: &Engines,
+    id: &EngineId,
+    building: Building,
+    manifest: &Manifest,
+) -> Result<Replaced, Error> {
     let dir = building.path();
     for artefact in &manifest.files {
         sync(&dir.join(&artefact.path))?;
     }
     write_manifest(dir, manifest)?;
     sync(dir)?;
-    rename(engines, id, dir)?;
+    let old = rename(engines, id, dir)?;
     sync(engines.path())?;
-    // What is dropped here is the directory of the engine that was replaced.
-    drop(building);
-    set_default(engines, id)
+    Ok(Replaced { building, old })
+}
+
+/// The engine that had the name before, until it is known which of the two stays.
+#[derive(Debug)]
+#[must_use = "dropped, it may keep the disk twice"]
+pub struct Replaced {
+    /// Of the new engine; the old one stands there if the two were exchanged.
+    building: Building,
+    old: Option<PathBuf>,
+}
+
+impl Replaced {
+    /// The new engine stays.
+    pub fn keep(self) {
+        if let Some(old) = &self.old {
+            // What cannot be removed now goes with the next build.
+            let _ = remove(old);
+        }
+    }
+
+    /// The old engine gets its name back, and the new one goes. Without an old
+    /// one there is none of that name.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; the new engine then still has the name.
+    pub fn undo(self, engines: &Engines, id: &EngineId) -> Result<(), Error> {
+        let (dir, free) = (engines.engine(id), self.building.path());
+        match &self.old {
+            Some(old) if old == free => drop(rename(engines, id, free)?),
+            Some(old) => replace(old, &dir, free).map_err(io("restore", &dir))?,
+            None => fs::rename(&dir, free).map_err(io("remove", &dir))?,
+        }
+        sync(engines.path())
+    }
 }
 
 /// Tidies up after builds that were cut short: half engines go, and an engine
@@ -89,16 +135,20 @@ pub fn recover(engines: &Engines) -> Result<(), Error> {
     Ok(())
 }
 
-fn rename(engines: &Engines, id: &EngineId, from: &Path) -> Result<(), Error> {
+/// Where the engine is now that had the name.
+fn rename(engines: &Engines, id: &EngineId, from: &Path) -> Result<Option<PathBuf>, Error> {
     let to = engines.engine(id);
     if to.symlink_metadata().is_err() {
-        return fs::rename(from, &to).map_err(io("publish", &to));
+        fs::rename(from, &to).map_err(io("publish", &to))?;
+        return Ok(None);
     }
     match renameat2(AT_FDCWD, from, AT_FDCWD, &to, RenameFlags::RENAME_EXCHANGE) {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(Some(from.to_owned())),
         // Not every file system can exchange two names.
         Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => {
-            replace(from, &to, &engines.replaced(id)).map_err(io("publish", &to))
+            let aside = engines.replaced(id);
+            replace(from, &to, &aside).map_err(io("publish", &to))?;
+            Ok(Some(aside))
         }
         Err(errno) => Err(io("publish", &to)(errno.into())),
     }
@@ -111,7 +161,7 @@ fn replace(from: &Path, to: &Path, aside: &Path) -> io::Result<()> {
         fs::rename(aside, to)?;
         return Err(error);
     }
-    remove(aside)
+    Ok(())
 }
 
 /// Makes `id` the default if no engine is.
@@ -133,8 +183,6 @@ pub(crate) fn sync(path: &Path) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
     use crate::existing::sample;
 
@@ -193,8 +241,27 @@ mod tests {
         let (new, aside) = (place.engines.building(&place.id), place.engines.replaced(&place.id));
         fs::create_dir(&new).unwrap();
         replace(&new, &dir, &aside).unwrap();
-        assert_eq!(place.names(), ["a", "default"]);
+        assert_eq!(place.names(), [".replaced-a", "a", "default"]);
         assert!(!dir.join(FILE_NAME).exists());
+        // And back, as when the new one fails.
+        let building = Building { path: new };
+        Replaced { building, old: Some(aside) }.undo(&place.engines, &place.id).unwrap();
+        assert_eq!(place.names(), ["a", "default"]);
+        assert_eq!(fs::read(dir.join("weights.gguf")).unwrap(), b"one");
+    }
+
+    #[test]
+    fn a_new_engine_that_fails_gives_the_name_back() {
+        let place = place();
+        let dir = place.publish("one");
+        let building = Building::new(&place.engines, &place.id).unwrap();
+        let manifest = sample::manifest("a", b"two");
+        fs::write(building.path().join("weights.gguf"), "two").unwrap();
+        let replaced = put(&place.engines, &place.id, building, &manifest).unwrap();
+        assert_eq!(fs::read(dir.join("weights.gguf")).unwrap(), b"two");
+        replaced.undo(&place.engines, &place.id).unwrap();
+        assert_eq!(fs::read(dir.join("weights.gguf")).unwrap(), b"one");
+        assert_eq!(place.names(), ["a", "default"]);
     }
 
     #[test]

@@ -4,18 +4,26 @@
 //! the running step rewrites its line; otherwise each step writes a line when
 //! it ends, and a long one says now and then how far it is. With
 //! `--format json` standard output carries one object a line and nothing else.
+//! The same is left in a file for the supervisor, which shows it to those who did
+//! not start the build.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use engine_api::progress::Outcome;
 use serde_json::json;
 
 mod meter;
+mod notice;
 
 pub use meter::Meter;
+use meter::Reached;
+use notice::Notice;
+pub(crate) use notice::forget;
 
-use crate::error::Error;
+use crate::error::{Class, Error};
 use crate::interrupt::Interrupt;
 
 /// Text for people or JSON for programs.
@@ -47,6 +55,18 @@ impl Step {
             Self::Publish => "publish",
         }
     }
+
+    /// Its place among the steps, from 1.
+    fn number(self) -> u32 {
+        match self {
+            Self::Plan => 1,
+            Self::Preflight => 2,
+            Self::Fetch => 3,
+            Self::Build => 4,
+            Self::Verify => 5,
+            Self::Publish => 6,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +85,8 @@ pub struct Report {
     started: Instant,
     /// The running step and when it began.
     step: Cell<(Step, Instant)>,
+    /// What others can see, while [`Self::shown`] runs.
+    notice: RefCell<Option<Notice>>,
 }
 
 impl Report {
@@ -76,7 +98,8 @@ impl Report {
             Format::Text => Mode::Lines,
         };
         let now = Instant::now();
-        Self { mode, interrupt, started: now, step: Cell::new((Step::Plan, now)) }
+        let (step, notice) = (Cell::new((Step::Plan, now)), RefCell::default());
+        Self { mode, interrupt, started: now, step, notice }
     }
 
     /// A report that nobody reads.
@@ -90,9 +113,42 @@ impl Report {
         &self.interrupt
     }
 
+    /// Does `work` on `engine` where the supervisor sees how far it is and how it
+    /// ended. For the holder of the lock in `state_dir`.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub fn shown<T>(
+        &self,
+        state_dir: &Path,
+        engine: &str,
+        work: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let (step, _) = self.step.get();
+        self.notice.replace(Some(Notice::new(state_dir, engine, step)));
+        let done = work();
+        if let Some(notice) = self.notice.take() {
+            match &done {
+                Ok(_) => notice.end(Outcome::Built, &format!("{engine} is built")),
+                Err(error) if error.class() == Class::Interrupted => {
+                    notice.end(Outcome::Interrupted, "it was called off; the next build goes on");
+                }
+                Err(error) => notice.end(Outcome::Failed, &error.chain()),
+            }
+        }
+        done
+    }
+
+    fn notice(&self, tell: impl FnOnce(&mut Notice)) {
+        if let Some(notice) = self.notice.borrow_mut().as_mut() {
+            tell(notice);
+        }
+    }
+
     /// A step begins; `doing` says what it does, in a few words.
     pub fn begin(&self, step: Step, doing: &str) {
         self.step.set((step, Instant::now()));
+        self.notice(|notice| notice.begin(step, doing));
         match self.mode {
             Mode::Terminal => self.rewrite(doing),
             Mode::Json => event(&json!({"event": "begin", "step": step.name(), "text": doing})),
@@ -104,6 +160,7 @@ impl Report {
     pub fn end(&self, outcome: &str) {
         let (step, began) = self.step.get();
         let seconds = began.elapsed().as_secs_f64();
+        self.notice(|notice| notice.say(outcome));
         match self.mode {
             Mode::Terminal | Mode::Lines => {
                 self.line(&format!("{:<10} {outcome} ({seconds:.1} s)", step.name()));
@@ -118,6 +175,7 @@ impl Report {
     /// Something worth knowing that is not progress.
     pub fn note(&self, text: &str) {
         let (step, _) = self.step.get();
+        self.notice(|notice| notice.say(text));
         match self.mode {
             Mode::Terminal | Mode::Lines => self.line(&format!("{:<10} {text}", step.name())),
             Mode::Json => event(&json!({"event": "note", "step": step.name(), "text": text})),
@@ -195,8 +253,19 @@ impl Report {
         }
     }
 
-    fn progress(&self, text: &str, share: f64, left: Option<Duration>) {
+    /// How often the file that others see may be written; `None` if there is none.
+    fn notice_period(&self) -> Option<Duration> {
+        self.notice.borrow().as_ref().map(|_| notice::PERIOD)
+    }
+
+    fn show_to_others(&self, reached: &Reached) {
+        let Reached { share, bytes, left } = *reached;
+        self.notice(|notice| notice.progress(&reached.words(), Some(share), bytes, left));
+    }
+
+    fn progress(&self, reached: &Reached) {
         let (step, _) = self.step.get();
+        let (text, Reached { share, left, .. }) = (&reached.words(), *reached);
         match self.mode {
             Mode::Terminal => self.rewrite(text),
             Mode::Lines => self.line(&format!("{:<10} {text}", step.name())),

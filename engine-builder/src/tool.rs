@@ -142,10 +142,9 @@ fn tail(log: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// [`ToolError::Orphans`] if some cannot be ended.
 pub fn end_orphans(work: &Path) -> Result<(), ToolError> {
-    let variable = format!("{MARK}={}", work.display());
     let began = Instant::now();
     loop {
-        let left = process::with_variable(&Root::default(), &variable);
+        let left = left_in(work);
         if left.is_empty() {
             return Ok(());
         }
@@ -158,6 +157,13 @@ pub fn end_orphans(work: &Path) -> Result<(), ToolError> {
         }
         std::thread::sleep(POLL);
     }
+}
+
+/// Processes of tools that work in `work`, which is its real path. Those of
+/// another user are only seen by root.
+#[must_use]
+pub fn left_in(work: &Path) -> Vec<u32> {
+    process::with_variable(&Root::default(), &format!("{MARK}={}", work.display()))
 }
 
 /// The share of its work that a tool says is done: the last percentage in its

@@ -43,6 +43,11 @@ need_systemd_machine() {
     need systemd-container command -v systemd-nspawn
 }
 
+# What records a program's file operations, for the tests of power cuts.
+need_strace() {
+    need strace command -v strace
+}
+
 # Asking pip itself would take half a second at each start.
 has_pip() {
     python3 -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("pip") is None)'

@@ -1,7 +1,7 @@
 // The status page. It asks /api/status every two seconds and draws what it
 // says; `null` is shown as "unknown", with the reason where there is one.
 // Text only ever enters the page as text, never as markup. Nothing is asked
-// while nobody looks at the tab.
+// while nobody looks at the tab. A build is drawn by build.js.
 "use strict";
 
 const PERIOD_MS = 2000;
@@ -610,7 +610,7 @@ async function ask() {
 
 function draw() {
   const s = snapshot;
-  for (const part of [drawProblems, drawState, drawEngine, drawLimits, drawSpeed, drawQueue, drawTotals, drawTemperature,
+  for (const part of [drawProblems, drawBuild, drawState, drawEngine, drawLimits, drawSpeed, drawQueue, drawTotals, drawTemperature,
     drawPower, drawMemory, drawProcessor, drawIncidents, drawConnect]) part(s);
   const board = s.machine?.board;
   show("board", [board?.model, board?.l4t ? `Jetson Linux ${board.l4t}` : null, location.host].filter(Boolean).join(" · "));

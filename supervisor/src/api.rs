@@ -183,6 +183,7 @@ async fn route(
         ("GET", "/") => Ok(pages::front(&head.headers)),
         ("GET", "/assets/page.css") => Ok(pages::style()),
         ("GET", "/assets/page.js") => Ok(pages::script()),
+        ("GET", "/assets/build.js") => Ok(pages::build_script()),
 
         ("POST", "/v1/chat/completions" | "/chat/completions") => {
             openai::generate(openai::Kind::Chat, caller, read(incoming).await?, last_event).await

@@ -5,6 +5,7 @@
 //! decides anything from one. `null` means unknown, never zero. Times are in
 //! the unit of the field's name.
 
+use engine_api::progress::Seen;
 use engine_api::protocol::{Heartbeat, Limits, Ready};
 use serde::Serialize;
 
@@ -25,6 +26,9 @@ pub struct Snapshot {
     pub limits: Limits,
     /// `null` until the first sample.
     pub governor: Option<Governor>,
+    /// The engine that engine-builder builds here, or the last one that it did;
+    /// `null` if nothing is known of one.
+    pub build: Option<Seen>,
     pub queue: Queue,
     pub totals: Totals,
     pub rates: Rates,

@@ -23,6 +23,7 @@ mod ledger;
 mod lifecycle;
 mod rates;
 mod requests;
+mod stale;
 mod start;
 mod view;
 mod words;
@@ -32,6 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use engine_api::protocol::RequestId;
+use engine_api::staleness::Here;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use handle::{Handle, Haste};
@@ -40,6 +42,7 @@ pub use start::{Threads, start};
 use crate::config::Settings;
 use crate::engines::locate::Located;
 use crate::engines::restart::Deaths;
+use crate::engines::watchdog::Speeds;
 use crate::engines::{LifeId, WorkerEvent};
 use crate::request::{Answer, Refusal, Request};
 use crate::snapshot::Snapshot;
@@ -51,6 +54,7 @@ use handle::Access;
 use ledger::Ledger;
 use lifecycle::Lifecycle;
 use requests::Requests;
+use stale::Stale;
 use view::View;
 
 /// How long the loop waits for the database before it begins without it.
@@ -88,8 +92,16 @@ pub struct Supervisor {
     lifecycle: Lifecycle,
     /// The engine that runs, or that ran last.
     located: Option<Located>,
+    /// What the last life of that engine measured of its steps.
+    measured: Option<Speeds>,
     /// Names of the chosen engine while another one is served in its place.
     stands_in_for: Vec<String>,
+    /// The chosen engine, while it does not belong to this machine.
+    stale: Option<Stale>,
+    /// What an engine can be bound to, as of the last sample.
+    here: Option<Here>,
+    /// The worker was told to end because the chosen engine can serve again.
+    replacing: bool,
     /// Who keeps the worker's sockets while we restart.
     keeper: Keeper,
     /// Workers that an earlier supervisor left and that were not looked at yet.
@@ -231,6 +243,7 @@ impl Supervisor {
                 }
             }
             Input::Reading(reading) => {
+                self.machine_is(&reading);
                 self.ledger.reading(*reading, &self.requests.queue(), now);
                 self.machine_read(now);
                 self.look_for_engine(now);
@@ -301,6 +314,7 @@ impl Supervisor {
                 governor: self.governing.snapshot(now),
                 problem: self.governing.problem(&self.settings),
                 rung: self.deaths.rung(),
+                stale: self.stale.as_ref(),
                 stands_in_for: &self.stands_in_for,
                 queue: self.requests.queue(),
                 draining: self.draining.is_some(),

@@ -1,13 +1,16 @@
-//! The machine's samples, taken on a thread of their own.
+//! The machine's samples, taken on a thread of their own, and with them what a
+//! builder says of its build.
 //!
 //! A sample takes some milliseconds, and about two seconds when drivers fall
 //! silent; a sensor that hangs is then absent and holds up nobody.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use engine_api::progress::{self, Seen};
 use jetpack::{Machine, Root, Sample, cpu};
 
 /// Enough for putting a sample together; sensors are read by threads of `jetpack`.
@@ -19,6 +22,8 @@ pub struct Reading {
     pub machine: Sample,
     pub supervisor_resident_bytes: Option<u64>,
     pub worker_resident_bytes: Option<u64>,
+    /// The engine that is being built, or the last one that was.
+    pub build: Option<Seen>,
 }
 
 /// The thread's other end. Dropping the last clone ends the thread.
@@ -35,13 +40,15 @@ struct Shared {
     worker: AtomicU32,
 }
 
-/// Starts the thread. `report` gets a reading at once and then each `period`;
+/// Starts the thread, which looks below `root` for the machine and in `state_dir`
+/// for a build. `report` gets a reading at once and then each `period`;
 /// it must not block, and returns false when nobody wants any more.
 ///
 /// # Errors
 /// There are no more threads.
 pub fn start(
     root: Root,
+    state_dir: PathBuf,
     period: Duration,
     report: impl Fn(Reading) -> bool + Send + 'static,
 ) -> std::io::Result<Telemetry> {
@@ -58,6 +65,7 @@ pub fn start(
                 machine: machine.sample(),
                 supervisor_resident_bytes: resident(&own, std::process::id()),
                 worker_resident_bytes: resident(&own, worker).filter(|_| worker != 0),
+                build: progress::read(&state_dir),
             };
             if !report(reading) {
                 return;
@@ -109,8 +117,8 @@ mod tests {
     fn start_on_empty_tree(period: Duration) -> (Telemetry, std::sync::mpsc::Receiver<Reading>) {
         let dir = tempfile::tempdir().unwrap();
         let (sender, readings) = channel();
-        let telemetry =
-            start(Root::new(dir.path()), period, move |reading| sender.send(reading).is_ok());
+        let (root, state_dir) = (Root::new(dir.path()), dir.path().to_owned());
+        let telemetry = start(root, state_dir, period, move |reading| sender.send(reading).is_ok());
         (telemetry.unwrap(), readings)
     }
 

@@ -106,6 +106,12 @@ impl Machine {
         Client::new(self.address)
     }
 
+    /// Where its server listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub fn wait_until_ready(&self) {
         until("the engine is ready", || {
             let connected = self.client().try_connect().is_ok();
@@ -148,6 +154,12 @@ impl Machine {
     /// `systemctl` on our unit.
     pub fn systemctl(&self, verb: &str) {
         let _ = self.must(&["systemctl", verb, "stoker.service"]);
+    }
+
+    /// Where the machine's engines are, as we see it.
+    #[must_use]
+    pub fn engines(&self) -> PathBuf {
+        self.place.path().join("state/engines")
     }
 
     /// A property of our unit.

@@ -12,11 +12,13 @@ use crate::catalogue::Catalogue;
 use crate::cleaning::{self, Verdict};
 use crate::doctor::{self, Seen};
 use crate::engines::{EngineId, Engines};
-use crate::error::{Class, Error};
+use crate::error::{Class, Error, io};
+use crate::foreign::idle::{self, Fate, Work};
 use crate::in_use::InUse;
 use crate::installed::{self, Verified, note_verified};
-use crate::lock::Lock;
-use crate::report::{Report, Step};
+use crate::lock::{self, Lock};
+use crate::place;
+use crate::report::{self, Report, Step};
 use crate::smoke::{self, SmokeError};
 use crate::staleness::{Here, Staleness};
 use crate::switch::{self, Switched};
@@ -152,9 +154,11 @@ pub(super) fn gc(engines: &Engines, dry_run: bool, report: &Report) -> Result<()
     }
     // A dry run changes nothing, so it can be had while a builder works.
     let _lock = if dry_run { None } else { Some(Lock::take(engines.path())?) };
+    let is_built = dry_run && matches!(lock::look(engines.path()), Err(Error::Busy { .. }));
     let leftovers = engines.leftovers()?;
     if !dry_run {
         publish::recover(engines)?;
+        report::forget(engines.state_dir());
     }
     let all = installed::all(engines, &Here::default())?;
     let verdict = cleaning::judge(&all, &InUse::find(engines)?);
@@ -187,9 +191,45 @@ pub(super) fn gc(engines: &Engines, dry_run: bool, report: &Report) -> Result<()
             }),
         );
     }
+    for work in idle::all(engines, &all)? {
+        let fate = match is_built {
+            true => Fate::Stays { why: "a builder is at work".into() },
+            false => work.fate(now()),
+        };
+        clear_work(&work, &fate, dry_run, report)?;
+    }
     let (gone, stay) = (removed.len(), kept.len());
     let facts = json!({"removed": gone, "kept": stay, "dry_run": dry_run});
     report.result(&format!("{gone} engines {would}, {stay} stay"), facts);
+    Ok(())
+}
+
+/// Removes what steps have left and no build goes on from, or says what stays.
+fn clear_work(work: &Work, fate: &Fate, dry_run: bool, report: &Report) -> Result<(), Error> {
+    let name = format!("work/{}", work.model);
+    match fate {
+        Fate::Stays { why } => report.item(
+            &format!("{name} stays: {why}"),
+            json!({
+                "kind": "work", "name": name, "kept": true, "why": why,
+                "bytes": work.bytes.get()
+            }),
+        ),
+        Fate::Goes { paths, bytes, why } => {
+            for path in paths.iter().filter(|_| !dry_run) {
+                place::remove(path).map_err(io("remove", path))?;
+            }
+            let would = if dry_run { "would be removed" } else { "removed" };
+            let shown: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+            report.item(
+                &format!("{} {would}, {bytes}: {why}", shown.join(", ")),
+                json!({
+                    "kind": "work", "name": name, "kept": false, "paths": paths, "why": why,
+                    "bytes": bytes.get(), "removed": !dry_run
+                }),
+            );
+        }
+    }
     Ok(())
 }
 
@@ -201,7 +241,7 @@ pub(super) fn doctor(
     catalogue: &Catalogue,
     report: &Report,
 ) -> Result<(), Error> {
-    let seen = Seen::now(engines, cache_dir, catalogue, Here::read(Root::new(root)))?;
+    let seen = Seen::now(engines, cache_dir, catalogue, Here::read(Root::new(root)), now())?;
     let findings = doctor::findings(&seen);
     for finding in &findings {
         let mut facts = json!(finding);

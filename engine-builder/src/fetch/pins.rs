@@ -15,7 +15,7 @@ use crate::engines::EngineId;
 use crate::error::{Error, io};
 use crate::hash::Sha256Hex;
 use crate::preflight::make_dir;
-use crate::publish::write_whole;
+use crate::publish::{sync, write_whole};
 
 /// Longest file of pins that is read: a model has some tens of files.
 const MOST_BYTES: u64 = 1024 * 1024;
@@ -116,7 +116,8 @@ impl Pins {
         });
         let dir = self.path.parent().expect("the file of pins stands in a directory");
         make_dir(dir)?;
-        write_whole(&self.path, &toml::to_string(self).expect("pins are a TOML table"))
+        write_whole(&self.path, &toml::to_string(self).expect("pins are a TOML table"))?;
+        sync(dir)
     }
 }
 

@@ -6,6 +6,7 @@
 //! also has what was made, in the same way, so that an output which has changed
 //! or lost a file since is made again.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -51,13 +52,23 @@ impl Record {
         self.finished.iter().any(|step| step.key == key && step.output == now)
     }
 
+    /// The finished step that made `output` as it is now.
+    pub(super) fn made(&self, output: &Path) -> Option<String> {
+        let now = listing(output).ok()?;
+        let of = self.finished.iter().find(|step| step.output == now);
+        of.map(|step| step.step.clone())
+    }
+
     /// Writes `output` to the disk, then that the step is finished. Steps before
     /// it stay recorded: their key decides.
     pub(super) fn add(&mut self, step: &str, key: &str, output: &Path) -> Result<(), Error> {
+        let mut dirs = BTreeSet::from([output.to_owned()]);
         for (_, file) in files(output).map_err(io("read", output))? {
             sync(&file)?;
+            let inside = file.ancestors().skip(1).take_while(|dir| *dir != output);
+            dirs.extend(inside.map(Path::to_owned));
         }
-        sync(output)?;
+        dirs.iter().try_for_each(|dir| sync(dir))?;
         let made = listing(output).map_err(io("read", output))?;
         self.finished.retain(|known| known.step != step);
         let (step, key) = (step.to_owned(), key.to_owned());
@@ -89,6 +100,12 @@ pub(super) fn listing(dir: &Path) -> io::Result<String> {
 pub(super) fn bytes(dir: &Path) -> u64 {
     let files = files(dir).unwrap_or_default();
     files.iter().filter_map(|(_, file)| Some(file.metadata().ok()?.len())).sum()
+}
+
+/// The files below `dir`, by their names from there, and their sizes.
+pub(super) fn sizes(dir: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
+    let sized = |(name, file): (PathBuf, PathBuf)| Ok((name, file.metadata()?.len()));
+    files(dir)?.into_iter().map(sized).collect()
 }
 
 /// The files below `dir` and their names from there, sorted.

@@ -21,13 +21,24 @@ pub struct Meter<'a> {
     done: u64,
     total: u64,
     began: Instant,
+    /// When it last spoke to the screen, and to the file that others see.
     shown: Instant,
+    noticed: Instant,
+}
+
+/// How far the work is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reached {
+    pub(super) share: f64,
+    /// Done and in all, if bytes are counted.
+    pub(super) bytes: Option<(u64, u64)>,
+    pub(super) left: Option<Duration>,
 }
 
 impl<'a> Meter<'a> {
     pub(super) fn bytes(report: &'a Report, total: u64) -> Self {
         let now = Instant::now();
-        Self { report, in_bytes: true, done: 0, total, began: now, shown: now }
+        Self { report, in_bytes: true, done: 0, total, began: now, shown: now, noticed: now }
     }
 
     pub(super) fn share(report: &'a Report) -> Self {
@@ -66,25 +77,41 @@ impl<'a> Meter<'a> {
         self.reach((share.clamp(0.0, 1.0) * SHARES as f32) as u64)
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a percentage is shown")]
     fn show(&mut self) {
-        let Some(period) = self.report.period() else { return };
-        if self.shown.elapsed() < period {
-            return;
+        let is_due = |period: Option<Duration>, last: Instant| {
+            period.is_some_and(|period| last.elapsed() >= period)
+        };
+        if is_due(self.report.period(), self.shown) {
+            self.shown = Instant::now();
+            self.report.progress(&self.reached());
         }
-        self.shown = Instant::now();
+        if is_due(self.report.notice_period(), self.noticed) {
+            self.noticed = Instant::now();
+            self.report.show_to_others(&self.reached());
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a percentage is shown")]
+    fn reached(&self) -> Reached {
         let share = (self.done as f64 / self.total.max(1) as f64).min(1.0);
-        let left = time_left(share, self.began.elapsed());
-        let mut text = format!("{:.0} %", share * 100.0);
-        if self.in_bytes {
-            let done = Bytes::new(self.done.min(self.total));
-            let total = Bytes::new(self.total);
-            text.push_str(&format!(", {done} of {total}"));
+        Reached {
+            share,
+            bytes: self.in_bytes.then(|| (self.done.min(self.total), self.total)),
+            left: time_left(share, self.began.elapsed()),
         }
-        if let Some(left) = left {
+    }
+}
+
+impl Reached {
+    pub(super) fn words(&self) -> String {
+        let mut text = format!("{:.0} %", self.share * 100.0);
+        if let Some((done, total)) = self.bytes {
+            text.push_str(&format!(", {} of {}", Bytes::new(done), Bytes::new(total)));
+        }
+        if let Some(left) = self.left {
             text.push_str(&format!(", {:.0} s left", left.as_secs_f64().ceil()));
         }
-        self.report.progress(&text, share, left);
+        text
     }
 }
 

@@ -2,7 +2,7 @@
 //! written is trusted, and nothing piles up.
 //!
 //! What is lost here is a process. Writes that a power cut would lose because
-//! nobody synced them are not lost by it, and so not tested here.
+//! nobody synced them are lost in `power_cut.rs`.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -29,9 +29,13 @@ const ENDS_EVERY: u64 = 5;
 const SEED: u64 = 0x5104_2026;
 
 /// Steele and Vigna's SplitMix64.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -39,7 +43,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, most: u64) -> u64 {
+    pub(crate) fn below(&mut self, most: u64) -> u64 {
         self.next() % most
     }
 
@@ -144,7 +148,7 @@ fn kill(mut command: std::process::Command, step: Option<&str>, after: Duration)
 #[test]
 fn a_build_that_is_killed_anywhere_leaves_the_engine_that_serves_and_nothing_else() {
     let yard = Yard::new();
-    let mut random = Random(SEED);
+    let mut random = Random::new(SEED);
     let started = Instant::now();
     let first = Ended::from(yard.build(Source::Package, 512).output().unwrap());
     assert_eq!(first.code, Some(0), "{first:?}");

@@ -19,12 +19,12 @@ const PACKAGES: &str = "Package: libnvinfer10\nStatus: install ok installed\nVer
     10.3.0.30-1+cuda12.5\n\n";
 
 /// A board of 64 GB, a runtime of stand-ins and a model that was fetched.
-struct Yard {
-    place: Place,
+pub(crate) struct Yard {
+    pub(crate) place: Place,
 }
 
 impl Yard {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let yard = Self { place: Place::new() };
         let place = &yard.place;
         let compatible = b"nvidia,p3737-0000+p3701-0005\0nvidia,p3701-0005\0nvidia,tegra234\0";
@@ -65,7 +65,7 @@ impl Yard {
         yard
     }
 
-    fn command(&self, backend: &str) -> Command {
+    pub(crate) fn command(&self, backend: &str) -> Command {
         let mut command =
             self.place.command(&["build", MODEL, "--backend", backend, "--format", "json"]);
         command.arg("--root").arg(self.place.path("root"));
@@ -83,7 +83,7 @@ impl Yard {
         command
     }
 
-    fn work(&self) -> PathBuf {
+    pub(crate) fn work(&self) -> PathBuf {
         self.place.path("state/work").join(MODEL)
     }
 
@@ -239,4 +239,61 @@ fn builders_killed_at_any_moment_leave_what_the_next_one_can_go_on_from() {
     let engine = fs::read_to_string(yard.work().join("engine/rank0.engine")).unwrap();
     assert_eq!(engine, "stand-in\n");
     assert!(!yard.work().join("checkpoint").exists());
+}
+
+/// What `gc` or `doctor` say of the work, and whether a step's output is there.
+fn cleared(yard: &Yard, arguments: &[&str], output: &str) -> (String, bool) {
+    let ended = yard.place.run(arguments);
+    (ended.stdout, yard.work().join(output).exists())
+}
+
+#[test]
+fn gc_keeps_what_the_next_build_goes_on_from_and_removes_half_of_an_output() {
+    let yard = Yard::new();
+    put_all(&yard.place, &["older"]);
+    let failed = Ended::from(yard.failing("build", "x", "1").output().unwrap());
+    failed.failed(15, &["build: ended with"]);
+    let (said, there) = cleared(&yard, &["doctor"], "engine");
+    assert!(there && said.contains("begins anew [idle_work]"), "{said}");
+    let (said, there) = cleared(&yard, &["gc", "--dry-run"], "engine");
+    assert!(there && said.contains("engine would be removed, "), "{said}");
+    let (said, there) = cleared(&yard, &["gc"], "engine");
+    assert!(!there && said.contains("engine removed, "), "{said}");
+    let (said, there) = cleared(&yard, &["gc"], "checkpoint");
+    assert!(there && said.contains("goes on after what is finished: convert"), "{said}");
+    yard.build().failed(9, UNPROVED);
+    assert_eq!(yard.ran(), "convert build build");
+}
+
+#[test]
+fn gc_touches_nothing_that_is_being_built_and_no_tool_without_a_builder() {
+    let yard = Yard::new();
+    put_all(&yard.place, &["older"]);
+    let mut builder = yard.failing("build", "", "waits").stdout(Stdio::piped()).spawn().unwrap();
+    waiting(&yard, &mut builder);
+    yard.place.run(&["gc"]).failed(8, &["is at work"]);
+    let (said, _) = cleared(&yard, &["gc", "--dry-run"], "engine");
+    assert!(said.contains("stays: a builder is at work"), "{said}");
+    builder.kill().unwrap();
+    builder.wait().unwrap();
+    let (said, there) = cleared(&yard, &["gc"], "engine");
+    assert!(there && said.contains("stays: a tool still works in it (process "), "{said}");
+    // The next build ends the tool.
+    yard.build().failed(9, UNPROVED);
+}
+
+#[test]
+fn gc_removes_work_that_nobody_has_gone_on_with_for_a_month() {
+    let yard = Yard::new();
+    put_all(&yard.place, &["older"]);
+    yard.build().failed(9, UNPROVED);
+    let (said, there) = cleared(&yard, &["gc"], "engine");
+    assert!(there && said.contains("what is finished: build"), "{said}");
+    let old = Command::new("find")
+        .arg(yard.work())
+        .args(["-depth", "-exec", "touch", "-d", "40 days ago", "{}", ";"])
+        .status();
+    assert!(old.unwrap().success());
+    let (said, _) = cleared(&yard, &["gc"], "engine");
+    assert!(!yard.work().exists() && said.contains("for 40 days"), "{said}");
 }

@@ -19,4 +19,6 @@ mod hub;
 mod life;
 mod list;
 mod plan;
+mod power_cut;
 mod real_worker;
+mod rebuild;

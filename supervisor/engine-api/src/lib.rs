@@ -1,6 +1,8 @@
 //! What engine-builder, the supervisor and engine-worker agree on.
 //!
 //! - [`manifest`]: what an engine directory holds and what it is bound to, at rest.
+//! - [`staleness`]: whether an engine still belongs to its machine, and what serves if not.
+//! - [`progress`]: how far a build is, in a file, and the [`lock`] of its builder.
 //! - [`protocol`]: the messages between a supervisor and one worker.
 //! - [`form`]: grammars and calls of tools, which those messages carry.
 //! - [`frame`]: how those messages stand on a byte stream, bounded.
@@ -14,6 +16,9 @@
 pub mod form;
 pub mod frame;
 pub mod handover;
+pub mod lock;
 pub mod manifest;
+pub mod progress;
 pub mod protocol;
+pub mod staleness;
 pub mod virtual_board;

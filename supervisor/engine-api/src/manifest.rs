@@ -14,6 +14,11 @@ pub const MANIFEST_VERSION: u32 = 1;
 /// Name of the manifest inside an engine directory.
 pub const FILE_NAME: &str = "engine.toml";
 
+/// The llama.cpp that `engine-worker` is built with: the release of the crate
+/// that carries its source. Another release means another engine, because
+/// kernels and so answers may differ.
+pub const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
+
 /// Everything known about one built engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

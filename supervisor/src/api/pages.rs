@@ -36,6 +36,11 @@ pub(crate) fn script() -> Response<Reply> {
     asset("text/javascript; charset=utf-8", include_str!("../../assets/page.js"))
 }
 
+/// `GET /assets/build.js`.
+pub(crate) fn build_script() -> Response<Reply> {
+    asset("text/javascript; charset=utf-8", include_str!("../../assets/build.js"))
+}
+
 fn asset(content_type: &'static str, text: &'static str) -> Response<Reply> {
     let mut response = reply::bytes(content_type, text);
     let headers = response.headers_mut();

@@ -16,10 +16,11 @@ pub(crate) const MODEL: &str = "/v1/models/";
 const STREAM_AGAIN: (&str, &str) = ("/v1/requests/", "/stream");
 
 /// What is served, for those who ask for something else. [`super::route`] serves it.
-pub(crate) const SERVED: [(&str, &str); 22] = [
+pub(crate) const SERVED: [(&str, &str); 23] = [
     ("GET", "/"),
     ("GET", "/assets/page.css"),
     ("GET", "/assets/page.js"),
+    ("GET", "/assets/build.js"),
     ("POST", "/v1/chat/completions"),
     ("POST", "/chat/completions"),
     ("POST", "/v1/completions"),

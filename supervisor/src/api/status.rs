@@ -60,9 +60,10 @@ pub(crate) fn props(snapshot: &Snapshot) -> Result<Response<Reply>, Problem> {
 /// In short: `schema`, `version`, `at`, `uptime_s`; `engine` with its `state`,
 /// what it said when it was `ready`, and its last `heartbeat`; the `limits` in
 /// force; the `governor` with what limits now and why, and its last `changes`;
-/// the `queue`; `totals` since the start; `rates` of the last seconds;
-/// the `machine`'s last sample; `incidents`, newest first; and `problems` of
-/// the appliance itself. `null` is unknown.
+/// the `build` that engine-builder is at, or its last one; the `queue`; `totals`
+/// since the start; `rates` of the last seconds; the `machine`'s last sample;
+/// `incidents`, newest first; and `problems` of the appliance itself. `null` is
+/// unknown.
 pub(crate) fn status(snapshot: &Snapshot) -> Response<Reply> {
     json(snapshot)
 }

@@ -144,7 +144,7 @@ async fn the_front_door_tells_browsers_from_programs() {
     for outside in ["=\"http", "=\"//", "<style", " style=", " onclick="] {
         assert!(!page.body.contains(outside), "the policy forbids {outside}");
     }
-    for asset in ["/assets/page.css", "/assets/page.js"] {
+    for asset in ["/assets/page.css", "/assets/page.js", "/assets/build.js"] {
         assert!(page.body.contains(asset), "the page asks for {asset}");
     }
 }

@@ -18,6 +18,9 @@ impl Display for Table<'_> {
         let Self(status) = self;
         let mut row = |name: &str, text: String| writeln!(f, "{name:NAME$}{text}");
         row("engine", engine(&status["engine"]))?;
+        if let Some(build) = build(&status["build"]) {
+            row("build", build)?;
+        }
         row("queue", queue(&status["queue"]))?;
         row("speed", speed(&status["rates"]))?;
         row("requests", requests(&status["totals"]))?;
@@ -47,6 +50,18 @@ fn engine(engine: &Value) -> String {
     let device =
         engine["ready"]["device"].as_str().map(|on| format!(" on {on}")).unwrap_or_default();
     format!("{model}: {}{reason}{device}", text(&state["name"]))
+}
+
+/// `None` if nothing is known of one.
+fn build(build: &Value) -> Option<String> {
+    let state = build["state"].as_str()?;
+    let step = format!(
+        "step {} of {}, {}",
+        number(&build["step_number"], ""),
+        number(&build["steps"], ""),
+        text(&build["step"])
+    );
+    Some(format!("{}: {state}, {step}: {}", text(&build["engine"]), text(&build["text"])))
 }
 
 fn queue(queue: &Value) -> String {

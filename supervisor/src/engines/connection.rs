@@ -142,6 +142,12 @@ impl Connection {
         self.routes.is_productive()
     }
 
+    /// What was measured of the worker's steps.
+    #[must_use]
+    pub fn speeds(&self) -> Speeds {
+        self.routes.speeds()
+    }
+
     /// All requests that the worker has not finished; they are forgotten here.
     #[must_use]
     pub fn abandon(&self) -> Vec<(RequestId, Route)> {

@@ -7,7 +7,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use engine_api::manifest::{self, BackendKind, Manifest, ManifestError};
+use engine_api::manifest::{self, Manifest, ManifestError};
+use engine_api::staleness::{Here, stand_in};
 
 use crate::config::{EngineId, StateDir};
 
@@ -61,18 +62,18 @@ pub fn locate(state_dir: &StateDir, wanted: Option<&EngineId>) -> Result<Located
     Ok(Located { dir, manifest })
 }
 
-/// Another engine than `not`, to serve when that one does not work: one that
-/// the CPU can run before others. `None` if there is none.
+/// The engine to serve `here` when `chosen` cannot be, see [`stand_in`]. `None` if
+/// there is none.
 #[must_use]
-pub fn fallback(state_dir: &StateDir, not: &str) -> Option<Located> {
+pub fn fallback(state_dir: &StateDir, chosen: &Manifest, here: &Here) -> Option<Located> {
     let engines = state_dir.engines();
-    let others = names(&engines).ok()?.into_iter().filter(|name| name != not);
-    let located = others.filter_map(|name| {
-        let dir = engines.join(&name);
-        let manifest = Manifest::read(&dir).ok()?;
-        (manifest.id == name).then_some(Located { dir, manifest })
-    });
-    located.max_by_key(|located| located.manifest.backend.kind == BackendKind::LlamaCpp)
+    let read = |name: String| {
+        let manifest = Manifest::read(&engines.join(&name)).ok()?;
+        (manifest.id == name).then_some(manifest)
+    };
+    let others: Vec<_> = names(&engines).ok()?.into_iter().filter_map(read).collect();
+    let manifest = stand_in(chosen, others.iter(), here)?.clone();
+    Some(Located { dir: engines.join(&manifest.id), manifest })
 }
 
 fn choose(engines: &Path, wanted: Option<&EngineId>) -> Result<PathBuf, LocateError> {

@@ -106,7 +106,15 @@ impl Speeds {
     pub fn with_steps_of(mut self, tokens: u32) -> Self {
         // Half of the cores, or a long context before it.
         let assumed = self.prompt_token.saturating_mul(tokens).saturating_mul(2);
-        self.prefill = StepTimes::new(assumed.max(self.decode.assumed));
+        self.prefill.assumed = assumed.max(self.decode.assumed);
+        self
+    }
+
+    /// The same with what an earlier life of the engine measured.
+    #[must_use]
+    pub fn as_measured_in(mut self, earlier: Self) -> Self {
+        self.decode.slowest = earlier.decode.slowest;
+        self.prefill.slowest = earlier.prefill.slowest;
         self
     }
 

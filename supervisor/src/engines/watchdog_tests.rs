@@ -170,6 +170,20 @@ fn a_prompt_of_a_large_step_has_the_time_that_it_needs() {
     assert_eq!(speeds.steps_of_prompt(6400), 101);
 }
 
+#[test]
+fn what_one_life_measured_the_next_one_knows() {
+    let (step, token, fast) =
+        (Duration::from_millis(10), Duration::from_millis(3), Duration::from_millis(90));
+    let new = || Speeds::new(step, token, 64);
+    let mut earlier = new().with_steps_of(128);
+    for _ in 0..ENOUGH {
+        earlier.add(fast, true);
+    }
+    let next = new().as_measured_in(earlier).with_steps_of(128);
+    assert_eq!(next.p99(true), token * 128);
+    assert_eq!(new().with_steps_of(128).p99(true), token * 256);
+}
+
 proptest! {
     /// A worker that makes a step within three of its slow ones of time that it
     /// really had is never killed, however long others keep it waiting.

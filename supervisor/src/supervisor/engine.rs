@@ -67,10 +67,22 @@ impl Supervisor {
     fn worker_ended(&mut self, death: &Death, now: Instant) {
         self.telemetry.watch_worker(None);
         self.requests.set_limit(0);
+        self.measured =
+            self.lifecycle.connection().map(Connection::speeds).or(self.measured.take());
         let heartbeat = self.ledger.worker_gone();
         let lifecycle = std::mem::replace(&mut self.lifecycle, Lifecycle::Ended);
         if !self.is_ending() && death.is_of_unadopted() {
             return self.replace_unadopted(death, now);
+        }
+        // One that is stuck still holds its memory, whatever it was ended for.
+        let replacing = std::mem::take(&mut self.replacing) && !death.is_stuck();
+        if replacing && !self.is_ending() {
+            if let Some(connection) = lifecycle.connection() {
+                let aftermath = self.requests.take_back(connection, now);
+                self.ended(aftermath.rows);
+            }
+            self.deaths = Deaths::default();
+            return self.start_engine(now);
         }
         if self.is_ending() {
             tracing::info!(%death, "engine ended");
@@ -131,8 +143,8 @@ impl Supervisor {
 
     /// The engine that would be served if the chosen one does not work.
     fn fallback(&self) -> Option<Located> {
-        let not = self.located.as_ref().map_or("", |located| &located.manifest.id);
-        locate::fallback(&self.settings.state_dir, not)
+        let here = self.here.clone().unwrap_or_default();
+        locate::fallback(&self.settings.state_dir, &self.located.as_ref()?.manifest, &here)
     }
 
     pub(super) fn fail_running(&mut self, lifecycle: &Lifecycle, failure: &Failure, now: Instant) {
@@ -161,7 +173,13 @@ impl Supervisor {
     /// Where there is no engine, or one that does not work, another may have
     /// been built since.
     pub(super) fn look_for_engine(&mut self, now: Instant) {
-        if self.lifecycle.hopeless().is_none() || self.draining.is_some() {
+        if self.draining.is_some() {
+            return;
+        }
+        if self.stale.is_some() {
+            return self.look_for_rebuilt(now);
+        }
+        if self.lifecycle.hopeless().is_none() {
             return;
         }
         let model = self.settings.engine.model.as_ref();
@@ -180,17 +198,19 @@ impl Supervisor {
             Ok(located) => located,
             Err(error) => return self.no_engine(&error, now),
         };
+        let Some(first) = self.belonging(&chosen, now) else { return };
         let rung = self.deaths.rung();
+        let here = self.here.clone().unwrap_or_default();
         let fallback = match rung {
-            Rung::Fallback => locate::fallback(&self.settings.state_dir, &chosen.manifest.id),
+            Rung::Fallback => locate::fallback(&self.settings.state_dir, &first.manifest, &here),
             Rung::Full | Rung::Reduced => None,
         };
+        let located = fallback.unwrap_or(first);
         // Clients go on to ask for the engine that they know.
-        self.stands_in_for = match &fallback {
-            Some(_) => names(&chosen),
-            None => Vec::new(),
+        self.stands_in_for = match located == chosen {
+            true => Vec::new(),
+            false => names(&chosen),
         };
-        let located = fallback.unwrap_or(chosen);
         self.lives += 1;
         let life = LifeId(self.lives);
         let limits = self.governing.within(limits(&self.settings, Some(&located), rung));
@@ -205,7 +225,7 @@ impl Supervisor {
             },
             load_timeout: self.settings.engine.load_timeout,
             measured_load: measured_load(&located),
-            speeds: speeds(&located, self.settings.engine.max_batch_tokens),
+            speeds: self.speeds(&located),
             keeper: self.keeper,
         };
         self.located = Some(located);
@@ -213,6 +233,16 @@ impl Supervisor {
         self.lifecycle =
             Lifecycle::Alive(Alive { life, worker, pid: None, stage: Stage::Starting });
         self.lifecycle_changed();
+    }
+
+    /// How fast the engine is: what its manifest says, and what its lives before
+    /// this one measured.
+    fn speeds(&mut self, located: &Located) -> Speeds {
+        let speeds = speeds(located, self.settings.engine.max_batch_tokens);
+        match self.measured.take().filter(|_| self.located.as_ref() == Some(located)) {
+            Some(earlier) => speeds.as_measured_in(earlier),
+            None => speeds,
+        }
     }
 
     fn no_engine(&mut self, error: &LocateError, now: Instant) {

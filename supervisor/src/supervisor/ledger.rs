@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use engine_api::progress::State;
 use engine_api::protocol::Heartbeat;
 
 use super::history::History;
@@ -83,6 +84,11 @@ impl Ledger {
         self.incidents.truncate(MAX_INCIDENTS);
         self.store.incident(IncidentRow { incident, cause, evidence });
         id
+    }
+
+    /// What the last build is doing, as of the last reading.
+    pub(super) fn build(&self) -> Option<State> {
+        Some(self.reading.as_ref()?.build.as_ref()?.state)
     }
 
     pub(super) fn incidents(&self) -> Vec<Incident> {

@@ -339,6 +339,11 @@ impl Requests {
         self.admission.running()
     }
 
+    /// Whether nobody is answered and nobody waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.admission.running() + self.admission.waiting() == 0
+    }
+
     /// When the first of those who wait will have waited for `bound`.
     pub(super) fn next_overdue(&self, bound: Duration) -> Option<Instant> {
         self.admission.oldest().map(|since| since + bound)

@@ -74,6 +74,7 @@ pub fn start(
         governor: None,
         problem: None,
         rung: Rung::Full,
+        stale: None,
         stands_in_for: &[],
         queue: requests.queue(),
         draining: false,
@@ -100,7 +101,11 @@ pub fn start(
         telemetry: telemetry.clone(),
         lifecycle,
         located: None,
+        measured: None,
         stands_in_for: Vec::new(),
+        stale: None,
+        here: None,
+        replacing: false,
         keeper,
         left,
         lives: 0,
@@ -124,7 +129,8 @@ pub fn start(
 
 fn start_telemetry(settings: &Settings, inputs: mpsc::Sender<Input>) -> std::io::Result<Telemetry> {
     let root = jetpack::Root::new(&settings.root);
-    telemetry::start(root, settings.telemetry.period, move |reading| {
+    let state_dir = settings.state_dir.path().to_owned();
+    telemetry::start(root, state_dir, settings.telemetry.period, move |reading| {
         // A loop that is behind gets the next reading instead.
         let sent = inputs.try_send(Input::Reading(Box::new(reading)));
         !matches!(sent, Err(mpsc::error::TrySendError::Closed(_)))

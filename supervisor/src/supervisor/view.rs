@@ -6,6 +6,7 @@ use engine_api::protocol::Limits;
 
 use super::ledger::{Ledger, unix_s};
 use super::lifecycle::Lifecycle;
+use super::stale::Stale;
 use super::words;
 use crate::engines::locate::Located;
 use crate::engines::restart::Rung;
@@ -21,6 +22,8 @@ pub(super) struct View<'a> {
     /// What is wrong with what the governor may do.
     pub(super) problem: Option<Problem>,
     pub(super) rung: Rung,
+    /// The chosen engine, while it does not belong to this machine.
+    pub(super) stale: Option<&'a Stale>,
     pub(super) stands_in_for: &'a [String],
     pub(super) queue: Queue,
     pub(super) draining: bool,
@@ -37,6 +40,7 @@ impl Ledger {
             engine: self.engine(&view, now),
             limits: view.limits,
             governor: view.governor,
+            build: reading.and_then(|reading| reading.build.clone()),
             queue: view.queue,
             totals: self.totals,
             rates: self.meter.rates(now),
@@ -46,6 +50,7 @@ impl Ledger {
             incidents: self.incidents(),
             problems: words::lowered(view.rung)
                 .into_iter()
+                .chain(view.stale.map(words::stale_problem))
                 .chain(view.problem)
                 .chain(self.problems.clone())
                 .collect(),

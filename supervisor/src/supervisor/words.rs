@@ -6,6 +6,7 @@ use std::time::Duration;
 use engine_api::protocol::{Heartbeat, RequestId};
 
 use super::ledger::Happened;
+use super::stale::Stale;
 use crate::engines::restart::{self, Rung, Verdict};
 use crate::engines::{Cause, Death};
 use crate::request::{Failure, Fault};
@@ -175,6 +176,49 @@ pub(super) fn lowered(rung: Rung) -> Option<Problem> {
 
 fn failure(message: &str) -> Failure {
     Failure { message: message.to_owned(), incident: None, fault: Fault::Engine }
+}
+
+/// What an operator can do about an engine that is stale.
+const BUILD_AGAIN: &str = "build it again with engine-builder; where stoker-rebuild.timer is enabled, \
+                           what can be built by itself is";
+
+/// The incident of a chosen engine that does not belong to this machine.
+pub(super) fn stale(stale: &Stale) -> Happened {
+    Happened {
+        kind: "engine_stale",
+        problem: format!("the engine {} does not belong to this machine any more", stale.engine),
+        cause: format!("it was built for {}", stale.why),
+        evidence: serde_json::json!({ "stands_in": stale.stand_in }),
+        done: match &stale.stand_in {
+            Some(id) => format!("{id} is served in its place until it is built again"),
+            None => "only the status is served, because there is no other engine".to_owned(),
+        },
+        advice: BUILD_AGAIN.to_owned(),
+    }
+}
+
+/// What is shown for as long as it lasts.
+pub(super) fn stale_problem(stale: &Stale) -> Problem {
+    let served = match &stale.stand_in {
+        Some(id) => format!("{id} is served in its place"),
+        None => "there is no other engine".to_owned(),
+    };
+    let problem = format!("{}; {served}", stale_words(stale));
+    Problem { kind: "engine_stale", problem, advice: BUILD_AGAIN.to_owned() }
+}
+
+/// Why nothing is served.
+pub(super) fn stale_reason(stale: &Stale) -> String {
+    format!("{}, and there is no other engine; build it again", stale_words(stale))
+}
+
+fn stale_words(stale: &Stale) -> String {
+    format!("the engine {} was built for {}", stale.engine, stale.why)
+}
+
+/// For requests that waited when no engine belonged to the machine.
+pub(super) fn nothing_belongs() -> Failure {
+    failure("the engine was built for another release than this machine has; see the status page")
 }
 
 /// The clock is to be capped, and this process may not.

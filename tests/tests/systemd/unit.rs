@@ -6,15 +6,17 @@
 mod install;
 mod package;
 
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use engine_api::manifest::{FILE_NAME, LLAMA_CPP, Manifest};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tests::client::Client;
-use tests::engine::Engine;
+use tests::engine::{Engine, REAL, real_engine};
 use tests::machine::Machine;
 use tests::patience::until;
 use tests::process::{self, Stuck};
@@ -221,4 +223,25 @@ fn an_engine_that_dies_under_systemd_is_started_again_and_kept_in_its_place() {
     machine.systemctl("restart");
     machine.wait_until_ready();
     assert_eq!(u64::from(machine.worker()), second);
+}
+
+#[test]
+fn the_timer_is_there_and_its_unit_builds_again_what_is_stale() {
+    let machine = Machine::boot(&Engine::echo(), None);
+    let worker = machine.worker();
+    let dir = machine.engines().join(REAL);
+    fs::create_dir(&dir).unwrap();
+    fs::copy(real_engine().join("weights.gguf"), dir.join("weights.gguf")).unwrap();
+    let mut manifest = Manifest::read(&real_engine()).unwrap();
+    manifest.backend.version = "llama-cpp-2 0.0.1".into();
+    fs::write(dir.join(FILE_NAME), toml::to_string(&manifest).unwrap()).unwrap();
+    let url = format!("STOKER_URL=http://{}", machine.address());
+    machine.must(&["systemctl", "set-environment", &url]);
+    machine.must(&["systemctl", "start", "stoker-rebuild.timer"]);
+    machine.must(&["systemctl", "start", "stoker-rebuild.service"]);
+    let journal = machine.must(&["journalctl", "--no-pager", "--unit=stoker-rebuild"]);
+    assert!(journal.contains(&format!("built again: {REAL}")), "{journal}");
+    assert_eq!(Manifest::read(&dir).unwrap().backend.version, LLAMA_CPP);
+    assert_eq!(machine.worker(), worker, "what serves is not disturbed");
+    assert_answers(&machine);
 }

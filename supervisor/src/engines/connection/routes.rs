@@ -295,6 +295,11 @@ impl Routes {
         self.lock().given >= CLEARED_BY
     }
 
+    /// What was measured of the worker's steps.
+    pub(super) fn speeds(&self) -> Speeds {
+        self.lock().speeds.clone()
+    }
+
     /// What the worker has to do, and how far it has come; `None` if it has
     /// nothing to do.
     pub(in crate::engines) fn standing(&self) -> Option<(Doing, Seen)> {

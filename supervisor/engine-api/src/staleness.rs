@@ -2,13 +2,17 @@
 //!
 //! A pure function of the manifest and of what the machine says of itself. An
 //! engine is bound to what its manifest names and to nothing else. What one of
-//! the two does not tell makes no engine stale; it is said.
+//! the two does not tell makes no engine stale; it is said. A Jetson's driver is
+//! part of its L4T release, and has no version of its own.
+//!
+//! An engine of another machine or release is not tried, because a backend may
+//! load it and compute wrong: another one stands in for it ([`stand_in`]) until
+//! it is built again. One that only another llama.cpp was built with serves on.
 
-use engine_api::manifest::{BackendKind, Manifest};
-use jetpack::{Machine, Root};
+use jetpack::{Machine, Root, Sample};
 use serde::Serialize;
 
-use crate::plan::LLAMA_CPP;
+use crate::manifest::{BackendKind, LLAMA_CPP, Manifest};
 
 /// What an engine can be bound to, as this machine has it; `None` is unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,16 +61,22 @@ pub struct Staleness {
 }
 
 impl Here {
-    /// The machine below `root`, with the worker of this release.
+    /// The machine below `root`, with the worker of this release. Blocks for some
+    /// milliseconds; for two seconds where drivers do not answer.
     #[must_use]
     pub fn read(root: Root) -> Self {
-        let own_cpu = root.is_this_machine().then(|| std::env::consts::ARCH.to_owned());
-        let sample = Machine::open(root).sample();
-        let (board, facts) = (sample.board, sample.facts);
+        let is_this_machine = root.is_this_machine();
+        Self::of(&Machine::open(root).sample(), is_this_machine)
+    }
+
+    /// The machine that `sample` was taken of.
+    #[must_use]
+    pub fn of(sample: &Sample, is_this_machine: bool) -> Self {
+        let (board, facts) = (&sample.board, &sample.facts);
         Self {
-            cpu: own_cpu,
+            cpu: is_this_machine.then(|| std::env::consts::ARCH.to_owned()),
             l4t: board.l4t.map(|l4t| l4t.to_string()),
-            boards: board.compatible,
+            boards: board.compatible.clone(),
             jetpack: facts.versions.jetpack.map(str::to_owned),
             cuda: facts.versions.cuda.clone(),
             tensorrt: facts.versions.tensorrt.clone(),
@@ -108,6 +118,12 @@ impl Staleness {
     #[must_use]
     pub fn is_stale(&self) -> bool {
         !self.reasons.is_empty()
+    }
+
+    /// Whether the engine must not be loaded here.
+    #[must_use]
+    pub fn forbids_serving(&self) -> bool {
+        self.reasons.iter().any(|reason| reason.of != Binding::LlamaCpp)
     }
 
     fn compare(
@@ -166,6 +182,22 @@ impl Binding {
     }
 }
 
+/// Which of `others` serves while `chosen` may not: llama.cpp's of the same model,
+/// else one of the same model, else llama.cpp's of another. None that may not
+/// serve either.
+#[must_use]
+pub fn stand_in<'a>(
+    chosen: &Manifest,
+    others: impl Iterator<Item = &'a Manifest>,
+    here: &Here,
+) -> Option<&'a Manifest> {
+    let serves = |other: &&Manifest| !Staleness::of(other, here).forbids_serving();
+    others.filter(|other| other.id != chosen.id).filter(serves).max_by_key(|other| {
+        let is_same = other.model.name == chosen.model.name;
+        (is_same, other.backend.kind == BackendKind::LlamaCpp)
+    })
+}
+
 /// Whether one version is the other, perhaps told in more detail: `10.3.0` is
 /// `10.3.0.30-1+cuda12.5`, and `10.3` is not `10.30`.
 fn same_version(one: &str, other: &str) -> bool {
@@ -176,11 +208,33 @@ fn same_version(one: &str, other: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use engine_api::manifest::BoundTo;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::existing::sample;
+    use crate::manifest::{Backend, BoundTo, Capabilities, MANIFEST_VERSION, Model, Serving};
+
+    fn manifest(id: &str, model: &str, kind: BackendKind) -> Manifest {
+        Manifest {
+            manifest_version: MANIFEST_VERSION,
+            id: id.into(),
+            built_at: 1,
+            model: Model {
+                name: model.into(),
+                architecture: "llama".into(),
+                licence: "unknown".into(),
+                quantisation: "F32".into(),
+                parameters: 1,
+                aliases: Vec::new(),
+            },
+            backend: Backend { kind, version: LLAMA_CPP.into(), echo: None },
+            bound_to: BoundTo::default(),
+            serving: Serving { context: 256, max_sequences: 1, cached_sequences: 0, kv_bytes: 0 },
+            capabilities: Capabilities::default(),
+            files: Vec::new(),
+            commands: Vec::new(),
+            smoke: None,
+        }
+    }
 
     fn here() -> Here {
         Here {
@@ -207,7 +261,7 @@ mod tests {
     }
 
     fn of(bound_to: BoundTo, here: &Here) -> Staleness {
-        Staleness::of(&Manifest { bound_to, ..sample::manifest("a", b"") }, here)
+        Staleness::of(&Manifest { bound_to, ..manifest("a", "A", BackendKind::LlamaCpp) }, here)
     }
 
     #[test]
@@ -231,8 +285,8 @@ mod tests {
         let found = of(bound(), &other);
         assert!(found.is_stale() && found.unknown.is_empty());
         let words = found.words(&other);
-        expect_test::expect!["processor aarch64, here x86_64; board nvidia,p3767-0005, here nvidia,p3701-0005; L4T 36.5.0, here 36.4.3 (JetPack 6.2); CUDA 12.6, here 12.60; TensorRT 10.3.0, here 10.7.0; SM 87, here 110; llama.cpp llama-cpp-2 0.1.160, here llama-cpp-2 9"]
-            .assert_eq(&words);
+        let expected = "processor aarch64, here x86_64; board nvidia,p3767-0005, here nvidia,p3701-0005; L4T 36.5.0, here 36.4.3 (JetPack 6.2); CUDA 12.6, here 12.60; TensorRT 10.3.0, here 10.7.0; SM 87, here 110; llama.cpp llama-cpp-2 0.1.160, here llama-cpp-2 9";
+        assert_eq!(words, expected);
     }
 
     #[test]
@@ -247,9 +301,51 @@ mod tests {
 
     #[test]
     fn an_engine_of_no_llama_cpp_is_not_bound_to_its_version() {
-        let mut manifest = sample::manifest("a", b"");
-        manifest.backend.kind = BackendKind::Echo;
+        let manifest = manifest("a", "A", BackendKind::Echo);
         assert_eq!(Staleness::of(&manifest, &Here::default()), Staleness::default());
+    }
+
+    #[test]
+    fn another_llama_cpp_makes_an_engine_stale_and_lets_it_serve() {
+        let other = Here { llama_cpp: Some("llama-cpp-2 9".into()), ..here() };
+        let found = of(bound(), &other);
+        assert!(found.is_stale() && !found.forbids_serving());
+        let other = Here { tensorrt: Some("10.7.0".into()), ..here() };
+        assert!(of(bound(), &other).forbids_serving());
+        assert!(
+            !of(bound(), &Here::default()).forbids_serving(),
+            "what is unknown forbids nothing"
+        );
+    }
+
+    #[test]
+    fn the_same_model_stands_in_before_another_and_llama_cpp_before_others() {
+        let (llama, echo) = (BackendKind::LlamaCpp, BackendKind::Echo);
+        let chosen = manifest("x", "A", echo);
+        let others = [
+            manifest("other-echo", "B", echo),
+            manifest("other", "B", llama),
+            manifest("same-echo", "A", echo),
+            manifest("same", "A", llama),
+            manifest("x", "A", llama),
+        ];
+        let first = |count: usize| {
+            stand_in(&chosen, others[..count].iter(), &here()).map(|found| found.id.as_str())
+        };
+        assert_eq!(
+            [0, 1, 2, 3, 4, 5].map(first),
+            [
+                None,
+                Some("other-echo"),
+                Some("other"),
+                Some("same-echo"),
+                Some("same"),
+                Some("same")
+            ]
+        );
+        let bound_to = BoundTo { sm: Some(110), ..BoundTo::default() };
+        let stale = [Manifest { bound_to, ..manifest("same", "A", llama) }];
+        assert_eq!(stand_in(&chosen, stale.iter(), &here()), None);
     }
 
     proptest! {
