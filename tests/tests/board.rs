@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::appliance::Appliance;
-use tests::patience::within;
+use tests::patience::{until, within};
 use tests::virtual_board::{VirtualBoard, ask};
 
 /// Limits fall and rise with pauses of half a minute between two rises.
@@ -59,7 +59,9 @@ fn limits_fall_with_heat_and_rise_when_it_leaves() {
     let board = VirtualBoard::start(&["--ambient", "42", "--speed", "8", "--fault", "fan stuck"]);
     let appliance = board.appliance().start();
     let cap = board.root().join("sys/class/devfreq/17000000.gpu/max_freq");
-    let cap = || std::fs::read_to_string(&cap).unwrap().trim().parse::<u64>().unwrap();
+    // Unlike sysfs's, a plain file is empty for a moment when it is written.
+    let read = || std::fs::read_to_string(&cap).unwrap().trim().parse::<u64>().ok();
+    let cap = || until("the cap is written", read);
     wait(&appliance, "the clock may be capped", |status| {
         status["governor"]["gpu_clock_may_be_capped"] == true
     });
