@@ -13,7 +13,6 @@ use crate::engines::locate::{self, LocateError, Located, locate};
 use crate::engines::restart::{self, Deaths, Facts, Rung, Verdict};
 use crate::engines::watchdog::Speeds;
 use crate::engines::{Death, LifeId, Order, Spec, WorkerEvent};
-use crate::request::Failure;
 
 /// How long the worker may take to end a request that was cancelled. It is one
 /// step, which on a slow machine can be seconds.
@@ -74,22 +73,22 @@ impl Supervisor {
         if !self.is_ending() && death.is_of_unadopted() {
             return self.replace_unadopted(death, now);
         }
+        let connection = lifecycle.connection();
         // One that is stuck still holds its memory, whatever it was ended for.
         let replacing = std::mem::take(&mut self.replacing) && !death.is_stuck();
-        if replacing && !self.is_ending() {
-            if let Some(connection) = lifecycle.connection() {
+        if self.is_ending() || replacing {
+            tracing::info!(%death, "engine ended");
+            if let Some(connection) = connection {
                 let aftermath = self.requests.take_back(connection, now);
                 self.ended(aftermath.rows);
+            }
+            // Who is left then ends with the drain, or goes on with the next engine.
+            if self.is_ending() {
+                return self.lifecycle_changed();
             }
             self.deaths = Deaths::default();
             return self.start_engine(now);
         }
-        if self.is_ending() {
-            tracing::info!(%death, "engine ended");
-            self.fail_running(&lifecycle, &words::shutting_down(), now);
-            return self.lifecycle_changed();
-        }
-        let connection = lifecycle.connection();
         let ready_for = match &lifecycle {
             Lifecycle::Alive(Alive { stage: Stage::Ready { since, .. }, .. }) => {
                 Some(now.saturating_duration_since(*since))
@@ -145,13 +144,6 @@ impl Supervisor {
     fn fallback(&self) -> Option<Located> {
         let here = self.here.clone().unwrap_or_default();
         locate::fallback(&self.settings.state_dir, &self.located.as_ref()?.manifest, &here)
-    }
-
-    pub(super) fn fail_running(&mut self, lifecycle: &Lifecycle, failure: &Failure, now: Instant) {
-        if let Some(connection) = lifecycle.connection() {
-            let rows = self.requests.fail_running(connection, failure, now);
-            self.ended(rows);
-        }
     }
 
     /// Goes back to full limits when the engine has been well for long enough.

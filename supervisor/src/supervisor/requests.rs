@@ -267,18 +267,6 @@ impl Requests {
         self.end(id, outcome, reason, Some(used), now)
     }
 
-    /// Ends every request that the worker has.
-    pub(super) fn fail_running(
-        &mut self,
-        connection: &Connection,
-        failure: &Failure,
-        now: Instant,
-    ) -> Vec<RequestRow> {
-        let Aftermath { mut rows, .. } = self.take_back(connection, now);
-        rows.extend(self.fail_waiting(failure, now));
-        rows
-    }
-
     /// Ends one request that waits.
     pub(super) fn fail_one(
         &mut self,
@@ -331,17 +319,13 @@ impl Requests {
         Some(live.into_row(outcome, reason, used, now))
     }
 
+    /// Whether nobody is answered and nobody waits.
     pub(super) fn is_empty(&self) -> bool {
         self.live.is_empty()
     }
 
     pub(super) fn running(&self) -> usize {
         self.admission.running()
-    }
-
-    /// Whether nobody is answered and nobody waits.
-    pub(super) fn is_idle(&self) -> bool {
-        self.admission.running() + self.admission.waiting() == 0
     }
 
     /// When the first of those who wait will have waited for `bound`.

@@ -99,7 +99,7 @@ impl Supervisor {
                 self.deaths = Deaths::default();
                 self.start_engine(now);
             }
-        } else if belongs && self.requests.is_idle() {
+        } else if belongs && self.requests.is_empty() {
             self.replace_stand_in();
         }
     }
