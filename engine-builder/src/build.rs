@@ -78,13 +78,13 @@ pub fn run(order: &Order, report: &Report) -> Result<(), Error> {
 /// engine before it, what was made on the way, or no default.
 fn complete(engines: &Engines, plan: &Plan) -> Result<(), Error> {
     let work = quantise::work_dir(engines.state_dir(), plan);
-    let tidy = engines.leftovers()?.is_empty() && !work.exists();
-    if tidy && publish::serves_by_default(engines) {
+    let nothing_left = engines.leftovers()?.is_empty() && !work.exists();
+    if nothing_left && publish::serves_by_default(engines) {
         return Ok(());
     }
     let _lock = Lock::take(engines.path())?;
     publish::recover(engines)?;
-    place::remove(&work).map_err(io("remove", &work))?;
+    tidy(engines, plan)?;
     publish::set_default(engines, &plan.id)
 }
 
@@ -152,9 +152,7 @@ fn go_on(
 
     report.begin(Step::Publish, "writing to the disk");
     publish::publish(engines, &plan.id, building, &manifest)?;
-    // What was made on the way is in the engine now.
-    let work = quantise::work_dir(engines.state_dir(), plan);
-    place::remove(&work).map_err(io("remove", &work))?;
+    tidy(engines, plan)?;
     let dir = engines.engine(&plan.id);
     report.end(&dir.display().to_string());
     let facts = json!({
@@ -163,6 +161,12 @@ fn go_on(
     });
     report.result(&format!("{} is built: {}", plan.id, dir.display()), facts);
     Ok(())
+}
+
+/// Removes what was made on the way: it is in the engine now.
+pub(crate) fn tidy(engines: &Engines, plan: &Plan) -> Result<(), Error> {
+    let work = quantise::work_dir(engines.state_dir(), plan);
+    place::remove(&work).map_err(io("remove", &work))
 }
 
 /// Puts the fetched weights where nobody looks yet, and proves them in `worker`.

@@ -107,13 +107,22 @@ fn last_words(line: &str) -> String {
     if line.is_empty() { String::new() } else { format!(": {line}") }
 }
 
-/// The last line with anything on it.
-fn last_line(log: &Path) -> io::Result<String> {
+/// The last bytes of a log that may still grow, at most `most` of them.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn log_end(log: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut file = File::open(log)?;
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-    let mut tail = Vec::new();
-    file.take(TAIL_BYTES).read_to_end(&mut tail)?;
+    file.seek(SeekFrom::Start(length.saturating_sub(most)))?;
+    let mut end = Vec::new();
+    file.take(most).read_to_end(&mut end)?;
+    Ok(end)
+}
+
+/// The last line with anything on it.
+fn last_line(log: &Path) -> io::Result<String> {
+    let tail = log_end(log, TAIL_BYTES)?;
     let tail = String::from_utf8_lossy(&tail);
     let line = tail.lines().rev().map(str::trim).find(|line| !line.is_empty());
     Ok(line.unwrap_or_default().to_owned())

@@ -339,25 +339,7 @@ mod tests {
 
     #[test]
     fn every_exit_code_is_documented() {
-        for class in [Class::Io, Class::Usage, Class::UnknownModel, Class::NoRoom, Class::Fetch]
-            .into_iter()
-            .chain([
-                Class::BadModel,
-                Class::Smoke,
-                Class::Busy,
-                Class::Unsupported,
-                Class::InUse,
-                Class::Warnings,
-                Class::Serious,
-                Class::Bring,
-                Class::Denied,
-                Class::Tool,
-                Class::Later,
-                Class::RolledBack,
-                Class::Quality,
-                Class::Interrupted,
-            ])
-        {
+        for class in Class::ALL {
             let line = format!("\n{:>5}  ", class.exit_code());
             assert!(EXIT_CODES.contains(&line), "{class:?}");
         }

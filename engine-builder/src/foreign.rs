@@ -231,12 +231,7 @@ impl Steps<'_> {
         command.current_dir(self.work);
         let limits = Limits { time: Duration::from_secs(step.limit_s), memory: self.memory };
         let log = self.work.join(step.name).with_extension("log");
-        let mut meter = self.report.share();
-        let mut look = |tail: &[u8]| match tool::share(tail) {
-            Some(share) => meter.reach_share(share),
-            None => self.report.interrupt().check(),
-        };
-        let ended = tool::run(&mut command, self.work, &log, limits, &mut look);
+        let ended = tool::run(&mut command, self.work, &log, limits, self.report);
         ended.map_err(|source| failed(step.name, source))?;
         match fs::read_dir(output).map(|mut entries| entries.next().is_some()) {
             Ok(true) => Ok(()),

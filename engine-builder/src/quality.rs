@@ -125,15 +125,8 @@ impl Gauge<'_> {
         let memory = Bytes::new(weights.saturating_mul(2).saturating_add(BESIDE_WEIGHTS));
         let limits = Limits { time: LIMIT, memory: Some(memory) };
         let log = self.log();
-        let mut share = self.report.share();
-        let mut look = |tail: &[u8]| match tool::share(tail) {
-            Some(part) => share.reach_share(part),
-            None => self.report.interrupt().check(),
-        };
-        let step = || format!("measure {what}");
-        tool::run(&mut command, self.work, &log, limits, &mut look)
-            .map_err(|source| Error::Tool { step: step(), source })?;
-        tool::result(&log).map_err(|source| Error::Tool { step: step(), source })
+        tool::run_own(&mut command, self.work, &log, limits, self.report)
+            .map_err(|source| Error::Tool { step: format!("measure {what}"), source })
     }
 
     fn log(&self) -> PathBuf {

@@ -161,14 +161,8 @@ impl Step<'_> {
         let memory = Bytes::new(source_bytes.saturating_add(BESIDE_SOURCE));
         let limits = Limits { time: LIMIT, memory: Some(memory) };
         let log = self.work.join(STEP).with_extension("log");
-        let mut meter = self.report.share();
-        let mut look = |tail: &[u8]| match tool::share(tail) {
-            Some(share) => meter.reach_share(share),
-            None => self.report.interrupt().check(),
-        };
-        let failed = |source| Error::Tool { step: STEP.into(), source };
-        tool::run(&mut command, self.work, &log, limits, &mut look).map_err(failed)?;
-        tool::result(&log).map_err(failed)
+        tool::run_own(&mut command, self.work, &log, limits, self.report)
+            .map_err(|source| Error::Tool { step: STEP.into(), source })
     }
 
     /// The size of the result, if it is the model that was asked for.

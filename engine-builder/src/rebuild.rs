@@ -150,7 +150,7 @@ fn again(
             Ok(()) => {
                 replaced.keep();
                 report.end("it answers as when it was built");
-                Ok(())
+                build::tidy(engines, &plan)
             }
             Err(error) => {
                 replaced.undo(engines, id)?;

@@ -6,7 +6,7 @@
 //! touches the same files ([`end_orphans`]).
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -17,9 +17,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 
-use crate::child::{ChildError, Group};
+use crate::child::{ChildError, Group, log_end};
 use crate::failure::{self, Ending, Failure, TAIL_BYTES};
 use crate::interrupt::Interrupted;
+use crate::report::Report;
 
 /// How often a running tool is looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -63,7 +64,7 @@ fn quoted(lines: &[String]) -> String {
 }
 
 /// Runs `command` for the build in `work` to its end, its output going to the
-/// file `log`. Calls `look` now and then with the end of the log.
+/// file `log`, and reports the progress that it writes there.
 ///
 /// # Errors
 /// See [`ToolError`]. However it ends, no process of its group is left.
@@ -72,17 +73,17 @@ pub fn run(
     work: &Path,
     log: &Path,
     limits: Limits,
-    look: &mut dyn FnMut(&[u8]) -> Result<(), Interrupted>,
+    report: &Report,
 ) -> Result<(), ToolError> {
     let at_log = |source| ToolError::Log { log: log.into(), source };
     let output = File::create(log).map_err(at_log)?;
     command.stdin(Stdio::null()).stdout(output.try_clone().map_err(at_log)?).stderr(output);
     command.env(MARK, work);
     let mut group = Group::spawn(command)?;
-    let ending = watch(&mut group, log, limits, look)?;
+    let ending = watch(&mut group, log, limits, report)?;
     drop(group);
     let Some((ending, how)) = ending else { return Ok(()) };
-    let tail = tail(log).map_err(at_log)?;
+    let tail = log_end(log, TAIL_BYTES).map_err(at_log)?;
     Err(ToolError::Failed { how, failure: failure::explain(ending, &tail), log: log.into() })
 }
 
@@ -91,11 +92,12 @@ fn watch(
     group: &mut Group,
     log: &Path,
     limits: Limits,
-    look: &mut dyn FnMut(&[u8]) -> Result<(), Interrupted>,
+    report: &Report,
 ) -> Result<Option<(Ending, String)>, ToolError> {
     let at_log = |source| ToolError::Log { log: log.into(), source };
     let (began, id, root) = (Instant::now(), group.leader().id(), Root::default());
     let mut looked = began;
+    let mut meter = report.share();
     loop {
         if let Some(status) = group.leader().try_wait().map_err(at_log)? {
             return Ok(
@@ -109,7 +111,10 @@ fn watch(
         }
         if looked.elapsed() >= LOOK {
             looked = Instant::now();
-            look(&tail(log).map_err(at_log)?)?;
+            match share(&log_end(log, TAIL_BYTES).map_err(at_log)?) {
+                Some(share) => meter.reach_share(share)?,
+                None => report.interrupt().check()?,
+            }
             let taken = process::group_memory(&root, id);
             if let (Some(taken), Some(most)) = (taken, limits.memory)
                 && taken > most
@@ -129,22 +134,24 @@ fn ending(status: ExitStatus) -> Ending {
     }
 }
 
-/// The end of the log.
-fn tail(log: &Path) -> io::Result<Vec<u8>> {
-    let mut file = File::open(log)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-    let mut tail = Vec::new();
-    file.take(TAIL_BYTES).read_to_end(&mut tail)?;
-    Ok(tail)
-}
-
-/// What one of our own tools says last in its `log`: its result, as JSON.
+/// Runs one of our own tools, which writes its result as JSON when it is done.
 ///
 /// # Errors
-/// [`ToolError::Log`], or [`ToolError::NoResult`] if no line is one.
-pub fn result<T: DeserializeOwned>(log: &Path) -> Result<T, ToolError> {
-    let tail = tail(log).map_err(|source| ToolError::Log { log: log.into(), source })?;
+/// Those of [`run`], and [`ToolError::NoResult`] if no line of the log is one.
+pub fn run_own<T: DeserializeOwned>(
+    command: &mut Command,
+    work: &Path,
+    log: &Path,
+    limits: Limits,
+    report: &Report,
+) -> Result<T, ToolError> {
+    run(command, work, log, limits, report)?;
+    result(log)
+}
+
+fn result<T: DeserializeOwned>(log: &Path) -> Result<T, ToolError> {
+    let tail =
+        log_end(log, TAIL_BYTES).map_err(|source| ToolError::Log { log: log.into(), source })?;
     let text = String::from_utf8_lossy(&tail);
     let result = text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
     result.ok_or_else(|| ToolError::NoResult { log: log.into() })
@@ -182,8 +189,7 @@ pub fn left_in(work: &Path) -> Vec<u32> {
 
 /// The share of its work that a tool says is done: the last percentage in its
 /// log, as progress bars write it.
-#[must_use]
-pub fn share(tail: &[u8]) -> Option<f32> {
+fn share(tail: &[u8]) -> Option<f32> {
     let text = String::from_utf8_lossy(tail);
     let percent = text.rmatch_indices('%').find_map(|(end, _)| {
         let before = &text[..end];
@@ -206,7 +212,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        run(&mut command, dir.path(), &dir.path().join("log"), limits, &mut |_| Ok(()))
+        run(&mut command, dir.path(), &dir.path().join("log"), limits, &Report::silent())
     }
 
     fn cause(script: &str, limits: Limits) -> Cause {

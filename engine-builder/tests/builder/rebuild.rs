@@ -71,6 +71,8 @@ fn a_stale_engine_is_built_again_from_its_own_weights() {
     assert_eq!((&after.model, &after.serving), (&before.model, &before.serving));
     assert_eq!(after.files, before.files);
     assert_eq!(inode(&place), weights, "the weights take the disk once");
+    let work = place.path("state/work");
+    assert!(!work.exists() || fs::read_dir(work).unwrap().next().is_none());
     assert_eq!(place.run(&["verify", "mine", "--smoke"]).code, Some(0));
     let again = place.run(&["rebuild"]);
     assert!(again.stdout.starts_with("no engine is stale"), "{again:?}");
