@@ -19,7 +19,8 @@ const LEAST_STEP: Duration = Duration::from_millis(50);
 const STEPS: u32 = 3;
 /// What is granted beyond that. With one [`LOOK`] it stays below a second.
 const GRACE: Duration = Duration::from_millis(600);
-/// What the first step of a life is granted besides: it pages the model in.
+/// What the first step of a life is granted besides, if nobody knows what one
+/// takes: it pages the model in.
 const FIRST_STEP: Duration = Duration::from_secs(10);
 /// Least time that a single answer may stand still while others move.
 const ONE_ANSWER: Duration = Duration::from_secs(30);
@@ -84,6 +85,9 @@ pub struct Speeds {
     prompt_token: Duration,
     /// Prompt tokens that its smallest step computes.
     part: u64,
+    /// The first step of this life, and of the one before it.
+    first: Option<Duration>,
+    first_before: Option<Duration>,
 }
 
 impl Speeds {
@@ -98,6 +102,8 @@ impl Speeds {
             prefill: StepTimes::new(decode),
             prompt_token,
             part: u64::from(part.max(1)),
+            first: None,
+            first_before: None,
         }
     }
 
@@ -110,11 +116,13 @@ impl Speeds {
         self
     }
 
-    /// The same with what an earlier life of the engine measured.
+    /// The same with what the engine's life before measured. One that made no
+    /// step, for whatever reason, leaves all the time there is to the next one's.
     #[must_use]
     pub fn as_measured_in(mut self, earlier: Self) -> Self {
         self.decode.slowest = earlier.decode.slowest;
         self.prefill.slowest = earlier.prefill.slowest;
+        self.first_before = earlier.first;
         self
     }
 
@@ -127,6 +135,15 @@ impl Speeds {
     pub fn add(&mut self, slowest: Duration, prefilling: bool) {
         let times = if prefilling { &mut self.prefill } else { &mut self.decode };
         times.add(slowest);
+        if self.first.is_none() && !slowest.is_zero() {
+            self.first = Some(slowest);
+        }
+    }
+
+    /// What the first step of the life before this one took.
+    #[must_use]
+    pub fn first_before(&self) -> Option<Duration> {
+        self.first_before
     }
 
     /// What 99 of 100 steps are faster than, while prompts are computed or not.
@@ -174,9 +191,9 @@ pub type Waits = jetpack::process::Waits;
 pub enum Stall {
     #[error(
         "it made no step for {} ms, and {} ms is its limit, as a step is expected to take {} ms at most",
-        .silent.as_millis(), .bound.as_millis(), .p99.as_millis()
+        .silent.as_millis(), .bound.as_millis(), .expected.as_millis()
     )]
-    NoStep { silent: Duration, bound: Duration, p99: Duration },
+    NoStep { silent: Duration, bound: Duration, expected: Duration },
     #[error("its load did not get on for {} s", .silent.as_secs())]
     Load { silent: Duration },
     #[error("it did not read a prompt for {} s", .silent.as_secs())]
@@ -209,8 +226,9 @@ pub enum Doing {
     Load { measured: Duration },
     /// Turning prompts into tokens, and nothing else.
     Prompts,
-    /// Computing, with steps that are this slow at worst.
-    Steps { p99: Duration },
+    /// Computing, with steps that are this slow at worst. `first`: what the first
+    /// one of the life before took, if it is known.
+    Steps { p99: Duration, first: Option<Duration> },
 }
 
 impl Watchdog {
@@ -274,11 +292,15 @@ impl Watchdog {
             }
             Doing::Prompts if silent > PROMPT => Err(Stall::Prompt { silent }),
             Doing::Load { .. } | Doing::Prompts => Ok(()),
-            Doing::Steps { p99 } => {
-                let first = if seen.steps == 0 { FIRST_STEP } else { Duration::ZERO };
-                let bound = p99 * STEPS + GRACE + first;
+            Doing::Steps { p99, first } => {
+                let (expected, besides) = match first {
+                    _ if seen.steps > 0 => (p99, Duration::ZERO),
+                    Some(first) => (p99.max(first), Duration::ZERO),
+                    None => (p99, FIRST_STEP),
+                };
+                let bound = expected * STEPS + GRACE + besides;
                 if silent > bound {
-                    return Err(Stall::NoStep { silent, bound, p99 });
+                    return Err(Stall::NoStep { silent, bound, expected });
                 }
                 seen.stalest.map_or(Ok(()), |stalest| stalest.judge(p99, now))
             }

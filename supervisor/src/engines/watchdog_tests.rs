@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 const P99: Duration = Duration::from_millis(100);
-const STEPPING: Doing = Doing::Steps { p99: P99 };
+const STEPPING: Doing = Doing::Steps { p99: P99, first: None };
 const BOUND: Duration = Duration::from_millis(900);
 
 /// A worker that is looked at every [`LOOK`].
@@ -54,6 +54,17 @@ fn the_first_step_of_a_life_may_take_longer() {
     let mut watched = Watched::new();
     watched.seen.steps = 0;
     assert!(watched.until_stalled(STEPPING).0 > FIRST_STEP);
+}
+
+#[test]
+fn the_first_step_of_a_life_may_take_what_it_took_in_the_life_before() {
+    for (first, expected) in [(P99 / 2, P99), (P99 * 5, P99 * 5)] {
+        let mut watched = Watched::new();
+        watched.seen.steps = 0;
+        let (after, stall) = watched.until_stalled(Doing::Steps { p99: P99, first: Some(first) });
+        assert!(after <= expected * 3 + Duration::from_secs(1), "{after:?}");
+        assert!(matches!(stall, Stall::NoStep { expected: named, .. } if named == expected));
+    }
 }
 
 #[test]
@@ -200,6 +211,19 @@ fn what_one_life_measured_the_next_one_knows() {
     let next = new().as_measured_in(earlier).with_steps_of(128);
     assert_eq!(next.p99(true), token * 128);
     assert_eq!(new().with_steps_of(128).p99(true), token * 256);
+}
+
+#[test]
+fn a_life_without_a_step_leaves_the_next_ones_first_all_the_time_there_is() {
+    let new = || Speeds::new(P99, P99, 64);
+    let mut life = new();
+    assert_eq!(life.first_before(), None);
+    life.add(Duration::ZERO, false);
+    life.add(P99 * 3, true);
+    life.add(P99, false);
+    let next = new().as_measured_in(life);
+    assert_eq!(next.first_before(), Some(P99 * 3));
+    assert_eq!(new().as_measured_in(next).first_before(), None);
 }
 
 proptest! {

@@ -308,7 +308,9 @@ impl Routes {
         let doing = if table.answers.is_empty() {
             (!table.prompts.is_empty()).then_some(Doing::Prompts)?
         } else {
-            Doing::Steps { p99: table.speeds.p99(waiting().next().is_some()) + table.pace }
+            let p99 = table.speeds.p99(waiting().next().is_some()) + table.pace;
+            let first = table.speeds.first_before();
+            Doing::Steps { p99, first: first.map(|first| first + table.pace) }
         };
         let prompts = waiting().map(|route| table.speeds.steps_of_prompt(route.prompt_tokens));
         let prompts = prompts.sum();
