@@ -59,6 +59,21 @@ fn an_engine_that_stands_still_while_its_heart_beats_is_killed() {
 }
 
 #[test]
+fn a_prompt_whose_computing_never_ends_costs_nobody_else_his_answer() {
+    let appliance = Appliance::start(&Engine::echo_with_steps_of(5));
+    let said = "w".repeat(300);
+    let mut other = appliance.stream(CHAT, &chat(&said));
+    let first = other.wait_for_text();
+    // The first token is due when the prompt has been computed.
+    let refusal = appliance.stream(CHAT, &chat("please !stall@1 now")).transcript();
+    assert_eq!(refusal.text(0), "");
+    let message = refusal.error().unwrap()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("taken out (incident "), "{message}");
+    let rest = other.transcript();
+    assert_eq!((first + &rest.text(0), rest.is_done()), (said, true));
+}
+
+#[test]
 fn of_eight_requests_only_the_one_that_kills_fails() {
     let appliance = Appliance::start(&Engine::echo_with_steps_of(5));
     let innocent = |number: u8| char::from(b'a' + number).to_string().repeat(150);
