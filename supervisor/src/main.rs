@@ -18,9 +18,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use supervisor::config::{self, Flags, Settings};
 use supervisor::console::{self, Format};
 use supervisor::ending::Ending;
+use supervisor::firstboot::Outcome;
 use supervisor::listener::ListenError;
 use supervisor::systemd::keeper::{self, Inherited, Keeper};
-use supervisor::{api, doctor, health, journal, listener, systemd};
+use supervisor::{api, doctor, firstboot, health, journal, listener, systemd};
 use tokio::time::timeout;
 
 /// How long the last bytes of answers may take to leave after the engine ended.
@@ -55,6 +56,12 @@ enum Command {
     /// ill and the machine goes back to the one before. On a PC nobody counts boots,
     /// and it only looks.
     Health(Health),
+    /// Take this machine's settings from stoker.toml on the boot partition or a
+    /// stick, once.
+    ///
+    /// Leaves with 0 when it was taken or there is none; 3 when something in it is
+    /// wrong, and nothing was changed.
+    Firstboot(FirstBoot),
 }
 
 #[derive(Debug, Args)]
@@ -118,12 +125,24 @@ struct Health {
     patience_s: u64,
 }
 
+#[derive(Debug, Args)]
+struct FirstBoot {
+    /// Set the machine whose files are below this directory.
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
+    /// Look for stoker.toml here in place of the boot partition and the stick. May
+    /// be given again.
+    #[arg(long, value_name = "DIR")]
+    medium: Vec<PathBuf>,
+}
+
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(arguments) => serve(arguments).map(|()| ExitCode::SUCCESS),
         Command::Status(arguments) => status(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Doctor(arguments) => look(arguments).map(ExitCode::from),
         Command::Health(arguments) => boot_health(arguments).map(ExitCode::from),
+        Command::Firstboot(arguments) => first_boot(&arguments).map(ExitCode::from),
     };
     match result {
         Ok(code) => code,
@@ -166,6 +185,15 @@ fn boot_health(arguments: Health) -> anyhow::Result<u8> {
     };
     let ending = health::health(&options, &mut io::stdout().lock())?;
     Ok(ending.exit_code())
+}
+
+fn first_boot(FirstBoot { root, medium }: &FirstBoot) -> anyhow::Result<u8> {
+    let root = jetpack::Root::new(root);
+    let outcome = firstboot::first_boot(&root, medium, &mut io::stdout().lock())?;
+    Ok(match outcome {
+        Outcome::Nothing | Outcome::Taken => 0,
+        Outcome::Refused => 3,
+    })
 }
 
 fn serve(arguments: Serve) -> anyhow::Result<()> {
