@@ -7,12 +7,18 @@
 
 readonly programs=(stoker engine-worker engine-builder)
 
+readonly units_below=usr/lib/systemd/system
+
 # All others are of the set `service`.
 readonly appliance_files=(
     etc/avahi/services/stoker.service
     etc/systemd/system/default.target
     usr/lib/stoker/stoker.toml
     usr/lib/sysctl.d/90-stoker.conf
+    # Restarts the machine, and sets who may log in.
+    usr/lib/systemd/system/nv-l4t-bootloader-config.service.d/50-stoker.conf
+    usr/lib/systemd/system/stoker-firstboot.service
+    usr/lib/systemd/system/stoker-health.service
     usr/lib/systemd/journald.conf.d/50-stoker.conf
     usr/lib/systemd/system.conf.d/zz-stoker-watchdog.conf
 )
@@ -25,10 +31,10 @@ files() {
         for name in "${programs[@]}"; do
             printf '755\t/usr/bin/%s\t%s\n' "$name" "$programs_dir/$name"
         done
-        for name in "$root"/systemd/*; do
-            printf '644\t/usr/lib/systemd/system/%s\t%s\n' "${name##*/}" "$name"
-        done
     fi
+    while read -r name; do
+        printf '644\t/%s\t%s\n' "$units_below/$name" "$root/systemd/$name"
+    done < <(units "$set" "$root")
     while read -r name; do
         [[ $(set_of "$name") == "$set" ]] || continue
         mode=644
@@ -37,13 +43,29 @@ files() {
     done < <(cd -- "$root/rootfs-overlay" && find . ! -type d -printf '%P\n' | LC_ALL=C sort)
 }
 
-# wanted_units ROOT: what starts by itself, a line for each: the unit, and the target
-# that wants it.
-wanted_units() {
+# units SET ROOT: the names of our units, a line for each.
+units() {
     local file
-    for file in "$1"/systemd/*; do
-        sed -n "s/^WantedBy=/${file##*/} /p" "$file"
+    for file in "$2"/systemd/*; do
+        [[ $(set_of "$units_below/${file##*/}") != "$1" ]] || printf '%s\n' "${file##*/}"
     done
+}
+
+# wanted_units ROOT SET...: what starts by itself, a line for each: the unit, and the
+# target that wants it.
+wanted_units() {
+    local root=$1 set name
+    shift
+    for set in "$@"; do
+        while read -r name; do
+            sed -n "s/^WantedBy=/$name /p" "$root/systemd/$name"
+        done < <(units "$set" "$root")
+    done
+}
+
+# runs_once ROOT UNIT: it is for a boot, and is not started in between.
+runs_once() {
+    grep --quiet '^Type=oneshot$' "$1/systemd/$2"
 }
 
 set_of() {

@@ -4,7 +4,7 @@
 # shellcheck disable=SC2034,SC2154
 
 readonly service=stoker.service
-readonly units_at=/usr/lib/systemd/system
+readonly units_at=/$units_below
 # Units that start by themselves from now on.
 new_units=()
 
@@ -36,22 +36,23 @@ require_programs_that_run() {
 
 # As `systemctl enable` would, also for a system that does not run. Who has disabled a
 # unit since wants it so.
+# enable_new_units SET...
 enable_new_units() {
     local name target link
     while read -r name target; do
         $first_time || [[ -z $(recorded "$units_at/$name") ]] || continue
-        new_units+=("$name")
+        if ! runs_once "$root" "$name"; then new_units+=("$name"); fi
         link=/etc/systemd/system/$target.wants/$name
         [[ ! -L $destination$link ]] || continue
         mkdir -p -- "$destination${link%/*}"
         ln --symbolic -- "/lib/systemd/system/$name" "$destination$link"
         note new "$link" "starts at boot"
-    done < <(wanted_units "$root")
+    done < <(wanted_units "$root" "$@")
 }
 
-# The units of the record.
+# The units of the record, without drop-ins of other people's.
 our_units() {
-    recorded | sed -n "s|^.*  $units_at/||p"
+    recorded | sed -n "s|^.*  $units_at/\([^/]*\)\$|\1|p"
 }
 
 disable_units() {

@@ -11,6 +11,8 @@ readonly record=/usr/lib/stoker/installed
 # Its last line as long as the service has not started for the first time.
 readonly never_started='# unfinished, first time'
 readonly data=/var/lib/stoker
+# That it has booted before, and which systems were good.
+readonly boots=(/var/lib/stoker-firstboot /var/lib/stoker-health)
 
 destination=
 # Nothing was there before.
@@ -132,7 +134,8 @@ remove_all() {
     done < <(recorded)
     rm -f -- "$destination$record"
     local directory
-    for directory in /usr/lib/stoker /etc/stoker/conf.d /etc/stoker; do
+    for directory in /usr/lib/stoker /etc/stoker/conf.d /etc/stoker \
+        "$units_at/nv-l4t-bootloader-config.service.d"; do
         rmdir --ignore-fail-on-non-empty -- "$destination$directory" 2>/dev/null || true
     done
 }
@@ -180,7 +183,7 @@ remove_data() {
     # The directory itself may be a mounted disk.
     find "$to" -xdev -mindepth 1 -delete || fail "take away what is in $to, see above"
     rmdir -- "$to" 2>/dev/null || true
-    rm -rf -- "$destination/etc/stoker"
+    rm -rf -- "$destination/etc/stoker" "${boots[@]/#/$destination}"
     note removed "$data" "engines and database"
 }
 

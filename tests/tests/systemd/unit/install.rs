@@ -66,6 +66,19 @@ fn the_unit_is_closed_and_the_engine_goes_first_when_memory_runs_out() {
     assert_eq!(machine.must(&["cat", &score]), "500");
 }
 
+/// What runs once at each boot of an appliance: a file is taken, and the machine is
+/// found well.
+fn assert_boots(machine: &Machine) {
+    machine.must(&["sh", "-c", "echo \"hostname = 'box'\" >/boot/stoker.toml"]);
+    machine.must(&["systemctl", "start", "stoker-firstboot", "stoker-health"]);
+    assert_eq!(machine.must(&["sh", "-c", "cat /etc/hostname; hostname"]), "box\nbox");
+    machine.must(&["test", "!", "-e", "/boot/stoker.toml"]);
+    // It stays for the person who brought the file.
+    machine.must(&["rm", "/boot/stoker-result.txt"]);
+    let status = ["systemctl", "show", "--value", "--property=ExecMainStatus", "stoker-health"];
+    assert_eq!(machine.must(&status), "0");
+}
+
 #[test]
 fn taking_it_away_leaves_the_engines_and_what_was_changed_here() {
     let machine = Machine::boot(&Engine::echo(), None);
@@ -77,6 +90,7 @@ fn taking_it_away_leaves_the_engines_and_what_was_changed_here() {
     let target = || machine.must(&["systemctl", "get-default"]);
     assert_eq!(target(), "multi-user.target");
     machine.must(&["sh", "-c", "echo '# mine' >>/etc/stoker/stoker.toml"]);
+    assert_boots(&machine);
     // What is changed here is not put right, and asked about once.
     assert_eq!(report(&machine, &[])["changed"], false);
 
@@ -91,7 +105,9 @@ fn taking_it_away_leaves_the_engines_and_what_was_changed_here() {
     assert_eq!(kept, ["/etc/stoker/stoker.toml"], "{gone}");
     until("the engine is gone", || (!process::is_alive(worker)).then_some(()));
     assert_eq!(target(), "graphical.target");
-    assert_eq!(ours(&machine), "/etc/stoker\n/etc/stoker/stoker.toml\n/var/lib/stoker");
+    let boots = "/var/lib/stoker-firstboot\n/var/lib/stoker-health";
+    let left = format!("/etc/stoker\n/etc/stoker/stoker.toml\n/var/lib/stoker\n{boots}");
+    assert_eq!(ours(&machine), left);
     machine.must(&["ls", "/var/lib/stoker/stoker.db", "/var/lib/stoker/engines/echo"]);
     assert_eq!(report(&machine, &["--uninstall"])["changed"], false);
 
