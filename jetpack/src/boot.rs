@@ -4,6 +4,8 @@
 //! about three that nobody marked, it sets the slot's status to 0xFF and from
 //! then on boots the recovery system, also on boards with one slot only.
 
+pub mod control;
+
 use serde::Serialize;
 
 use crate::absent::split;

@@ -16,7 +16,16 @@ pub struct Calendar {
     pub released_at: Option<u64>,
 }
 
+/// 2024-01-01: no machine that runs this program was started before.
+const NO_EARLIER: u64 = 1_704_067_200;
+
 impl Calendar {
+    /// Whether the machine can have been started when it says; `None` if it does not.
+    #[must_use]
+    pub fn is_plausible(&self) -> Option<bool> {
+        self.booted_at.map(|booted| booted >= self.released_at.unwrap_or(NO_EARLIER))
+    }
+
     pub(crate) fn read(root: &Root) -> Self {
         let mut booted_at = None;
         root.each_line("proc/stat", |line| {

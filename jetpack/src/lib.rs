@@ -62,12 +62,13 @@ mod system;
 mod thermal;
 mod throttle;
 
-mod boot;
+pub mod boot;
 mod calendar;
 mod desktop;
 mod finding;
 mod gpu_clients;
 mod module;
+pub mod setting;
 mod storage;
 mod versions;
 mod watchdog;

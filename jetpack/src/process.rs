@@ -1,7 +1,7 @@
 //! What a process does, from `/proc/PID`: what it has been waiting for, which
 //! tells a process that is slow because others have the processors, or because
 //! the disk is, from one that does not move by itself; whether it was stopped;
-//! and which files it has in its memory.
+//! which files it has in its memory; and who is ended first when that runs out.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -47,6 +47,22 @@ impl Waits {
 pub fn is_stopped(root: &Root, pid: u32) -> Result<bool, Absent> {
     let stat = root.read(&format!("proc/{pid}/stat"))?;
     state(&stat).map(|state| matches!(state, "T" | "t")).ok_or(Absent::Garbled)
+}
+
+/// Has the kernel end this process before others when memory runs out. One that
+/// is to go even sooner stays as it is.
+///
+/// # Errors
+/// The kernel has no such file here, or it may not be written.
+pub fn go_first_when_memory_runs_out(root: &Root) -> std::io::Result<()> {
+    /// Of 1000: as if it held half of the machine's memory more than it does.
+    const SOONER: i32 = 500;
+    let path = root.path("proc/self/oom_score_adj");
+    let now = std::fs::read_to_string(&path)?;
+    match now.trim().parse::<i32>() {
+        Ok(now) if now >= SOONER => Ok(()),
+        _ => std::fs::write(&path, SOONER.to_string()),
+    }
 }
 
 /// Files below a directory that processes have mapped into their memory.
@@ -221,6 +237,17 @@ mod tests {
     fn a_kernel_that_does_not_count_reads_as_zero() {
         let tree = tree::of(&[("proc/812/stat", STAT)]);
         assert_eq!(Waits::read(&tree.root(), 812).unwrap().for_processor, Duration::ZERO);
+    }
+
+    #[test]
+    fn who_is_to_go_sooner_stays_so() {
+        for (before, after) in [("0\n", "500"), ("-900\n", "500"), ("1000\n", "1000\n")] {
+            let tree = tree::of(&[("proc/self/oom_score_adj", before)]);
+            go_first_when_memory_runs_out(&tree.root()).unwrap();
+            let path = tree.root().path("proc/self/oom_score_adj");
+            assert_eq!(std::fs::read_to_string(path).unwrap(), after);
+        }
+        assert!(go_first_when_memory_runs_out(&tree::of(&[]).root()).is_err());
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub mod config;
 pub mod console;
 pub mod doctor;
 pub mod ending;
+pub mod firstboot;
+pub mod health;
 pub mod journal;
 pub mod listener;
 pub mod systemd;

@@ -3,10 +3,17 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::socket::{Backlog, listen};
 
 use crate::systemd::keeper::{Inherited, Keeper};
+
+/// How often, and how far apart, it is tried to bind an address that may still be
+/// held by the socket which systemd was told to forget a moment ago: two seconds.
+const LOOKS: u32 = 100;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// Why nothing can be served. Each says what a person can do.
 #[derive(Debug, thiserror::Error)]
@@ -39,15 +46,19 @@ pub fn open(
         activated.set_nonblocking(true).map_err(ListenError::Inherited)?;
         return Ok(activated);
     }
+    let mut looks = 0;
     if let Some(left) = inherited.listener.take() {
         if serves(&left, address) {
             left.set_nonblocking(true).map_err(ListenError::Inherited)?;
             return Ok(left);
         }
         tracing::info!(%address, "serving on another address than before");
+        // 0.0.0.0 is not free as long as 127.0.0.1 is held, and the other way round.
         keeper.forget_listener();
+        looks = LOOKS;
     }
-    let listener = bind(address).map_err(|source| explain(address, source))?;
+    let listener = when_free(looks, BETWEEN_LOOKS, || bind(address))
+        .map_err(|source| explain(address, source))?;
     keeper.keep_listener(&listener);
     Ok(listener)
 }
@@ -66,6 +77,21 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     // at once are more.
     listen(&listener, Backlog::MAXCONN)?;
     Ok(listener)
+}
+
+/// Tries again, at most so often, as long as the address is in use.
+fn when_free<T>(
+    looks: u32,
+    between: Duration,
+    mut bind: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    for _ in 0..looks {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(between),
+            other => return other,
+        }
+    }
+    bind()
 }
 
 fn explain(address: SocketAddr, source: io::Error) -> ListenError {
@@ -93,6 +119,21 @@ mod tests {
         let mut inherited = Inherited { listener: Some(again), ..Inherited::default() };
         let other = open("127.0.0.2:0".parse().unwrap(), &mut inherited, Keeper::none()).unwrap();
         assert_eq!(other.local_addr().unwrap().ip().to_string(), "127.0.0.2");
+    }
+
+    #[test]
+    fn an_address_that_is_about_to_be_free_is_tried_again_but_not_for_ever() {
+        let in_use = || io::Error::from(io::ErrorKind::AddrInUse);
+        let mut tries = 0;
+        let mut third_time = || {
+            tries += 1;
+            if tries < 3 { Err(in_use()) } else { Ok(tries) }
+        };
+        assert_eq!(when_free(5, Duration::ZERO, &mut third_time).unwrap(), 3);
+        assert!(when_free(5, Duration::ZERO, || Err::<(), _>(in_use())).is_err());
+        let refused = || Err::<(), _>(io::Error::from(io::ErrorKind::PermissionDenied));
+        let error = when_free(5, Duration::from_secs(3600), refused).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
     }
 
     #[test]

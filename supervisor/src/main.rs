@@ -18,9 +18,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use supervisor::config::{self, Flags, Settings};
 use supervisor::console::{self, Format};
 use supervisor::ending::Ending;
+use supervisor::firstboot::Outcome;
 use supervisor::listener::ListenError;
 use supervisor::systemd::keeper::{self, Inherited, Keeper};
-use supervisor::{api, doctor, journal, listener, systemd};
+use supervisor::{api, doctor, firstboot, health, journal, listener, systemd};
 use tokio::time::timeout;
 
 /// How long the last bytes of answers may take to leave after the engine ended.
@@ -48,6 +49,19 @@ enum Command {
     /// Leaves with 0 when nothing is, with 3 for warnings and 4 for something
     /// serious; with 1 when it could not look. No server need run.
     Doctor(Doctor),
+    /// Look whether this boot went well, and have the firmware know.
+    ///
+    /// Leaves with 0 when all is well; 3 when something is not, and the boot is good
+    /// nevertheless; 4 when it could not be marked as good; 5 when a new system is
+    /// ill and the machine goes back to the one before. On a PC nobody counts boots,
+    /// and it only looks.
+    Health(Health),
+    /// Take this machine's settings from stoker.toml on the boot partition or a
+    /// stick, once.
+    ///
+    /// Leaves with 0 when it was taken or there is none; 3 when something in it is
+    /// wrong, and nothing was changed.
+    Firstboot(FirstBoot),
 }
 
 #[derive(Debug, Args)]
@@ -95,11 +109,40 @@ struct Doctor {
     root: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct Health {
+    /// Read this file in place of those in /usr/lib/stoker and /etc/stoker.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where engines and the database live.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Look at the machine whose files are below this directory.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// How long the server may take to be well.
+    #[arg(long, value_name = "SECONDS", default_value_t = health::PATIENCE.as_secs())]
+    patience_s: u64,
+}
+
+#[derive(Debug, Args)]
+struct FirstBoot {
+    /// Set the machine whose files are below this directory.
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
+    /// Look for stoker.toml here in place of the boot partition and the stick. May
+    /// be given again.
+    #[arg(long, value_name = "DIR")]
+    medium: Vec<PathBuf>,
+}
+
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(arguments) => serve(arguments).map(|()| ExitCode::SUCCESS),
         Command::Status(arguments) => status(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Doctor(arguments) => look(arguments).map(ExitCode::from),
+        Command::Health(arguments) => boot_health(arguments).map(ExitCode::from),
+        Command::Firstboot(arguments) => first_boot(&arguments).map(ExitCode::from),
     };
     match result {
         Ok(code) => code,
@@ -128,6 +171,29 @@ fn look(arguments: Doctor) -> anyhow::Result<u8> {
     let (root, state_dir) = (&settings.root, settings.state_dir.path());
     doctor::doctor(root, state_dir, format, &mut io::stdout().lock())
         .context("print what was found")
+}
+
+fn boot_health(arguments: Health) -> anyhow::Result<u8> {
+    let Health { config, state_dir, root, patience_s } = arguments;
+    let flags = Flags { config, state_dir, root, listen: None };
+    let settings = config::load(&flags, std::env::vars())?;
+    let options = health::Options {
+        host: health::nearest(settings.server.listen).to_string(),
+        root: settings.root,
+        state_dir: settings.state_dir.path().to_owned(),
+        patience: Duration::from_secs(patience_s),
+    };
+    let ending = health::health(&options, &mut io::stdout().lock())?;
+    Ok(ending.exit_code())
+}
+
+fn first_boot(FirstBoot { root, medium }: &FirstBoot) -> anyhow::Result<u8> {
+    let root = jetpack::Root::new(root);
+    let outcome = firstboot::first_boot(&root, medium, &mut io::stdout().lock())?;
+    Ok(match outcome {
+        Outcome::Nothing | Outcome::Taken => 0,
+        Outcome::Refused => 3,
+    })
 }
 
 fn serve(arguments: Serve) -> anyhow::Result<()> {

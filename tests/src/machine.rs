@@ -33,23 +33,34 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Boots a machine that serves this engine, and waits until it answers.
+    /// Boots a machine, installs us on it, and waits until it serves this engine.
     /// `watchdog` is the unit's `WatchdogSec=`, if another than on an appliance.
     ///
     /// # Panics
     /// It does not come up.
     #[must_use]
     pub fn boot(engine: &Engine, watchdog: Option<&str>) -> Self {
+        let machine = Self::boot_bare(engine, watchdog);
+        let _ = machine.install(&[]);
+        machine.wait_until_ready();
+        machine
+    }
+
+    /// Boots a machine that has an engine and the tests' settings, and nothing else
+    /// of ours.
+    ///
+    /// # Panics
+    /// It does not come up.
+    #[must_use]
+    pub fn boot_bare(engine: &Engine, watchdog: Option<&str>) -> Self {
         let place = tempfile::tempdir().expect("there is a place for temporary files");
         // The server's user in the machine reads below it.
         allow_all(place.path());
         let state_dir = place.path().join("state");
         engine.install(&state_dir);
         let address = free_address();
-        let etc = place.path().join("etc");
-        fs::create_dir(&etc).expect("a fresh directory takes another");
         let config = format!("[server]\nlisten = \"{address}\"\n");
-        fs::write(etc.join("stoker.toml"), config).expect("a fresh directory takes a file");
+        fs::write(place.path().join("test.toml"), config).expect("a fresh directory takes a file");
         let drop_in = watchdog.map(|time| format!("[Service]\nWatchdogSec={time}\n"));
         fs::write(place.path().join("test.conf"), drop_in.unwrap_or_default())
             .expect("a fresh directory takes a file");
@@ -66,9 +77,28 @@ impl Machine {
         until("its systemd answers", || {
             machine.run(&["systemctl", "is-active", "sysinit.target"]).ok()
         });
-        machine.must(&["sh", "-c", INSTALL]);
-        machine.wait_until_ready();
+        machine.set_up();
         machine
+    }
+
+    /// Gives the machine the tests' settings.
+    pub fn set_up(&self) {
+        let _ = self.must(&["sh", "-c", SET_UP]);
+    }
+
+    /// Runs `scripts/install` in the machine; its standard output.
+    ///
+    /// # Panics
+    /// It fails.
+    pub fn install(&self, arguments: &[&str]) -> String {
+        let script = ["/run/ours/repository/scripts/install", "--programs", "/run/ours/bin"];
+        self.must(&[&script, arguments].concat())
+    }
+
+    /// A directory that the machine sees as `/run/ours/place`.
+    #[must_use]
+    pub fn place(&self) -> &Path {
+        self.place.path()
     }
 
     #[must_use]
@@ -207,20 +237,13 @@ impl Drop for Machine {
     }
 }
 
-/// Puts our files where an appliance has them, and starts the unit.
-const INSTALL: &str = r"set -e
-cp /run/ours/bin/stoker /run/ours/bin/engine-worker /run/ours/bin/engine-builder /usr/bin/
-cp -r /run/ours/overlay/. /
-cp /run/ours/systemd/* /etc/systemd/system/
-mkdir -p /etc/stoker /etc/systemd/system/stoker.service.d
-cp /run/ours/place/etc/stoker.toml /etc/stoker/
-cp /run/ours/place/test.conf /etc/systemd/system/stoker.service.d/
-systemd-sysusers
-systemctl daemon-reload
-systemctl start stoker.service";
+/// Settings that only tests need, where an operator's stand.
+const SET_UP: &str = r"set -e
+mkdir -p /etc/stoker/conf.d /etc/systemd/system/stoker.service.d
+cp /run/ours/place/test.toml /etc/stoker/conf.d/
+cp /run/ours/place/test.conf /etc/systemd/system/stoker.service.d/";
 
 fn command_line(place: &TempDir, root: &Path) -> Command {
-    let repository = repository();
     let bind = |from: &Path, to: &str| format!("--bind-ro={}:/run/ours/{to}", from.display());
     let name = place.path().file_name().expect("a directory has a name").to_string_lossy();
     let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
@@ -231,8 +254,7 @@ fn command_line(place: &TempDir, root: &Path) -> Command {
         .arg(format!("--machine=stoker{name}"))
         .arg(format!("--directory={}", root.display()))
         .arg(bind(&process::binaries(), "bin"))
-        .arg(bind(&repository.join("rootfs-overlay"), "overlay"))
-        .arg(bind(&repository.join("systemd"), "systemd"))
+        .arg(bind(&repository(), "repository"))
         .arg(bind(place.path(), "place"))
         .arg(format!("--bind={}:/var/lib/stoker", place.path().join("state").display()));
     // Where we have the older control groups, so has a machine within.
@@ -251,7 +273,9 @@ fn root() -> PathBuf {
     PathBuf::from(String::from_utf8_lossy(&made.stdout).trim())
 }
 
-fn repository() -> PathBuf {
+/// Where this was built from.
+#[must_use]
+pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in it").into()
 }
 

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use engine_api::protocol::{FromWorker, PromptProblem, ToWorker};
-
+use jetpack::Root;
+use jetpack::process::go_first_when_memory_runs_out;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
 
@@ -64,6 +65,9 @@ pub fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
+    if let Err(error) = go_first_when_memory_runs_out(&Root::default()) {
+        tracing::warn!(%error, "the kernel does not know that this process is to go first");
+    }
     openmp::settle_environment().context("set up the compute threads")?;
     let line = Line::default();
     let inbox = spawn_listener(line.clone())?;

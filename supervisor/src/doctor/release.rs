@@ -13,9 +13,6 @@ const NVMAP_BUG: [(L4t, Option<&str>); 3] = [
     (L4t { major: 38, minor: 2, patch: 2 }, None),
 ];
 
-/// 2024-01-01: no board that runs this program was started before.
-const NO_EARLIER: u64 = 1_704_067_200;
-
 pub(super) fn look(seen: &Seen, report: &mut Report) {
     nvmap_bug(seen, report);
     clock(seen, report);
@@ -45,12 +42,13 @@ fn nvmap_bug(seen: &Seen, report: &mut Report) {
 
 fn clock(seen: &Seen, report: &mut Report) {
     let calendar = &seen.sample.facts.calendar;
-    let Some(booted) = calendar.booted_at else {
-        report.not_checked("the clock", "the kernel does not tell when it was started");
-        return;
-    };
-    if booted >= calendar.released_at.unwrap_or(NO_EARLIER) {
-        return;
+    match calendar.is_plausible() {
+        Some(true) => return,
+        Some(false) => {}
+        None => {
+            report.not_checked("the clock", "the kernel does not tell when it was started");
+            return;
+        }
     }
     report.add(Severity::Warning, "clock_wrong", [
         "the clock is earlier than the system that runs".to_owned(),

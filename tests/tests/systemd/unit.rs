@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends at the first thing that is not there")]
 
+mod install;
+mod package;
+
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -129,6 +129,18 @@ fn ensure_instruction_sets() -> anyhow::Result<()> {
             );
         }
     }
+    #[cfg(target_arch = "aarch64")]
+    for (name, there) in [
+        ("dot product (asimddp)", std::arch::is_aarch64_feature_detected!("dotprod")),
+        ("half precision (asimdhp)", std::arch::is_aarch64_feature_detected!("fp16")),
+    ] {
+        if !there {
+            bail!(
+                "this processor lacks {name}; build without supervisor/engine-worker/arm.cmake \
+                 in .cargo/config.toml for older processors"
+            );
+        }
+    }
     Ok(())
 }
 

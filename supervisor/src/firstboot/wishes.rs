@@ -1,0 +1,187 @@
+//! What a person may write into `stoker.toml` for the first boot, checked.
+//!
+//! The file comes from outside and its values become lines of system files, so each
+//! is a type of its own that cannot hold a line break.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use jetpack::setting::Address;
+use serde::Deserialize;
+
+use crate::config::EngineId;
+
+/// Most keys of each kind.
+const MOST_KEYS: usize = 32;
+/// Longest line of a key; an RSA key of 16384 bits has 2800 characters.
+const LONGEST_KEY: usize = 4096;
+/// Most name servers; resolvers ask three.
+const MOST_DNS: usize = 3;
+
+/// Algorithms, and how the key itself begins: with the algorithm's name once more.
+const ALGORITHMS: [(&str, &str); 7] = [
+    ("ssh-ed25519", "AAAAC3NzaC1lZDI1NTE5"),
+    ("ssh-rsa", "AAAAB3NzaC1y"),
+    ("ecdsa-sha2-nistp256", "AAAAE2VjZHNhLXNoYTItbmlzdHAy"),
+    ("ecdsa-sha2-nistp384", "AAAAE2VjZHNhLXNoYTItbmlzdHAz"),
+    ("ecdsa-sha2-nistp521", "AAAAE2VjZHNhLXNoYTItbmlzdHA1"),
+    ("sk-ssh-ed25519@openssh.com", "AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29t"),
+    ("sk-ecdsa-sha2-nistp256@openssh.com", "AAAAInNrLWVjZHNhLXNoYTItbmlzdHAyNTZAb3BlbnNzaC5j"),
+];
+
+/// Everything that can be wished for, checked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wishes {
+    pub hostname: Option<String>,
+    pub ssh_keys: Vec<String>,
+    /// Somebody wants keys to be asked for.
+    pub wants_api_keys: bool,
+    pub model: Option<EngineId>,
+    pub time_server: Option<String>,
+    pub address: Option<Address>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Raw {
+    hostname: Option<String>,
+    ssh_keys: Vec<String>,
+    api_keys: Vec<String>,
+    model: Option<String>,
+    time_server: Option<String>,
+    network: Option<Network>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Network {
+    address: String,
+    gateway: Option<Ipv4Addr>,
+    #[serde(default)]
+    dns: Vec<IpAddr>,
+}
+
+impl Wishes {
+    /// Reads the text of the file.
+    ///
+    /// # Errors
+    /// What is wrong, in words for the person who wrote it. No value that may be a
+    /// secret is repeated.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+            return Err("the file is UTF-16; save it as UTF-8".to_owned());
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| "the file is not UTF-8 text")?;
+        let raw: Raw = toml::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| {
+            let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
+            let line = line.map_or_else(String::new, |line| format!("line {line}: "));
+            format!("{line}{}", without_values(error.message()))
+        })?;
+        Self::check(raw)
+    }
+
+    fn check(raw: Raw) -> Result<Self, String> {
+        if raw.ssh_keys.len().max(raw.api_keys.len()) > MOST_KEYS {
+            return Err(format!("at most {MOST_KEYS} keys of a kind"));
+        }
+        let keys = raw.ssh_keys.iter().enumerate();
+        let ssh_keys = keys
+            .map(|(at, key)| ssh_key(key).map_err(|why| format!("ssh_keys: key {}: {why}", at + 1)))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            hostname: raw.hostname.map(|name| hostname(&name)).transpose()?,
+            ssh_keys,
+            wants_api_keys: !raw.api_keys.is_empty(),
+            model: raw.model.map(|name| model(&name)).transpose()?,
+            time_server: raw.time_server.map(|name| time_server(&name)).transpose()?,
+            address: raw.network.map(address).transpose()?,
+        })
+    }
+}
+
+/// A value in the wrong place may be a key, and this is shown.
+fn without_values(message: &str) -> String {
+    let message = message.trim_end();
+    match message.split_once(", expected ") {
+        Some((_, expected)) if message.starts_with("invalid ") => format!("expected {expected}"),
+        _ => message.to_owned(),
+    }
+}
+
+fn is_label(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    (1..=63).contains(&name.len())
+        && name.chars().all(plain)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+fn hostname(name: &str) -> Result<String, String> {
+    let numbers = name.chars().all(|c| c.is_ascii_digit());
+    if is_label(name) && !numbers && !name.eq_ignore_ascii_case("localhost") {
+        return Ok(name.to_ascii_lowercase());
+    }
+    Err("hostname: one word of letters, digits and hyphens, as in \"stoker-2\"".to_owned())
+}
+
+fn time_server(name: &str) -> Result<String, String> {
+    if name.parse::<IpAddr>().is_ok() || (name.len() <= 253 && name.split('.').all(is_label)) {
+        return Ok(name.to_owned());
+    }
+    Err("time_server: a name such as \"ntp.example.org\" or an address".to_owned())
+}
+
+fn model(name: &str) -> Result<EngineId, String> {
+    EngineId::new(name)
+        .ok_or_else(|| "model: an engine's name, as `engine-builder list` shows it".to_owned())
+}
+
+/// One line of an `authorized_keys` file without options.
+fn ssh_key(line: &str) -> Result<String, &'static str> {
+    if line.contains("PRIVATE KEY") {
+        return Err("this is a private key; the public one is in the file that ends in .pub");
+    }
+    let line = line.trim();
+    if line.len() > LONGEST_KEY || line.chars().any(|c| c.is_control()) {
+        return Err("one line, as in the file that ends in .pub");
+    }
+    let mut words = line.split_ascii_whitespace();
+    let (algorithm, key) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let Some((_, begin)) = ALGORITHMS.iter().find(|(name, _)| *name == algorithm) else {
+        return Err("it has to begin with its kind, such as ssh-ed25519, without options");
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
+    let whole = key.len() > begin.len() + 20 && key.len() % 4 == 0;
+    if !key.starts_with(begin) || !key.chars().all(plain) || !whole {
+        return Err("the key is cut short or is of another kind than it says");
+    }
+    Ok(line.to_owned())
+}
+
+fn address(network: Network) -> Result<Address, String> {
+    let wrong = || {
+        "network.address: an address and its network's length, as in \"192.168.1.20/24\"".to_owned()
+    };
+    let (ip, prefix) = network.address.split_once('/').ok_or_else(wrong)?;
+    let ip: Ipv4Addr = ip.parse().map_err(|_| wrong())?;
+    let prefix: u8 = prefix.parse().map_err(|_| wrong())?;
+    if !(1..=30).contains(&prefix) {
+        return Err("network.address: the network's length is between 1 and 30".to_owned());
+    }
+    let mask = u32::MAX << (32 - prefix);
+    let host = ip.to_bits() & !mask;
+    if host == 0 || host == !mask || ip.is_loopback() || ip.is_multicast() || ip.is_unspecified() {
+        return Err(format!("network.address: {ip} cannot be one machine's address"));
+    }
+    if let Some(gateway) = network.gateway
+        && (gateway == ip || gateway.to_bits() & mask != ip.to_bits() & mask)
+    {
+        return Err(format!("network.gateway: {gateway} is not another machine of that network"));
+    }
+    if network.dns.len() > MOST_DNS {
+        return Err(format!("network.dns: at most {MOST_DNS}"));
+    }
+    Ok(Address { ip, prefix, gateway: network.gateway, dns: network.dns })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+//! One look at the appliance: the server as a client sees it, the disk by writing,
+//! the machine by its sensors.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jetpack::Sample;
+use serde_json::Value;
+
+use super::{Engine, Fault, Health};
+use crate::console::exchange::exchange;
+
+/// How long the supervisor may take to say how it is.
+const STATUS_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the engine may take for one token.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
+
+/// As short as an answer can be.
+const QUESTION: &str =
+    r#"{"messages":[{"role":"user","content":"Are you there?"}],"max_tokens":1,"stream":false}"#;
+
+/// Looks at everything once.
+pub(super) fn now(host: &str, state_dir: &Path, sample: &Sample) -> Health {
+    let mut faults = of_the_machine(sample);
+    if let Err(error) = write_and_take_away(state_dir) {
+        let words = format!("{} cannot be written: {error}", state_dir.display());
+        faults.push(Fault { words, of_the_system: true });
+    }
+    let engine = match exchange(host, "GET", "/api/status", None, STATUS_PATIENCE) {
+        Ok(status) => engine(&status, || {
+            exchange(host, "POST", "/v1/chat/completions", Some(QUESTION), ANSWER_PATIENCE)
+                .map(drop)
+                .map_err(|error| error.to_string())
+        }),
+        Err(error) => {
+            faults.push(Fault { words: error.to_string(), of_the_system: true });
+            Engine::Pending("the supervisor does not answer".to_owned())
+        }
+    };
+    Health { engine, faults }
+}
+
+/// What the supervisor says of its engine; one that says it is ready is asked.
+fn engine(status: &str, answers: impl FnOnce() -> Result<(), String>) -> Engine {
+    let status: Value = serde_json::from_str(status).unwrap_or_default();
+    let state = &status["engine"]["state"];
+    let reason = || state["reason"].as_str().unwrap_or("it does not say why").to_owned();
+    match state["name"].as_str() {
+        Some("ready") => match answers() {
+            Ok(()) => Engine::Answers,
+            Err(problem) => Engine::Pending(format!("it is ready and does not answer: {problem}")),
+        },
+        Some("absent" | "failed") => Engine::GivenUp(reason()),
+        Some(name) => Engine::Pending(format!("it is {name}")),
+        None => Engine::Pending("the supervisor does not tell of it".to_owned()),
+    }
+}
+
+fn of_the_machine(sample: &Sample) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if sample.facts.calendar.is_plausible() == Some(false) {
+        let words = "the clock is earlier than the system that runs".to_owned();
+        faults.push(Fault { words, of_the_system: false });
+    }
+    // A PC need not have any.
+    if sample.board.is_tegra() && sample.zones.iter().all(|zone| zone.celsius.is_none()) {
+        let words = "no temperature can be read".to_owned();
+        faults.push(Fault { words, of_the_system: true });
+    }
+    faults.extend(sample.facts.boot.slots.iter().filter(|slot| slot.is_given_up()).map(|slot| {
+        let words = format!("the firmware has given up slot {}", slot.name);
+        Fault { words, of_the_system: false }
+    }));
+    faults
+}
+
+/// The directory is the service's own; nothing that lies there already is touched,
+/// nor followed if it is a link.
+fn write_and_take_away(directory: &Path) -> io::Result<()> {
+    let path: PathBuf = directory.join(format!(".written-by-health-{}", std::process::id()));
+    let mut file = fs::File::create_new(&path)?;
+    let written = file.write_all(b"Are you there?\n").and_then(|()| file.sync_all());
+    fs::remove_file(&path)?;
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jetpack::{Machine, tree};
+
+    #[test]
+    fn the_engine_is_as_the_supervisor_says_and_asked_when_it_is_ready() {
+        let state = |state: &str, answer: Result<(), String>| {
+            engine(&format!(r#"{{"engine":{{"state":{state}}}}}"#), || answer)
+        };
+        assert_eq!(state(r#"{"name":"ready"}"#, Ok(())), Engine::Answers);
+        for (of, waits) in [
+            (r#"{"name":"ready"}"#, "it is ready and does not answer: busy"),
+            (r#"{"name":"loading","fraction":0.5}"#, "it is loading"),
+            (r#"{"name":"restarting","attempt":1}"#, "it is restarting"),
+            ("null", "the supervisor does not tell of it"),
+        ] {
+            assert_eq!(state(of, Err("busy".into())), Engine::Pending(waits.into()));
+        }
+        for name in ["absent", "failed"] {
+            let of = format!(r#"{{"name":"{name}","reason":"why"}}"#);
+            assert_eq!(state(&of, Ok(())), Engine::GivenUp("why".into()));
+        }
+        assert!(matches!(engine("no JSON", || Ok(())), Engine::Pending(_)));
+    }
+
+    #[test]
+    fn a_board_must_have_a_temperature_and_a_pc_need_not() {
+        let faults = |tree: &tree::Tree| of_the_machine(&Machine::open(tree.root()).sample());
+        assert_eq!(faults(&tree::pc()), []);
+        assert_eq!(faults(&tree::orin_nano()), []);
+        let board = tree::of(&[("proc/device-tree/compatible", "nvidia,tegra234\0")]);
+        board.write("proc/stat", "btime 60\n");
+        let words: Vec<_> =
+            faults(&board).into_iter().map(|f| (f.words, f.of_the_system)).collect();
+        let expected = [
+            ("the clock is earlier than the system that runs".to_owned(), false),
+            ("no temperature can be read".to_owned(), true),
+        ];
+        assert_eq!(words, expected);
+    }
+
+    #[test]
+    fn a_directory_that_takes_a_file_has_none_left_afterwards() {
+        let directory = tempfile::tempdir().unwrap();
+        write_and_take_away(directory.path()).unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        assert!(write_and_take_away(&directory.path().join("none")).is_err());
+    }
+}

@@ -1,0 +1,120 @@
+//! Which systems were good, and how often one that never was has been restarted.
+//!
+//! A file of root's own, so that the service cannot say that a system is new. One
+//! that cannot be read is an empty one. Nothing is sent back that could not be
+//! written down before.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+const FILE: &str = "boots.json";
+
+/// Systems that are remembered; there are two at a time.
+const MOST_SYSTEMS: usize = 8;
+
+/// The file, and what it says.
+#[derive(Debug)]
+pub(super) struct Record {
+    directory: PathBuf,
+    said: Said,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Said {
+    /// The last one last.
+    good: Vec<String>,
+    on_trial: Option<Trial>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Trial {
+    system: String,
+    restarts: u32,
+}
+
+impl Record {
+    pub(super) fn open(directory: &Path) -> Self {
+        let text = fs::read_to_string(directory.join(FILE)).unwrap_or_default();
+        let said = serde_json::from_str(&text).unwrap_or_default();
+        Self { directory: directory.to_owned(), said }
+    }
+
+    pub(super) fn was_good(&self, system: &str) -> bool {
+        self.said.good.iter().any(|good| good == system)
+    }
+
+    pub(super) fn restarts(&self, system: &str) -> u32 {
+        let trial = self.said.on_trial.as_ref().filter(|trial| trial.system == system);
+        trial.map_or(0, |trial| trial.restarts)
+    }
+
+    pub(super) fn good(&mut self, system: &str) -> io::Result<()> {
+        if self.said.good.last().is_some_and(|last| last == system) && self.said.on_trial.is_none()
+        {
+            return Ok(());
+        }
+        self.said.good.retain(|good| good != system);
+        self.said.good.push(system.to_owned());
+        let surplus = self.said.good.len().saturating_sub(MOST_SYSTEMS);
+        self.said.good.drain(..surplus);
+        self.said.on_trial = None;
+        self.write()
+    }
+
+    /// On the disk when it returns.
+    pub(super) fn restarted(&mut self, system: &str) -> io::Result<()> {
+        let restarts = self.restarts(system) + 1;
+        self.said.on_trial = Some(Trial { system: system.to_owned(), restarts });
+        self.write()
+    }
+
+    fn write(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.directory)?;
+        let (path, part) = (self.directory.join(FILE), self.directory.join("boots.json.part"));
+        let mut file = File::create(&part)?;
+        file.write_all(&serde_json::to_vec(&self.said)?)?;
+        file.sync_all()?;
+        fs::rename(part, path)?;
+        File::open(&self.directory)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_there_at_the_next_boot() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || Record::open(&directory.path().join("health"));
+        assert!(!open().was_good("A 36.5.0"));
+        open().good("A 36.5.0").unwrap();
+        for restarts in 0..3 {
+            assert_eq!(open().restarts("B 36.5.2"), restarts);
+            open().restarted("B 36.5.2").unwrap();
+        }
+        assert!(open().was_good("A 36.5.0") && !open().was_good("B 36.5.2"));
+        // A newer one in the same place begins anew.
+        assert_eq!(open().restarts("B 36.6.0"), 0);
+        open().good("B 36.5.2").unwrap();
+        assert_eq!(open().restarts("B 36.5.2"), 0);
+    }
+
+    #[test]
+    fn few_are_remembered_and_garbage_is_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut record = Record::open(directory.path());
+        for number in 0..20 {
+            record.good(&format!("A {number}")).unwrap();
+        }
+        assert!(record.was_good("A 19") && record.was_good("A 12") && !record.was_good("A 11"));
+        fs::write(directory.path().join(FILE), "{\"good\": 7").unwrap();
+        assert!(!Record::open(directory.path()).was_good("A 19"));
+        fs::write(directory.path().join("file"), "").unwrap();
+        assert!(Record::open(&directory.path().join("file")).restarted("B").is_err());
+    }
+}
