@@ -301,6 +301,7 @@ fn manifest(plan: &Plan, fetched: Fetched) -> Manifest {
         bound_to: BoundTo::default(),
         serving: plan.serving.clone(),
         capabilities: Capabilities::default(),
+        embedding: None,
         files: Vec::new(),
         commands: fetched.commands,
         smoke: None,

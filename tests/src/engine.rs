@@ -160,6 +160,7 @@ fn echo_manifest(pace: &Echo, serving: &Serving) -> Manifest {
         bound_to: BoundTo::default(),
         serving: serving.clone(),
         capabilities: Capabilities { chat: true, ..Capabilities::default() },
+        embedding: None,
         files: Vec::new(),
         commands: Vec::new(),
         smoke: None,
