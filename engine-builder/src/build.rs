@@ -7,6 +7,7 @@ use engine_api::manifest::{BoundTo, Capabilities, MANIFEST_VERSION, Manifest, Qu
 use serde_json::json;
 
 use crate::catalogue::{Catalogue, Form};
+use crate::embedder;
 use crate::engines::Engines;
 use crate::error::{Error, io};
 use crate::existing;
@@ -54,6 +55,11 @@ pub enum Choice {
 /// See [`Error`]. What was there before is then still there.
 pub fn run(order: &Order, report: &Report) -> Result<(), Error> {
     report.begin(Step::Plan, "reading what there is");
+    if let Choice::Catalogue(name) = &order.model
+        && let Some(entry) = embedder::find(name)
+    {
+        return embedder::build(entry, order, report);
+    }
     let plan = plan(order)?;
     let engines = Engines::of(&order.state_dir);
     let dir = engines.engine(&plan.id);
@@ -305,6 +311,7 @@ fn manifest(plan: &Plan, fetched: Fetched) -> Manifest {
         bound_to: BoundTo::default(),
         serving: plan.serving.clone(),
         capabilities: Capabilities::default(),
+        embedding: None,
         files: Vec::new(),
         commands: fetched.commands,
         smoke: None,

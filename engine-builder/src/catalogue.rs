@@ -135,7 +135,9 @@ impl Catalogue {
         let same = |known: &str| known.eq_ignore_ascii_case(name);
         let found = self.entries.iter().find(|entry| entry.names().any(same));
         found.ok_or_else(|| {
-            let known = nearest(name, self.entries.iter().flat_map(Entry::names));
+            let embedders =
+                crate::embedder::entries().iter().flat_map(crate::embedder::Entry::names);
+            let known = nearest(name, self.entries.iter().flat_map(Entry::names).chain(embedders));
             Error::UnknownModel { name: name.into(), known }
         })
     }

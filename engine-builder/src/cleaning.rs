@@ -25,12 +25,19 @@ pub struct Verdict {
 #[must_use]
 pub fn judge(engines: &[Installed], in_use: &InUse) -> Verdict {
     let built_at = |engine: &Installed| engine.state.as_ref().map_or(0, |it| it.manifest.built_at);
-    let idle: Vec<&Installed> =
-        engines.iter().filter(|engine| in_use.why(&engine.id).is_none()).collect();
+    let answers = |engine: &&Installed| {
+        engine.state.as_ref().map_or(true, |sound| !sound.manifest.is_embedder())
+    };
+    let engines_that_answer: Vec<&Installed> = engines.iter().filter(answers).collect();
+    let idle: Vec<&Installed> = engines_that_answer
+        .iter()
+        .copied()
+        .filter(|engine| in_use.why(&engine.id).is_none())
+        .collect();
     let previous = idle.iter().find(|engine| engine.is_previous);
     let sound = idle.iter().filter(|engine| engine.state.is_ok());
     let back = previous.or(sound.max_by_key(|engine| built_at(engine)));
-    let undecided = idle.len() == engines.len();
+    let undecided = idle.len() == engines_that_answer.len();
     let mut verdict = Verdict::default();
     for Installed { id, .. } in engines {
         let why = match in_use.why(id) {

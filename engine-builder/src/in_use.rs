@@ -10,6 +10,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use engine_api::manifest::Manifest;
 use jetpack::Root;
 use jetpack::process::Mapped;
 
@@ -56,8 +57,14 @@ impl InUse {
         let mut found = Self::default();
         if let Some(id) = engines.default_id() {
             found.0.insert(id, "is the default");
-        } else if let [only] = engines.list()?.as_slice() {
+        }
+        let (embedders, others): (Vec<_>, Vec<_>) =
+            engines.list()?.into_iter().partition(|id| is_embedder(engines, id));
+        if let ([only], true) = (others.as_slice(), found.0.is_empty()) {
             found.0.insert(only.to_string(), "is the only one, so it serves");
+        }
+        for id in embedders {
+            found.0.insert(id.to_string(), "makes embeddings beside the engine that answers");
         }
         Ok(found)
     }
@@ -85,6 +92,12 @@ impl InUse {
     pub fn why(&self, id: &EngineId) -> Option<&'static str> {
         self.0.get(id.as_str()).copied()
     }
+}
+
+/// Whether an engine serves beside the one that answers. One that cannot be read does
+/// neither.
+fn is_embedder(engines: &Engines, id: &EngineId) -> bool {
+    Manifest::read(&engines.engine(id)).is_ok_and(|manifest| manifest.is_embedder())
 }
 
 /// The files among `paths`, and those in the directories among them.

@@ -16,6 +16,9 @@
 //! [`build`] walks through them. Nothing is visible below `engines/` before
 //! the last step, so a build that is interrupted leaves no half engine.
 //!
+//! An [`embedder`] is built in the same steps from two files; it serves beside the
+//! engine that answers, and is never the default.
+//!
 //! An engine that is built has a life of its own: [`installed`] says what there
 //! is, [`staleness`] whether it still belongs to this machine, [`rebuild`] makes a
 //! stale one anew when the [`server`] rests, [`switch`] says which one serves,
@@ -35,6 +38,7 @@ pub mod cli;
 pub mod planning;
 
 pub mod build;
+pub mod embedder;
 pub mod fetch;
 pub mod foreign;
 pub mod place;

@@ -51,6 +51,28 @@ pub fn clear(
     Ok(Cleared { worker, finding, _lock: lock })
 }
 
+/// The same for an engine of which it is known where how many bytes will be written;
+/// its memory is small.
+///
+/// # Errors
+/// As [`clear`].
+pub(crate) fn clear_for(
+    claims: &[(PathBuf, u64)],
+    engines: &Engines,
+    worker: Option<&Path>,
+) -> Result<Cleared, Error> {
+    let worker = find_worker(worker)?;
+    make_dir(engines.path())?;
+    let lock = Lock::take(engines.path())?;
+    publish::recover(engines)?;
+    let mut all = vec![Claim::new(engines.path(), SMALL_FILES_BYTES)?];
+    for (path, bytes) in claims {
+        all.push(Claim::new(path, *bytes)?);
+    }
+    let finding = format!("{} of disk free", check_disk(&all)?);
+    Ok(Cleared { worker, finding, _lock: lock })
+}
+
 /// The named worker, or the one beside this program.
 pub(crate) fn find_worker(named: Option<&Path>) -> Result<PathBuf, Error> {
     let path = match named {

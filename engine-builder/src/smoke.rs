@@ -14,9 +14,11 @@ use engine_api::protocol::{
     RequestId, Role, Sampling, Timings, ToWorker, TokenId, Usage,
 };
 
+mod embeddings;
 mod fault;
 mod worker;
 
+pub use embeddings::embeddings;
 pub use fault::SmokeError;
 use worker::{Peer, Worker};
 

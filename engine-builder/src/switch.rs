@@ -32,7 +32,11 @@ pub struct Switched {
 /// The engine is not sound ([`Error::Manifest`], [`Error::Damaged`]), or
 /// [`Error::Io`]; the default is then what it was.
 pub fn to(engines: &Engines, id: &EngineId) -> Result<Switched, Error> {
-    existing::open(engines, id)?;
+    if existing::open(engines, id)?.is_embedder() {
+        return Err(Error::Usage(format!(
+            "{id} makes embeddings and no answers; it serves beside the default, and needs no link"
+        )));
+    }
     let from = engines.default_id().filter(|old| old != id.as_str());
     if let Some(old) = from.as_deref().filter(|old| engines.path().join(old).exists()) {
         link(engines, old, PREVIOUS)?;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! server ─► access ─► route ─► openai | ollama ─► wire (body → Job) ─► job ─► Handle
+//!                        ├► embeddings ─► wire (body → Ask) ─────────────────────┘
 //!                        │                                              │
 //!                        └► pages, status, metrics        stream | collect ─► wire (→ bytes)
 //! ```
@@ -19,6 +20,7 @@ mod cors;
 mod identity;
 mod paths;
 
+mod embeddings;
 mod metrics;
 mod ollama;
 mod openai;
@@ -192,6 +194,9 @@ async fn route(
             let body = read(incoming).await?;
             openai::generate(openai::Kind::Completion, caller, body, last_event).await
         }
+        ("POST", "/v1/embeddings" | "/embeddings") => {
+            embeddings::openai(caller, read(incoming).await?).await
+        }
         // Not a HEAD: it would begin a stream that nobody reads.
         ("GET", path) if head.method == Method::GET && paths::streamed_again(path).is_some() => {
             let id = paths::streamed_again(path).unwrap_or_default();
@@ -212,6 +217,9 @@ async fn route(
         ("POST", "/api/generate") => {
             ollama::generate(ollama::Kind::Generate, caller, read(incoming).await?).await
         }
+
+        ("POST", "/api/embed") => embeddings::ollama(caller, read(incoming).await?).await,
+        ("POST", "/api/embeddings") => embeddings::old_ollama(caller, read(incoming).await?).await,
 
         ("GET", "/health" | "/v1/health") => Ok(status::health(&snapshot())),
         ("GET", "/ready") => Ok(status::ready(&snapshot())),

@@ -35,6 +35,7 @@ pub struct Settings {
     pub root: PathBuf,
     pub server: Server,
     pub engine: Engine,
+    pub embedding: Embedding,
     pub admission: Admission,
     pub telemetry: Telemetry,
     pub governor: Governor,
@@ -59,6 +60,13 @@ pub struct Engine {
     /// Whether answers depend on their requests alone, where the engine can do that.
     pub reproducible: bool,
     pub load_timeout: Duration,
+}
+
+/// `[embedding]`: which embedder serves beside the engine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Embedding {
+    /// `None`: the only one that is built.
+    pub model: Option<EngineId>,
 }
 
 /// `[admission]`: who waits and for how long.

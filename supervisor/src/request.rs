@@ -137,6 +137,31 @@ pub enum Refusal {
     Draining,
 }
 
+/// Why texts got no vectors.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoVectors {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The one at this index cannot be used.
+    #[error("input {index}: {problem}")]
+    Input { index: usize, problem: PromptProblem },
+    #[error("the embedder failed: {0}")]
+    Failed(String),
+}
+
+impl NoVectors {
+    /// The same, where so many inputs had gone before.
+    #[must_use]
+    pub fn after(self, earlier: usize) -> Self {
+        match self {
+            Self::Input { index, problem } => {
+                Self::Input { index: index.saturating_add(earlier), problem }
+            }
+            same => same,
+        }
+    }
+}
+
 /// A request that was accepted.
 #[derive(Debug)]
 pub struct Answer {

@@ -22,6 +22,8 @@ pub struct Snapshot {
     pub at: u64,
     pub uptime_s: u64,
     pub engine: Engine,
+    /// `null` if none is built.
+    pub embedder: Option<Embedder>,
     /// What holds for the engine now: the smaller of what it may do and what the
     /// board bears.
     pub limits: Limits,
@@ -64,6 +66,44 @@ pub struct Engine {
     pub heartbeat_age_ms: Option<u64>,
     /// Times that it was started again after it had died.
     pub restarts: u64,
+}
+
+/// The engine that makes vectors of texts, beside the one that answers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Embedder {
+    /// Name that clients use.
+    pub model: String,
+    pub aliases: Vec<String>,
+    pub backend: BackendKind,
+    pub architecture: String,
+    pub parameters: u64,
+    pub quantisation: String,
+    /// Of its files.
+    pub bytes: u64,
+    /// Numbers in one vector.
+    pub dimension: u32,
+    /// Tokens of one text at most.
+    pub context: u32,
+    pub state: EmbedderState,
+    /// What it computes on; `null` while it does not run.
+    pub device: Option<String>,
+    pub pid: Option<u32>,
+    /// Times that it ended by itself.
+    pub restarts: u64,
+}
+
+/// Where the embedder is in its life.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "name", rename_all = "snake_case")]
+pub enum EmbedderState {
+    /// Nobody has asked for vectors; the first request starts it.
+    Idle,
+    Starting,
+    Ready,
+    /// It cannot be started now.
+    Resting {
+        reason: String,
+    },
 }
 
 /// Where the engine is in its life.

@@ -13,6 +13,7 @@
 //! do not pass here.
 
 mod adoption;
+mod embedding;
 mod ending;
 mod engine;
 mod facts;
@@ -49,6 +50,7 @@ use crate::snapshot::Snapshot;
 use crate::store::{Report, RequestRow};
 use crate::systemd::keeper::{Keeper, LeftWorker};
 use crate::telemetry::{Reading, Telemetry};
+use embedding::Embedding;
 use governing::Governing;
 use handle::Access;
 use ledger::Ledger;
@@ -67,6 +69,7 @@ const PUBLISH_PERIOD: Duration = Duration::from_millis(100);
 pub(crate) enum Input {
     Submit { request: Box<Request>, reply: oneshot::Sender<Result<Answer, Refusal>> },
     ClientGone(RequestId),
+    EmbedderWanted,
     Reading(Box<Reading>),
     ShutDown(Haste),
     Ping,
@@ -110,6 +113,7 @@ pub struct Supervisor {
     lives: u64,
     deaths: Deaths,
     governing: Governing,
+    embedding: Embedding,
     /// Set by the first signal.
     draining: Option<Draining>,
     requests: Requests,
@@ -163,6 +167,7 @@ impl Supervisor {
                 Turn::Time => {}
             }
         }
+        self.embedding.end(&mut self.events).await;
         self.governing.end().await;
     }
 
@@ -185,13 +190,14 @@ impl Supervisor {
     /// When something is due although nothing happens.
     fn next_time(&self) -> Option<Instant> {
         let restart = self.next_start();
+        let embedder = self.embedding.next_start();
         let publish = (self.changed > Change::None).then(|| self.published + PUBLISH_PERIOD);
         let overdue = self.requests.next_overdue(self.settings.admission.wait);
         let ignored = self.next_ignored();
         let drained =
             self.draining.filter(|draining| !draining.ordered).map(|draining| draining.until);
         let decide = self.next_decision();
-        [restart, publish, overdue, ignored, drained, decide].into_iter().flatten().min()
+        [restart, embedder, publish, overdue, ignored, drained, decide].into_iter().flatten().min()
     }
 
     /// When the engine is to be started.
@@ -212,6 +218,7 @@ impl Supervisor {
         if self.next_start().is_some_and(|at| at <= now) {
             self.start_engine(now);
         }
+        self.start_embedder(now);
         let bound = self.settings.admission.wait;
         let overdue = self.requests.fail_overdue(bound, &words::waited_too_long(), now);
         self.ended(overdue);
@@ -242,11 +249,13 @@ impl Supervisor {
                     Err(_) => self.give_up_on_worker(words::NOT_READING),
                 }
             }
+            Input::EmbedderWanted => self.embedder_wanted(),
             Input::Reading(reading) => {
                 self.machine_is(&reading);
                 self.ledger.reading(*reading, &self.requests.queue(), now);
                 self.machine_read(now);
                 self.look_for_engine(now);
+                self.look_for_embedder();
                 self.change(Change::Urgent);
             }
             Input::ShutDown(haste) => self.shut_down(haste, now),
@@ -317,6 +326,7 @@ impl Supervisor {
                 stale: self.stale.as_ref(),
                 stands_in_for: &self.stands_in_for,
                 queue: self.requests.queue(),
+                embedder: self.embedding.view(),
                 draining: self.draining.is_some(),
             };
             self.snapshots.send_replace(Arc::new(self.ledger.snapshot(view, now)));

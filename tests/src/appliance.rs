@@ -372,9 +372,15 @@ impl Shared {
     /// The one that runs, or a new one with this engine.
     #[must_use]
     pub fn start(&self, engine: &Engine) -> Arc<Appliance> {
+        self.start_with(|| Setup::new(engine))
+    }
+
+    /// The one that runs, or a new one with what `setup` makes.
+    #[must_use]
+    pub fn start_with(&self, setup: impl FnOnce() -> Setup) -> Arc<Appliance> {
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         running.upgrade().unwrap_or_else(|| {
-            let appliance = Arc::new(Appliance::start(engine));
+            let appliance = Arc::new(setup().start());
             *running = Arc::downgrade(&appliance);
             appliance
         })

@@ -16,6 +16,9 @@ use crate::stand_in;
 /// Name of the default model and its engine.
 pub const REAL: &str = "smollm2-135m-instruct";
 
+/// Name of the small embedder and its engine.
+pub const EMBEDDER: &str = "all-minilm-l6-v2";
+
 /// Name of the engine that repeats its prompt.
 pub const ECHO: &str = "echo";
 
@@ -103,15 +106,36 @@ pub fn install_into(state_dir: &Path, engine: &Engine) {
     engine.install(state_dir);
 }
 
+/// Puts the small embedder beside the engine in a state directory. Its files are links,
+/// so that it takes no disk.
+///
+/// # Panics
+/// It is not built, or there is one already.
+pub fn install_embedder(state_dir: &Path) {
+    let (built, placed) = (built_engine(EMBEDDER), state_dir.join("engines").join(EMBEDDER));
+    // As a builder publishes it: whole, by a rename.
+    let making = state_dir.join("engines").join(".building-embedder");
+    fs::create_dir_all(&making).expect("a fresh directory takes another");
+    for entry in fs::read_dir(&built).expect("an engine is a directory") {
+        let entry = entry.expect("its entries can be read");
+        symlink(entry.path(), making.join(entry.file_name())).expect("and linked to");
+    }
+    fs::rename(making, placed).expect("a fresh directory takes another");
+}
+
 /// The directory of the default model's engine.
 ///
 /// # Panics
 /// It is not built.
 #[must_use]
 pub fn real_engine() -> PathBuf {
+    built_engine(REAL)
+}
+
+fn built_engine(name: &str) -> PathBuf {
     let target = binaries();
     let target = target.parent().expect("the binaries lie below the target directory");
-    let path = target.join("test-state/engines").join(REAL);
+    let path = target.join("test-state/engines").join(name);
     assert!(
         path.join(FILE_NAME).exists(),
         "the engine {} is not built; `scripts/test engine` does it",
@@ -160,6 +184,7 @@ fn echo_manifest(pace: &Echo, serving: &Serving) -> Manifest {
         bound_to: BoundTo::default(),
         serving: serving.clone(),
         capabilities: Capabilities { chat: true, ..Capabilities::default() },
+        embedding: None,
         files: Vec::new(),
         commands: Vec::new(),
         smoke: None,

@@ -97,6 +97,7 @@ fn the_status_document_has_every_documented_field() {
     let fields = [
         "at",
         "build",
+        "embedder",
         "engine",
         "governor",
         "incidents",

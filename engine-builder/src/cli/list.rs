@@ -5,6 +5,7 @@ use jetpack::{Bytes, Root};
 use serde_json::json;
 
 use crate::catalogue::{Catalogue, Entry, Quantisation, Runs};
+use crate::embedder;
 use crate::engines::Engines;
 use crate::error::Error;
 use crate::installed::{self, Installed};
@@ -16,10 +17,14 @@ const HEADINGS: [&str; 8] =
 
 pub(super) fn list(catalogue: &Catalogue, engines: &Engines, report: &Report) -> Result<(), Error> {
     let rows: Vec<[String; 8]> = catalogue.entries().iter().map(row).collect();
-    let widths = widths(&rows);
+    let embedders: Vec<[String; 8]> = embedder::entries().iter().map(embedder_row).collect();
+    let widths = widths(&[&rows[..], &embedders[..]].concat());
     report.heading(&aligned(&HEADINGS.map(str::to_owned), &widths));
     for (entry, row) in catalogue.entries().iter().zip(&rows) {
         report.item(&aligned(row, &widths), facts(entry));
+    }
+    for (entry, row) in embedder::entries().iter().zip(&embedders) {
+        report.item(&aligned(row, &widths), embedder_facts(entry));
     }
     let here = Here::read(Root::default());
     for engine in installed::all(engines, &here)? {
@@ -149,6 +154,29 @@ fn row(entry: &Entry) -> [String; 8] {
         backends(entry).join(" "),
         entry.licence.clone(),
     ]
+}
+
+/// An encoder has no KV cache.
+fn embedder_row(entry: &embedder::Entry) -> [String; 8] {
+    let bytes = entry.files().iter().map(|file| file.bytes).sum();
+    [
+        entry.id.to_string(),
+        parameters(entry.parameters),
+        format!("{} {}", Bytes::new(bytes), entry.quantisation),
+        entry.context.to_string(),
+        "none".into(),
+        "embedding".into(),
+        "rten".into(),
+        entry.licence.clone(),
+    ]
+}
+
+fn embedder_facts(entry: &embedder::Entry) -> serde_json::Value {
+    json!({
+        "kind": "embedder", "id": entry.id.as_str(), "name": entry.name, "aliases": entry.aliases,
+        "licence": entry.licence, "quantisation": entry.quantisation,
+        "parameters": entry.parameters, "context": entry.context, "embedding": entry.embedding,
+    })
 }
 
 /// `135 M` or `6.7 B`.

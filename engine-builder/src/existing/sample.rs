@@ -41,6 +41,7 @@ pub(crate) fn manifest(id: &str, weights: &[u8]) -> Manifest {
         bound_to: BoundTo::default(),
         serving: Serving { context: 256, max_sequences: 1, cached_sequences: 0, kv_bytes: 0 },
         capabilities: Capabilities::default(),
+        embedding: None,
         files: vec![artefact],
         commands: Vec::new(),
         smoke: Some(Smoke {

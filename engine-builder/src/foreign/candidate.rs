@@ -100,6 +100,7 @@ impl<'a> Candidate<'a> {
                 kv_bytes: plan.sizes.kv_bytes.get(),
             },
             capabilities: Capabilities::default(),
+            embedding: None,
             files: Vec::new(),
             commands: tools.map(|step| step.argv.clone()).collect(),
             smoke: None,

@@ -46,6 +46,11 @@ pub enum SmokeError {
         "the answer to the known prompt begins with the tokens {given:?}, expected were {expected:?}"
     )]
     OtherAnswer { given: Vec<u32>, expected: Vec<u32> },
+    #[error(
+        "two known texts are {found:.4} near, expected was {expected:.4}: the files are not what \
+         they should be, or the runtime computes wrong"
+    )]
+    OtherDistance { found: f32, expected: f32 },
     #[error("the catalogue promises {what}, the worker does not offer it{}", because(reason.as_deref()))]
     BrokenPromise { what: &'static str, reason: Option<String> },
     #[error(transparent)]

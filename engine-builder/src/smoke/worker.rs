@@ -89,6 +89,11 @@ impl Worker {
         self.wait();
     }
 
+    /// Of the process, which leads its group.
+    pub(super) fn pid(&mut self) -> u32 {
+        self.process.leader().id()
+    }
+
     fn moved(&mut self, heartbeat: &Heartbeat) -> bool {
         let progress = Progress {
             steps: heartbeat.steps,

@@ -43,6 +43,7 @@ pub(crate) fn manifest(id: &str, weights: &[u8], built_at: u64) -> Manifest {
         bound_to: BoundTo::default(),
         serving: Serving { context: 256, max_sequences: 1, cached_sequences: 0, kv_bytes: 0 },
         capabilities: Capabilities::default(),
+        embedding: None,
         files: vec![Artefact {
             path: "weights.gguf".into(),
             bytes: weights.len() as u64,
@@ -76,12 +77,15 @@ pub(crate) fn put_all(place: &Place, names: &[&str]) {
     }
 }
 
-/// The weights of the engine in `target/test-state`, where `scripts/test`
-/// leaves them.
-pub(crate) fn real_weights() -> PathBuf {
+/// The engines in `target/test-state`, where `scripts/test` leaves them.
+pub(crate) fn real_engines() -> PathBuf {
     let binaries = Path::new(env!("CARGO_BIN_EXE_engine-builder")).parent().unwrap();
-    let engines = binaries.parent().unwrap().join("test-state/engines");
-    let weights = engines.join("smollm2-135m-instruct/weights.gguf");
+    binaries.parent().unwrap().join("test-state/engines")
+}
+
+/// The weights of the default model's engine.
+pub(crate) fn real_weights() -> PathBuf {
+    let weights = real_engines().join("smollm2-135m-instruct/weights.gguf");
     assert!(weights.is_file(), "{weights:?} is not there; run `scripts/test build engine` first");
     weights
 }

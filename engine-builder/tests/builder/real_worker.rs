@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use engine_api::manifest::Manifest;
 
-use crate::engine::real_weights as weights;
+use crate::engine::{real_engines as engines, real_weights as weights};
 use crate::hub_model::{self, Known};
 use crate::hub_server::{Answer, Server};
 use crate::place::{Ended, Place};
@@ -125,4 +125,41 @@ fn a_model_without_its_tensors_is_refused() {
     let file = place.file("hollow.gguf", &Sample::of("llama").bytes());
     let ended = place.run(&["build", "--gguf", file.to_str().unwrap()]);
     ended.failed(7, &["the worker cannot load this model: "]);
+}
+
+/// The small embedder's two files stand where a cache or a stick would have them.
+fn build_embedder(place: &Place, from: &Path) -> Ended {
+    place.run(&["build", "all-minilm", "--from", from.to_str().unwrap()])
+}
+
+#[test]
+fn an_embedder_is_built_beside_the_default_and_never_becomes_it() {
+    let place = Place::new();
+    let built = succeeded(&build_embedder(&place, &engines()));
+    assert!(built.starts_with("all-minilm-l6-v2 is built: "), "{built}");
+    let manifest = Manifest::read(&place.engine("all-minilm-l6-v2")).unwrap();
+    assert_eq!(manifest.embedding.as_ref().unwrap().dimension, 384);
+    assert!(manifest.smoke.unwrap().prefill_tokens_per_s > 0.0);
+    assert!(fs::symlink_metadata(place.engine("default")).is_err());
+    let again = succeeded(&build_embedder(&place, &engines()));
+    assert!(again.starts_with("all-minilm-l6-v2 is already built"), "{again}");
+    let answered = succeeded(&place.run(&["verify", "all-minilm-l6-v2", "--smoke"]));
+    assert!(answered.contains("2 of 2 files"), "{answered}");
+    let kept = succeeded(&place.run(&["gc"]));
+    assert!(kept.contains("all-minilm-l6-v2 stays"), "{kept}");
+    place.run(&["use", "all-minilm-l6-v2"]).failed(2, &["makes embeddings and no answers"]);
+    let wish = ["build", "all-minilm", "--users", "2"];
+    place.run(&wish).failed(2, &["an embedder has neither users"]);
+}
+
+#[test]
+fn an_embedder_of_other_files_is_refused_before_it_is_tried() {
+    let (place, brought) = (Place::new(), tempfile::tempdir().unwrap());
+    let dir = brought.path().join("all-minilm-l6-v2");
+    fs::create_dir(&dir).unwrap();
+    fs::copy(engines().join("all-minilm-l6-v2/model.onnx"), dir.join("model.onnx")).unwrap();
+    fs::write(dir.join("tokenizer.json"), vec![b' '; 466_247]).unwrap();
+    let ended = build_embedder(&place, brought.path());
+    ended.failed(6, &["tokenizer.json has the sha256", "the catalogue says be50c3628f2b"]);
+    assert!(!place.engine("all-minilm-l6-v2").exists());
 }

@@ -98,7 +98,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::protocol::{FromWorker, RequestId, Token, TokenId};
+    use crate::embedding::{Embed, Input, Purpose, Vector};
+    use crate::protocol::{FromWorker, RequestId, ToWorker, Token, TokenId};
 
     fn tokens(id: u64, text: String) -> FromWorker {
         let token = Token { id: TokenId(7), logprobs: None };
@@ -122,6 +123,36 @@ mod tests {
                 }
             }
             prop_assert_eq!(received, sent);
+        }
+
+        #[test]
+        fn inputs_and_vectors_survive_exactly(
+            text in ".{0,40}",
+            ids in prop::collection::vec(any::<u32>(), 0..5),
+            values in prop::collection::vec(any::<f32>(), 0..9),
+            tokens in any::<u32>(),
+            cut in any::<bool>(),
+        ) {
+            let mut decoder = Decoder::default();
+            let (id, ids) = (RequestId(1), ids.into_iter().map(TokenId).collect());
+            let inputs = vec![Input::Text(text), Input::Tokens(ids)];
+            let asked = ToWorker::Embed(Box::new(Embed { id, inputs, purpose: Purpose::Query, cut }));
+            let mut bytes = Vec::new();
+            encode(&asked, &mut bytes).unwrap();
+            decoder.push(&bytes);
+            prop_assert_eq!(decoder.next::<ToWorker>().unwrap(), Some(asked));
+            // By their bits: a NaN is not equal to itself.
+            let bits = |values: &[f32]| values.iter().map(|it| it.to_bits()).collect::<Vec<_>>();
+            let sent = bits(&values);
+            bytes.clear();
+            let vectors = vec![Vector { values, tokens, cut }];
+            encode(&FromWorker::Embedded { id, vectors }, &mut bytes).unwrap();
+            decoder.push(&bytes);
+            let Some(FromWorker::Embedded { vectors, .. }) = decoder.next().unwrap() else {
+                panic!("another message")
+            };
+            prop_assert_eq!(bits(&vectors[0].values), sent);
+            prop_assert_eq!((vectors[0].tokens, vectors[0].cut), (tokens, cut));
         }
 
         #[test]

@@ -4,6 +4,7 @@
 //! - [`staleness`]: whether an engine still belongs to its machine, and what serves if not.
 //! - [`progress`]: how far a build is, in a file, and the [`lock`] of its builder.
 //! - [`protocol`]: the messages between a supervisor and one worker.
+//! - [`embedding`]: how vectors are made, and the messages about that.
 //! - [`form`]: grammars and calls of tools, which those messages carry.
 //! - [`frame`]: how those messages stand on a byte stream, bounded.
 //! - [`chore`]: what a worker does for the builder without a supervisor.
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod chore;
+pub mod embedding;
 pub mod form;
 pub mod frame;
 pub mod handover;

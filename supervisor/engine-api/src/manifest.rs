@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::embedding::Embedding;
 use crate::protocol::Setting;
 
 /// Version of the manifest's format.
@@ -20,6 +21,10 @@ pub const FILE_NAME: &str = "engine.toml";
 /// that carries its source. Another release means another engine, because
 /// kernels and so answers may differ.
 pub const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
+
+/// The rten that embedders run on. Another release may round otherwise, and vectors
+/// of two releases would be compared in one search.
+pub const RTEN: &str = "rten 0.24.0";
 
 /// Everything known about one built engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +40,9 @@ pub struct Manifest {
     pub bound_to: BoundTo,
     pub serving: Serving,
     pub capabilities: Capabilities,
+    /// How vectors are made, if the engine makes any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<Embedding>,
     /// What the backend needs to start, below the engine directory.
     #[serde(default)]
     pub files: Vec<Artefact>,
@@ -96,6 +104,10 @@ pub enum BackendKind {
     /// beside it; `tokenizer` is a Hugging Face `tokenizer.json`, and
     /// `chat-template` its Jinja source.
     TensorrtLlm,
+    /// The file with the role `weights` is an ONNX model that gives the tokens'
+    /// hidden states; `tokenizer` is a Hugging Face `tokenizer.json`. It makes
+    /// vectors, never answers.
+    Rten,
     /// Deterministic tokens at a set pace, for tests; it computes nothing.
     Echo,
 }
@@ -116,7 +128,7 @@ impl BackendKind {
                 Setting::FreshPrompt,
                 Setting::Grammar,
             ],
-            Self::LlamaCpp | Self::Echo => &[],
+            Self::LlamaCpp | Self::Rten | Self::Echo => &[],
         }
     }
 }
@@ -324,8 +336,21 @@ impl Manifest {
     /// The weights' path below `dir`, if the engine has weights.
     #[must_use]
     pub fn weights(&self, dir: &Path) -> Option<PathBuf> {
-        let weights = self.files.iter().find(|artefact| artefact.role == ArtefactRole::Weights)?;
-        Some(dir.join(&weights.path))
+        self.file(dir, ArtefactRole::Weights)
+    }
+
+    /// The path below `dir` of the first file with this role.
+    #[must_use]
+    pub fn file(&self, dir: &Path, role: ArtefactRole) -> Option<PathBuf> {
+        let artefact = self.files.iter().find(|artefact| artefact.role == role)?;
+        Some(dir.join(&artefact.path))
+    }
+
+    /// Whether it makes vectors and no answers. Such an engine has a worker beside
+    /// the one that answers, and never stands in for it.
+    #[must_use]
+    pub fn is_embedder(&self) -> bool {
+        self.embedding.is_some()
     }
 }
 
@@ -361,6 +386,7 @@ mod tests {
             bound_to: BoundTo::default(),
             serving: Serving { context: 4096, max_sequences: 8, cached_sequences: 0, kv_bytes: 0 },
             capabilities: Capabilities { chat: true, ..Capabilities::default() },
+            embedding: None,
             files: Vec::new(),
             commands: Vec::new(),
             smoke: None,

@@ -13,6 +13,8 @@
 //!   ── Prepared | Unprepared ────────►
 //!   ◄────────────── Generate{tokens} ──
 //!   ── Started, Tokens …, Done|Failed ►
+//!   ◄───────────────── Embed{inputs} ──   of an embedder, in place of `Generate`
+//!   ── Embedded|Unembedded|Failed ───►
 //!   ── Heartbeat ────────────────────►     every [`HEARTBEAT_PERIOD`] with requests,
 //!                                          every [`IDLE_HEARTBEAT_PERIOD`] without
 //! ```
@@ -21,19 +23,20 @@
 //! and the worker waits for the next one, on which it begins with `Hello` again
 //! and answers `Load` at once if that engine is loaded already. Every request
 //! that was started gets exactly one `Done` or `Failed` on its connection, also
-//! after `Cancel`.
+//! after `Cancel`; every `Embed` exactly one `Embedded`, `Unembedded` or `Failed`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::embedding::{Embed, Vector};
 use crate::form::{CallSyntax, Form, Grammar, Tools};
 use crate::manifest::BackendKind;
 
 /// Version of everything in this module. A worker that says another number is
 /// not spoken to.
-pub const PROTOCOL_VERSION: u32 = 5;
+pub const PROTOCOL_VERSION: u32 = 6;
 
 /// How often a worker that has requests says how far it has come.
 pub const HEARTBEAT_PERIOD: Duration = Duration::from_millis(250);
@@ -82,6 +85,8 @@ pub enum ToWorker {
     /// Say which backends this worker was built with. Answered at any time, before
     /// `Load` as well: who builds an engine asks first whether it can be run.
     Backends,
+    /// Make vectors of texts. An engine that makes none answers `Failed`.
+    Embed(Box<Embed>),
 }
 
 /// What a worker says to its supervisor.
@@ -115,6 +120,10 @@ pub enum FromWorker {
     Heartbeat(Box<Heartbeat>),
     /// Answer to `Backends`.
     Backends { built_in: Vec<BackendKind> },
+    /// Answer to `Embed`: one vector for each input, in their order.
+    Embedded { id: RequestId, vectors: Vec<Vector> },
+    /// The input at this index cannot be used, and so none of them was.
+    Unembedded { id: RequestId, input: u32, problem: PromptProblem },
 }
 
 /// Which engine to load and how.

@@ -199,7 +199,7 @@ impl Binding {
 
 /// Which of `others` serves while `chosen` may not: llama.cpp's of the same model,
 /// else one of the same model, else llama.cpp's of another. None that may not
-/// serve either.
+/// serve either, and no embedder.
 #[must_use]
 pub fn stand_in<'a>(
     chosen: &Manifest,
@@ -207,7 +207,8 @@ pub fn stand_in<'a>(
     here: &Here,
 ) -> Option<&'a Manifest> {
     let serves = |other: &&Manifest| !Staleness::of(other, here).forbids_serving();
-    others.filter(|other| other.id != chosen.id).filter(serves).max_by_key(|other| {
+    let answers = others.filter(|other| other.id != chosen.id && !other.is_embedder());
+    answers.filter(serves).max_by_key(|other| {
         let is_same = other.model.name == chosen.model.name;
         (is_same, other.backend.kind == BackendKind::LlamaCpp)
     })
@@ -245,6 +246,7 @@ mod tests {
             bound_to: BoundTo::default(),
             serving: Serving { context: 256, max_sequences: 1, cached_sequences: 0, kv_bytes: 0 },
             capabilities: Capabilities::default(),
+            embedding: None,
             files: Vec::new(),
             commands: Vec::new(),
             smoke: None,

@@ -1,9 +1,11 @@
 //! What a model runtime must be able to do to be served.
 //!
-//! There are two kinds. A [`Backend`] computes step by step what it is told to and
+//! There are three kinds. A [`Backend`] computes step by step what it is told to and
 //! gives logits; [`crate::batch`] decides what a step is and which token comes
 //! next. An [`Executor`] takes whole requests, batches, samples and keeps its KV
-//! cache by itself, and gives tokens; [`crate::queue`] decides what it gets.
+//! cache by itself, and gives tokens; [`crate::queue`] decides what it gets. An
+//! [`Embedder`] makes a vector of a text; [`crate::vectors`] asks it for one after
+//! the other.
 //!
 //! A backend holds a fixed number of *slots*. A slot is one sequence's place in
 //! the KV cache; what stands in it is known to [`crate::slots`], not here. All
@@ -11,8 +13,10 @@
 //! that prepares prompts.
 
 pub mod echo;
+pub mod embedder;
 pub mod executor;
 pub mod llama_cpp;
+pub mod rten;
 #[cfg(feature = "tensorrt-llm")]
 pub mod tensorrt_llm;
 
@@ -22,6 +26,7 @@ use std::sync::Arc;
 use engine_api::manifest::{BackendKind, Manifest};
 use engine_api::protocol::{DeviceMemory, ModelFacts, TokenId};
 
+pub use self::embedder::Embedder;
 pub use self::executor::Executor;
 
 /// The backends that this build has.
@@ -29,6 +34,7 @@ pub const BUILT_IN: &[BackendKind] = &[
     BackendKind::LlamaCpp,
     #[cfg(feature = "tensorrt-llm")]
     BackendKind::TensorrtLlm,
+    BackendKind::Rten,
     BackendKind::Echo,
 ];
 
@@ -182,10 +188,11 @@ pub struct InfillTokens {
 /// A backend and the vocabulary that belongs to it.
 pub type Loaded = (Box<dyn Backend>, Arc<dyn Vocabulary>);
 
-/// A loaded model of either kind.
+/// A loaded model of one of the three kinds.
 pub enum Runtime {
     Steps(Box<dyn Backend>),
     Requests(Box<dyn Executor>),
+    Vectors(Box<dyn Embedder>),
 }
 
 impl std::fmt::Debug for Runtime {
@@ -200,6 +207,7 @@ impl Runtime {
         match self {
             Self::Steps(backend) => backend.description(),
             Self::Requests(executor) => executor.description(),
+            Self::Vectors(embedder) => embedder.description(),
         }
     }
 }
@@ -218,6 +226,7 @@ pub fn load(
     let (backend, vocabulary) = match manifest.backend.kind {
         BackendKind::LlamaCpp => llama_cpp::load(manifest, dir, wishes, progress)?,
         BackendKind::Echo => echo::load(manifest, progress),
+        BackendKind::Rten => return rten::load(manifest, dir, wishes, progress),
         #[cfg(feature = "tensorrt-llm")]
         BackendKind::TensorrtLlm => return tensorrt_llm::load(manifest, dir),
         #[cfg(not(feature = "tensorrt-llm"))]

@@ -128,6 +128,11 @@ impl Batch {
         });
     }
 
+    /// Says something to whoever asked for what no batch does.
+    pub fn refuse(&mut self, answer: FromWorker) {
+        self.out.push(answer);
+    }
+
     /// Ends a request early. Unknown ids are requests that ended by themselves.
     pub fn cancel(&mut self, id: RequestId) {
         let waiting = self.waiting.iter().position(|sequence| sequence.id() == id);

@@ -3,7 +3,7 @@
 //! Reading order: [`session`] (a worker's life), [`requests`] (what it does with
 //! them), [`batch`] (what a step is), [`sequence`], [`slots`], [`backend`]. A
 //! runtime that batches by itself has [`queue`] in the place of `batch` and
-//! `slots`. [`prompt`] turns text into tokens, [`grammar`] and [`sampling`] choose
+//! `slots`, and one that makes vectors of texts has [`vectors`]. [`prompt`] turns text into tokens, [`grammar`] and [`sampling`] choose
 //! them, [`text`] turns them back. [`program`] is the process around it, and
 //! [`chore`] is work without a supervisor, for the builder.
 
@@ -14,6 +14,8 @@ pub mod requests;
 pub mod batch;
 
 pub mod queue;
+
+pub mod vectors;
 
 pub mod sequence;
 

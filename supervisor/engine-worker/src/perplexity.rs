@@ -114,6 +114,7 @@ fn manifest(model: &Path) -> Manifest {
         bound_to: BoundTo::default(),
         serving: Serving { context: WINDOW, max_sequences: 1, cached_sequences: 0, kv_bytes: 0 },
         capabilities: Capabilities::default(),
+        embedding: None,
         files: vec![Artefact {
             path: model.to_owned(),
             bytes: 0,

@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine_api::embedding::Embed;
 use engine_api::protocol::{
     FinishReason, FromWorker, Generate, Heartbeat, KvUse, Limits, RequestId, TokenId, TokenLogprobs,
 };
@@ -28,7 +29,7 @@ use engine_api::protocol::{
 use crate::backend::executor::{Executor, Gain, Order, Ticket};
 use crate::backend::{StepError, Vocabulary};
 use crate::grammar::{Constraint, GrammarError};
-use crate::requests::Requests;
+use crate::requests::{Requests, no_vectors};
 use crate::sequence::{Advance, Sequence};
 
 /// How long to wait for the runtime before commands are looked at. It doubles
@@ -257,6 +258,10 @@ impl Requests for Queue {
             Some(reason) => self.out.push(sequence.done(reason)),
             None => self.waiting.push_back(sequence),
         }
+    }
+
+    fn embed(&mut self, embed: Embed) {
+        self.out.push(no_vectors(&embed));
     }
 
     /// No request here waits for one.

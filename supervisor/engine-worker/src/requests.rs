@@ -6,17 +6,22 @@ pub(crate) mod promises;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine_api::embedding::Embed;
 use engine_api::protocol::{FromWorker, Generate, Heartbeat, Limits, RequestId};
 
 use crate::backend::{Runtime, StepError, Vocabulary};
 use crate::batch::Batch;
 use crate::grammar::{Constraint, GrammarError};
 use crate::queue::Queue;
+use crate::vectors::Vectors;
 
 /// All requests of one worker and the runtime that computes them.
 pub trait Requests {
     /// Takes a request. It starts in one of the next steps.
     fn add(&mut self, request: Generate, now: Instant);
+
+    /// Takes texts whose vectors are wanted.
+    fn embed(&mut self, embed: Embed);
 
     /// Gives a request the constraint that it waits for. Unknown ids are requests
     /// that ended meanwhile.
@@ -71,12 +76,25 @@ pub fn of(
         Runtime::Requests(executor) => {
             Box::new(Queue::new(executor, vocabulary, built_for, context, limits))
         }
+        Runtime::Vectors(embedder) => {
+            Box::new(Vectors::new(embedder, vocabulary.size(), context, limits))
+        }
     }
+}
+
+/// The answer of an engine that makes no vectors.
+#[must_use]
+pub fn no_vectors(embed: &Embed) -> FromWorker {
+    FromWorker::Failed { id: embed.id, reason: "this engine makes no embeddings".into() }
 }
 
 impl Requests for Batch {
     fn add(&mut self, request: Generate, now: Instant) {
         self.add(request, now);
+    }
+
+    fn embed(&mut self, embed: Embed) {
+        self.refuse(no_vectors(&embed));
     }
 
     fn constrain(&mut self, id: RequestId, constraint: Result<Constraint, GrammarError>) {

@@ -247,6 +247,7 @@ impl<'a> Session<'a> {
             // It was sent while this engine was loading.
             ToWorker::Load(load) => self.obey(self.engine.answer(&self.outbox, &load)),
             ToWorker::Generate(request) => self.batch.add(*request, Instant::now()),
+            ToWorker::Embed(embed) => self.batch.embed(*embed),
             ToWorker::Cancel { id } => self.batch.cancel(id),
             ToWorker::Limits(limits) => self.batch.set_limits(limits),
             ToWorker::Drain => self.draining = true,

@@ -55,17 +55,8 @@ impl Facts {
         if matches!(asked, "" | "default") || self.names().any(|name| same(name, asked)) {
             return Ok(());
         }
-        let asked: String = asked.chars().take(MAX_ECHO).collect();
-        let aliases: String = self.aliases.iter().map(|alias| format!(", `{alias}`")).collect();
-        Err(Problem {
-            code: Some("model_not_found"),
-            param: Some("model".to_owned()),
-            ..Problem::new(
-                StatusCode::NOT_FOUND,
-                "invalid_request_error",
-                format!("model '{asked}' not found; this server has `{model}`{aliases}"),
-            )
-        })
+        let aliases = self.aliases.iter().map(String::as_str);
+        Err(model_not_found(asked, "has", std::iter::once(model.as_str()).chain(aliases)))
     }
 
     /// Every name of the model, its own first.
@@ -74,11 +65,32 @@ impl Facts {
     }
 }
 
+/// The refusal of a name that is none of `names`; the server `does` something with
+/// each of those.
+pub(crate) fn model_not_found<'a>(
+    asked: &str,
+    does: &str,
+    names: impl Iterator<Item = &'a str>,
+) -> Problem {
+    let asked: String = asked.chars().take(MAX_ECHO).collect();
+    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    let names = names.join(", ");
+    Problem {
+        code: Some("model_not_found"),
+        param: Some("model".to_owned()),
+        ..Problem::new(
+            StatusCode::NOT_FOUND,
+            "invalid_request_error",
+            format!("model '{asked}' not found; this server {does} {names}"),
+        )
+    }
+}
+
 /// Characters of a client's own words that are said back to it.
 const MAX_ECHO: usize = 100;
 
 /// A bare name and the same with `:latest` are one model.
-fn same(one: &str, other: &str) -> bool {
+pub(crate) fn same(one: &str, other: &str) -> bool {
     let bare = |name: &str| name.strip_suffix(":latest").unwrap_or(name).to_owned();
     bare(one) == bare(other)
 }

@@ -8,7 +8,7 @@ mod text;
 use hyper::Response;
 
 use crate::api::reply::{self, Reply};
-use crate::snapshot::{EngineState, Snapshot};
+use crate::snapshot::{EmbedderState, EngineState, Snapshot};
 use text::{Kind, Text};
 
 /// The whole page.
@@ -19,6 +19,7 @@ pub(crate) fn metrics(snapshot: &Snapshot) -> Response<Reply> {
 fn page(snapshot: &Snapshot) -> String {
     let mut text = Text::default();
     engine(snapshot, &mut text);
+    embedder(snapshot, &mut text);
     requests(snapshot, &mut text);
     steps(snapshot, &mut text);
     governor(snapshot, &mut text);
@@ -52,6 +53,19 @@ fn engine(snapshot: &Snapshot, text: &mut Text) {
         "Resident memory of the supervisor.",
         &[],
         bytes,
+    );
+}
+
+/// None is built on most appliances.
+fn embedder(snapshot: &Snapshot, text: &mut Text) {
+    let Some(embedder) = &snapshot.embedder else { return };
+    let up = f64::from(u8::from(embedder.state == EmbedderState::Ready));
+    let help = "1 if the embedder runs; the first request for vectors starts it.";
+    text.gauge("stoker_embedder_up", help, &[("model", &embedder.model)], Some(up));
+    text.counter(
+        "stoker_embedder_restarts_total",
+        "Times the embedder ended by itself.",
+        embedder.restarts,
     );
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::body::Body;
 use crate::api::deliver::streamed;
 use crate::api::error::{Dialect, Problem};
-use crate::api::facts::Facts;
+use crate::api::facts::{Facts, same};
 use crate::api::job;
 use crate::api::kept::{Found, Past, Position, Recipe};
 use crate::api::reply::{Reply, json};
@@ -19,7 +19,7 @@ use crate::api::stream::{AnswerStream, Begun};
 use crate::api::wire::openai_reply::{Model, ModelMeta, Models, Stamp};
 use crate::api::wire::openai_request::{self, Ask};
 use crate::api::{Caller, collect, reply};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Embedder, Snapshot};
 use frames::OpenAiFrames;
 
 /// Which of the two routes an answer belongs to.
@@ -155,12 +155,22 @@ fn not_an_event(why: &str) -> Problem {
 /// `GET /v1/models`.
 pub(crate) fn models(snapshot: &Snapshot) -> Response<Reply> {
     let facts = Facts::of(snapshot);
-    let data = facts.names().map(|name| model(name, snapshot)).collect();
+    let embedder = snapshot.embedder.as_ref();
+    let embedders = embedder.into_iter().flat_map(|embedder| {
+        let names = std::iter::once(&embedder.model).chain(&embedder.aliases);
+        names.map(move |name| embedding_model(name, embedder, snapshot))
+    });
+    let data = facts.names().map(|name| model(name, snapshot)).chain(embedders).collect();
     json(&Models { object: "list", data })
 }
 
 /// `GET /v1/models/{id}`.
 pub(crate) fn one_model(snapshot: &Snapshot, id: &str) -> Result<Response<Reply>, Problem> {
+    if let Some(embedder) = &snapshot.embedder
+        && std::iter::once(&embedder.model).chain(&embedder.aliases).any(|name| same(name, id))
+    {
+        return Ok(json(&embedding_model(id, embedder, snapshot)));
+    }
     let facts = Facts::of(snapshot);
     facts.resolve(Some(id))?;
     if facts.model.is_none() {
@@ -184,6 +194,18 @@ fn model<'a>(id: &'a str, snapshot: &Snapshot) -> Model<'a> {
             n_params: ready.model.parameters,
             size: ready.model.weights_bytes,
         }),
+    }
+}
+
+fn embedding_model<'a>(id: &'a str, embedder: &Embedder, snapshot: &Snapshot) -> Model<'a> {
+    Model {
+        id,
+        object: "model",
+        created: snapshot.at.saturating_sub(snapshot.uptime_s),
+        owned_by: "stoker",
+        max_model_len: Some(embedder.context),
+        // What is in there is what engines that answer say of themselves.
+        meta: None,
     }
 }
 

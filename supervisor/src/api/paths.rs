@@ -16,7 +16,7 @@ pub(crate) const MODEL: &str = "/v1/models/";
 const STREAM_AGAIN: (&str, &str) = ("/v1/requests/", "/stream");
 
 /// What is served, for those who ask for something else. [`super::route`] serves it.
-pub(crate) const SERVED: [(&str, &str); 23] = [
+pub(crate) const SERVED: [(&str, &str); 27] = [
     ("GET", "/"),
     ("GET", "/assets/page.css"),
     ("GET", "/assets/page.js"),
@@ -25,6 +25,8 @@ pub(crate) const SERVED: [(&str, &str); 23] = [
     ("POST", "/chat/completions"),
     ("POST", "/v1/completions"),
     ("POST", "/completions"),
+    ("POST", "/v1/embeddings"),
+    ("POST", "/embeddings"),
     ("GET", "/v1/requests/ID/stream"),
     ("GET", "/v1/models"),
     ("GET", "/models"),
@@ -34,6 +36,8 @@ pub(crate) const SERVED: [(&str, &str); 23] = [
     ("POST", "/api/show"),
     ("POST", "/api/chat"),
     ("POST", "/api/generate"),
+    ("POST", "/api/embed"),
+    ("POST", "/api/embeddings"),
     ("GET", "/health"),
     ("GET", "/ready"),
     ("GET", "/props"),

@@ -18,6 +18,10 @@ pub(crate) mod logprobs;
 pub(crate) mod stops;
 pub(crate) mod tools;
 
+pub(crate) mod base64;
+pub(crate) mod embedding_reply;
+pub(crate) mod embedding_request;
+
 pub(crate) mod openai_reply;
 pub(crate) mod openai_request;
 

@@ -14,6 +14,7 @@ pub(super) struct Raw {
     pub(super) root: PathBuf,
     pub(super) server: Server,
     pub(super) engine: Engine,
+    pub(super) embedding: Embedding,
     pub(super) admission: Admission,
     pub(super) telemetry: Telemetry,
     pub(super) governor: Governor,
@@ -45,6 +46,12 @@ pub(super) struct Engine {
     pub(super) max_batch_tokens: u64,
     pub(super) reproducible: bool,
     pub(super) load_timeout_s: u64,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Embedding {
+    pub(super) model: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -92,6 +99,7 @@ impl Default for Raw {
             root: "/".into(),
             server: Server::default(),
             engine: Engine::default(),
+            embedding: Embedding::default(),
             admission: Admission::default(),
             telemetry: Telemetry::default(),
             governor: Governor::default(),

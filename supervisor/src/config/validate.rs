@@ -12,7 +12,8 @@ use crate::governor::NoProfile;
 
 use super::raw::{self, Raw};
 use super::{
-    Admission, Engine, EngineId, Governor, GpuClock, Server, Settings, StateDir, Store, Telemetry,
+    Admission, Embedding, Engine, EngineId, Governor, GpuClock, Server, Settings, StateDir, Store,
+    Telemetry,
 };
 
 /// A value that no type on paper could refuse.
@@ -34,6 +35,13 @@ pub(super) fn validate(raw: Raw) -> Result<Settings, Invalid> {
         root: absolute("root", raw.root)?,
         server: server(raw.server)?,
         engine: engine(raw.engine)?,
+        embedding: Embedding {
+            model: raw
+                .embedding
+                .model
+                .map(|name| engine_id("embedding.model", &name))
+                .transpose()?,
+        },
         admission: Admission {
             queue: count("admission.queue", raw.admission.queue, 0, 4096)?,
             wait: seconds("admission.wait_s", raw.admission.wait_s)?,

@@ -18,6 +18,9 @@ impl Display for Table<'_> {
         let Self(status) = self;
         let mut row = |name: &str, text: String| writeln!(f, "{name:NAME$}{text}");
         row("engine", engine(&status["engine"]))?;
+        if status["embedder"].is_object() {
+            row("embedder", engine(&status["embedder"]))?;
+        }
         if let Some(build) = build(&status["build"]) {
             row("build", build)?;
         }
@@ -43,12 +46,13 @@ impl Display for Table<'_> {
     }
 }
 
+/// Of the engine that answers or of the embedder.
 fn engine(engine: &Value) -> String {
     let model = engine["model"].as_str().unwrap_or("none");
     let state = &engine["state"];
     let reason = state["reason"].as_str().map(|reason| format!(" ({reason})")).unwrap_or_default();
-    let device =
-        engine["ready"]["device"].as_str().map(|on| format!(" on {on}")).unwrap_or_default();
+    let device = engine["ready"]["device"].as_str().or(engine["device"].as_str());
+    let device = device.map(|on| format!(" on {on}")).unwrap_or_default();
     format!("{model}: {}{reason}{device}", text(&state["name"]))
 }
 
@@ -135,6 +139,7 @@ mod tests {
                 "model": "smollm2", "state": { "name": "ready" },
                 "ready": { "device": "CPU, 2 threads" }, "resident_bytes": 209_715_200
             },
+            "embedder": { "model": "mini", "state": { "name": "ready" }, "device": "CPU, 2 threads" },
             "queue": { "capacity": 64, "waiting": 1, "running": 8 },
             "rates": { "prefill_tokens_per_s": null, "decode_tokens_per_s": 81.26 },
             "totals": { "answered": 5, "failed": 1, "cancelled": 0, "refused": 2 },
@@ -148,6 +153,7 @@ mod tests {
         });
         expect![[r#"
             engine      smollm2: ready on CPU, 2 threads
+            embedder    mini: ready on CPU, 2 threads
             queue       8 running, 1 of 64 waiting
             speed       prefill idle, decode 81.3 tokens/s
             requests    5 answered, 1 failed, 0 cancelled, 2 refused

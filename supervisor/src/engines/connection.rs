@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  main loop ── generate, cancel, limits ──► outbox ──► writer task ──► socket
-//!  api ──────── prepare ───────────────────►   (bounded)
+//!  api ──────── prepare, embed ────────────►   (bounded)
 //!  api  ◄── Answer ◄── routes ◄──── reader ◄─────────────────────────── socket
 //!  main loop ◄── Finished, Heartbeat ──┘
 //! ```
@@ -16,6 +16,7 @@ mod routes;
 
 use std::sync::Arc;
 
+use engine_api::embedding::{Embed, Vector};
 use engine_api::form::{Form, Grammar};
 use engine_api::frame::{self, FrameError};
 use engine_api::protocol::{Generate, Limits, Prompt, PromptProblem, RequestId, ToWorker, TokenId};
@@ -24,7 +25,7 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub(super) use reader::{Broken, Frames, serve};
-use routes::PromptReply;
+use routes::{EmbedReply, PromptReply};
 
 use super::watchdog::Speeds;
 pub(super) use routes::Routes;
@@ -34,7 +35,8 @@ pub use routes::{Progress, Route};
 /// request at most, and prompts are bounded by [`PREPARING`], so a full outbox
 /// means that the worker does not read.
 const OUTBOX: usize = 1024;
-/// Prompts that the worker has been sent and has not answered; further ones wait.
+/// Prompts, or lists of texts, that the worker has been sent and has not answered;
+/// further ones wait.
 const PREPARING: usize = 16;
 
 /// Speaks to a ready worker. Clones speak to the same one.
@@ -61,6 +63,18 @@ pub enum SendError {
 pub enum PrepareError {
     #[error(transparent)]
     Problem(#[from] PromptProblem),
+    #[error(transparent)]
+    Send(#[from] SendError),
+}
+
+/// Texts got no vectors.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbedError {
+    /// The one at this index cannot be used.
+    #[error("input {index}: {problem}")]
+    Input { index: u32, problem: PromptProblem },
+    #[error("the engine worker made no vectors: {0}")]
+    Failed(String),
     #[error(transparent)]
     Send(#[from] SendError),
 }
@@ -128,6 +142,21 @@ impl Connection {
         self.outbox.send(encoded).await.map_err(|_| SendError::Gone)?;
         let prepared = answer.await.map_err(|_| SendError::Gone)?;
         Ok(prepared?)
+    }
+
+    /// The vectors of some texts. Dropping the future forgets them.
+    ///
+    /// # Errors
+    /// A text cannot be used, or the worker died meanwhile.
+    pub async fn embed(&self, embed: Embed) -> Result<Vec<Vector>, EmbedError> {
+        let id = embed.id;
+        let encoded = encode(&ToWorker::Embed(Box::new(embed))).map_err(SendError::from)?;
+        let permit = Arc::clone(&self.preparing).acquire_owned().await;
+        let (reply, answer) = oneshot::channel();
+        let _permit = permit.map_err(|_| SendError::Gone)?;
+        self.routes.add_embed(id, EmbedReply { reply, _permit })?;
+        self.outbox.send(encoded).await.map_err(|_| SendError::Gone)?;
+        answer.await.map_err(|_| SendError::Gone)?
     }
 
     /// Tokens that a running request has; `None` if it does not run.

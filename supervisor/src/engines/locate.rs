@@ -2,7 +2,7 @@
 //!
 //! The configured engine; else the one that the link `engines/default` names;
 //! else the only one there is. A directory without a manifest is not an
-//! engine: its build is not finished.
+//! engine: its build is not finished. Embedders are looked for apart, by [`embedder`].
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,18 @@ pub enum LocateError {
         engines.display(), there_are(found)
     )]
     Several { engines: PathBuf, found: Vec<String> },
+    #[error(
+        "no embedder is built; `engine-builder build all-minilm-l6-v2` builds a small one, and it \
+         is served without a restart"
+    )]
+    NoEmbedder,
+    #[error(
+        "there is no embedder \"{id}\"{}; build it with `engine-builder build {id}`",
+        there_are(found)
+    )]
+    UnknownEmbedder { id: EngineId, found: Vec<String> },
+    #[error("there are several embedders{}; set embedding.model to one of them", there_are(found))]
+    SeveralEmbedders { found: Vec<String> },
     #[error("list {}", path.display())]
     List { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -43,7 +55,7 @@ impl LocateError {
     /// Whether building an engine is all that is missing.
     #[must_use]
     pub fn is_absence(&self) -> bool {
-        matches!(self, Self::None(_) | Self::Unknown { .. } | Self::Several { .. })
+        !matches!(self, Self::List { .. } | Self::Manifest(_) | Self::Foreign { .. })
     }
 }
 
@@ -53,7 +65,34 @@ impl LocateError {
 /// See [`LocateError`].
 pub fn locate(state_dir: &StateDir, wanted: Option<&EngineId>) -> Result<Located, LocateError> {
     let engines = state_dir.engines();
-    let dir = choose(&engines, wanted)?;
+    at(choose(&engines, wanted)?)
+}
+
+/// Finds the embedder to serve beside it.
+///
+/// # Errors
+/// See [`LocateError`].
+pub fn embedder(state_dir: &StateDir, wanted: Option<&EngineId>) -> Result<Located, LocateError> {
+    let engines = state_dir.engines();
+    let found: Vec<_> =
+        names(&engines)?.into_iter().filter(|name| is_embedder(&engines.join(name))).collect();
+    match (wanted, &found[..]) {
+        (Some(id), _) => match found.iter().any(|name| name == id.as_str()) {
+            true => at(engines.join(id.as_str())),
+            false => Err(LocateError::UnknownEmbedder { id: id.clone(), found }),
+        },
+        (None, []) => Err(LocateError::NoEmbedder),
+        (None, [only]) => at(engines.join(only)),
+        (None, _) => Err(LocateError::SeveralEmbedders { found }),
+    }
+}
+
+/// A directory whose manifest cannot be read is no embedder, and somebody else's error.
+fn is_embedder(dir: &Path) -> bool {
+    Manifest::read(dir).is_ok_and(|manifest| manifest.is_embedder())
+}
+
+fn at(dir: PathBuf) -> Result<Located, LocateError> {
     let manifest = Manifest::read(&dir)?;
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     if manifest.id != name {
@@ -77,7 +116,8 @@ pub fn fallback(state_dir: &StateDir, chosen: &Manifest, here: &Here) -> Option<
 }
 
 fn choose(engines: &Path, wanted: Option<&EngineId>) -> Result<PathBuf, LocateError> {
-    let found = names(engines)?;
+    let mut found = names(engines)?;
+    found.retain(|name| !is_embedder(&engines.join(name)));
     if let Some(id) = wanted {
         return match found.iter().any(|name| name == id.as_str()) {
             true => Ok(engines.join(id.as_str())),

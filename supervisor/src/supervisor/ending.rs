@@ -28,7 +28,8 @@ impl Supervisor {
     /// Ends or leaves the worker when no answer is to come any more, or when it is time.
     pub(super) fn drain_on(&mut self, now: Instant) {
         let Some(draining) = &mut self.draining else { return };
-        let (done, late) = (self.requests.is_empty(), draining.until <= now);
+        let (done, late) =
+            (self.requests.is_empty() && !self.embedding.in_use(), draining.until <= now);
         match &self.lifecycle {
             Lifecycle::Alive(alive) if !draining.ordered && (done || late) => {
                 let order = match (self.keeper.keeps(), done) {
@@ -40,6 +41,8 @@ impl Supervisor {
                 draining.ordered = true;
             }
             Lifecycle::Alive(_) => {}
+            // Texts are worked on without an engine that answers.
+            _ if self.embedding.in_use() && !late => {}
             // Answers go on with the next worker.
             Lifecycle::Waiting { .. } if !done && !late => {}
             _ => {

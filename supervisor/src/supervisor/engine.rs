@@ -20,6 +20,7 @@ const CANCEL_BOUND: Duration = Duration::from_secs(30);
 
 impl Supervisor {
     pub(super) fn worker_says(&mut self, life: LifeId, event: WorkerEvent, now: Instant) {
+        let Some(event) = self.embedder_says(life, event, now) else { return };
         let Some(alive) = self.lifecycle.alive(life) else { return };
         match event {
             WorkerEvent::Spawned { pid } => {
@@ -284,13 +285,13 @@ fn names(located: &Located) -> Vec<String> {
     std::iter::once(&manifest.id).chain(&manifest.model.aliases).cloned().collect()
 }
 
-fn measured_load(located: &Located) -> Duration {
+pub(super) fn measured_load(located: &Located) -> Duration {
     let smoke = located.manifest.smoke.as_ref();
     Duration::from_millis(smoke.map_or(0, |smoke| smoke.load_ms))
 }
 
 /// What the engine's manifest leads to expect of its steps.
-fn speeds(located: &Located, part: u16) -> Speeds {
+pub(super) fn speeds(located: &Located, part: u16) -> Speeds {
     let each = |per_s: f64| Duration::try_from_secs_f64(1.0 / per_s).unwrap_or_default();
     let (step, token) = match (&located.manifest.smoke, &located.manifest.backend.echo) {
         (Some(smoke), _) => (each(smoke.decode_tokens_per_s), each(smoke.prefill_tokens_per_s)),
@@ -304,7 +305,7 @@ fn speeds(located: &Located, part: u16) -> Speeds {
 }
 
 /// An error and its causes.
-fn in_one_line(error: &dyn std::error::Error) -> String {
+pub(super) fn in_one_line(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -3,6 +3,8 @@
 //! Requests go through the main loop, which alone decides about them. Prompts
 //! do not: they change nothing, and can be megabytes.
 
+mod embed;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,6 +13,8 @@ use engine_api::form::Grammar;
 use engine_api::protocol::{Prompt, RequestId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
+
+pub(super) use embed::Seats;
 
 use super::Input;
 use super::history::History;
@@ -37,6 +41,7 @@ pub struct Handle {
     pub(super) ids: Arc<AtomicU64>,
     pub(super) beats: Arc<AtomicU64>,
     pub(super) prepare_wait: Duration,
+    pub(super) embedding: Seats,
 }
 
 /// Whether prompts can be turned into tokens now.

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use tokio::sync::{mpsc, watch};
 
+use super::embedding::Embedding;
 use super::engine::limits;
 use super::governing::Governing;
 use super::handle::Handle;
@@ -67,6 +68,7 @@ pub fn start(
     let lifecycle = Lifecycle::Absent { reason: String::new() };
     let requests = Requests::new(settings.admission.queue);
     let ledger = Ledger::new(store.clone(), Arc::clone(&history), now);
+    let embedding = Embedding::new(&settings);
     let view = View {
         lifecycle: &lifecycle,
         located: None,
@@ -77,6 +79,7 @@ pub fn start(
         stale: None,
         stands_in_for: &[],
         queue: requests.queue(),
+        embedder: embedding.view(),
         draining: false,
     };
     let (snapshots, snapshot_reader) = watch::channel(Arc::new(ledger.snapshot(view, now)));
@@ -89,6 +92,7 @@ pub fn start(
         ids: Arc::new(AtomicU64::new(1)),
         beats: Arc::default(),
         prepare_wait: settings.admission.prepare_wait,
+        embedding: embedding.seats(&settings),
     };
     let governing = Governing::new(&settings, now);
     let mut supervisor = Supervisor {
@@ -111,6 +115,7 @@ pub fn start(
         lives: 0,
         deaths: Deaths::default(),
         governing,
+        embedding,
         draining: None,
         requests,
         ledger,

@@ -10,7 +10,7 @@ use super::stale::Stale;
 use super::words;
 use crate::engines::locate::Located;
 use crate::engines::restart::Rung;
-use crate::snapshot::{Engine, EngineState, Governor, Problem, Queue, SCHEMA, Snapshot};
+use crate::snapshot::{Embedder, Engine, EngineState, Governor, Problem, Queue, SCHEMA, Snapshot};
 
 /// The present state.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub(super) struct View<'a> {
     pub(super) stale: Option<&'a Stale>,
     pub(super) stands_in_for: &'a [String],
     pub(super) queue: Queue,
+    pub(super) embedder: Option<Embedder>,
     pub(super) draining: bool,
 }
 
@@ -38,6 +39,7 @@ impl Ledger {
             at: unix_s(),
             uptime_s: now.saturating_duration_since(self.started).as_secs(),
             engine: self.engine(&view, now),
+            embedder: view.embedder,
             limits: view.limits,
             governor: view.governor,
             build: reading.and_then(|reading| reading.build.clone()),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use engine_api::protocol::{Priority, Prompt, Sampling};
 use supervisor::config::{
-    Admission, Engine, Governor, GpuClock, Server, Settings, StateDir, Store, Telemetry,
+    Admission, Embedding, Engine, Governor, GpuClock, Server, Settings, StateDir, Store, Telemetry,
 };
 use supervisor::governor::Profile;
 use supervisor::request::{Answer, Client, Event, Request};
@@ -177,6 +177,7 @@ fn settings(dir: &Path, worker: PathBuf) -> Settings {
             reproducible: true,
             load_timeout: Duration::from_secs(2),
         },
+        embedding: Embedding::default(),
         admission: Admission { queue: 2, wait: long, prepare_wait: long },
         telemetry: Telemetry { period: Duration::from_millis(100) },
         store: Store {

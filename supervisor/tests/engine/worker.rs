@@ -122,7 +122,7 @@ impl Worker {
                     Ok(())
                 })
             }
-            ToWorker::Limits(_) | ToWorker::Backends => Ok(()),
+            ToWorker::Limits(_) | ToWorker::Backends | ToWorker::Embed(_) => Ok(()),
             ToWorker::Drain => {
                 self.draining = true;
                 Ok(())

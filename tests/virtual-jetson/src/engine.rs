@@ -59,6 +59,7 @@ pub fn write(dir: &Path, board: &Path, module: &Module, llm: &Llm) -> io::Result
         bound_to: BoundTo::default(),
         serving,
         capabilities: Capabilities { chat: true, ..Capabilities::default() },
+        embedding: None,
         files: Vec::new(),
         commands: Vec::new(),
         smoke: None,

@@ -40,6 +40,7 @@ pub(crate) fn manifest(backend: ManifestBackend) -> Manifest {
         bound_to: BoundTo::default(),
         serving: Serving { context: CONTEXT, max_sequences: 8, cached_sequences: 2, kv_bytes: 0 },
         capabilities: Capabilities::default(),
+        embedding: None,
         files: Vec::new(),
         commands: Vec::new(),
         smoke: None,

@@ -8,11 +8,11 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::api::error::Problem;
-use crate::api::facts::Facts;
+use crate::api::facts::{Facts, same};
 use crate::api::reply::{Reply, json};
 use crate::api::wire::ollama_reply::{Details, List, Process, Show, Tag};
 use crate::api::wire::ollama_request;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Embedder, Snapshot};
 
 /// How long the model stays, from now: it is never put away for being idle.
 const STAYS: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -21,7 +21,15 @@ const STAYS: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 pub(crate) fn tags(snapshot: &Snapshot) -> Response<Reply> {
     let about = About::of(snapshot);
     let names = names(snapshot);
-    let models = names.iter().map(|name| Tag {
+    let embedding = snapshot.embedder.as_ref().map(|embedder| About::embedder(snapshot, embedder));
+    let embedders = embedder_names(snapshot);
+    let embedders = embedders.iter().filter_map(|name| Some(tag(name, embedding.as_ref()?)));
+    let models = names.iter().map(|name| tag(name, &about)).chain(embedders);
+    json(&List { models: models.collect() })
+}
+
+fn tag<'a>(name: &'a str, about: &'a About) -> Tag<'a> {
+    Tag {
         name,
         model: name,
         modified_at: about.since,
@@ -29,8 +37,7 @@ pub(crate) fn tags(snapshot: &Snapshot) -> Response<Reply> {
         digest: &about.digest,
         details: &about.details,
         capabilities: &about.capabilities,
-    });
-    json(&List { models: models.collect() })
+    }
 }
 
 /// `GET /api/ps`.
@@ -63,7 +70,13 @@ pub(crate) fn processes(snapshot: &Snapshot) -> Response<Reply> {
 /// No name, or another model's; or there is no engine at all.
 pub(crate) fn show(snapshot: &Snapshot, body: &[u8]) -> Result<Response<Reply>, Problem> {
     let facts = Facts::of(snapshot);
-    ollama_request::show(body, &facts)?;
+    let asked = ollama_request::shown(body)?;
+    if let Some(embedder) = &snapshot.embedder
+        && std::iter::once(&embedder.model).chain(&embedder.aliases).any(|it| same(it, &asked))
+    {
+        return Ok(show_embedder(snapshot, embedder));
+    }
+    facts.resolve(Some(&asked))?;
     let Some(model) = &facts.model else {
         return Err(Problem::unavailable("there is no engine yet", Duration::from_secs(10)));
     };
@@ -79,6 +92,30 @@ pub(crate) fn show(snapshot: &Snapshot, body: &[u8]) -> Result<Response<Reply>, 
         capabilities: &about.capabilities,
         modified_at: about.since,
     }))
+}
+
+fn show_embedder(snapshot: &Snapshot, embedder: &Embedder) -> Response<Reply> {
+    let about = About::embedder(snapshot, embedder);
+    let architecture = embedder.architecture.as_str();
+    let model_info: [(String, Value); 5] = [
+        ("general.architecture".into(), architecture.into()),
+        ("general.basename".into(), embedder.model.as_str().into()),
+        ("general.parameter_count".into(), embedder.parameters.into()),
+        (format!("{architecture}.context_length"), embedder.context.into()),
+        (format!("{architecture}.embedding_length"), embedder.dimension.into()),
+    ];
+    json(&Show {
+        modelfile: format!(
+            "# served by Stoker, which reads no modelfile\nFROM {}\n",
+            embedder.model
+        ),
+        parameters: format!("num_ctx                        {}", embedder.context),
+        template: template(false),
+        details: &about.details,
+        model_info: model_info.into_iter().collect(),
+        capabilities: &about.capabilities,
+        modified_at: about.since,
+    })
 }
 
 /// Editors look for `.Suffix` here to see whether they may ask for an infill.
@@ -137,6 +174,30 @@ impl About {
     }
 }
 
+impl About {
+    fn embedder(snapshot: &Snapshot, embedder: &Embedder) -> Self {
+        let family = embedder.architecture.clone();
+        let mut digest = Sha256::new();
+        digest.update(&embedder.model);
+        digest.update(&embedder.quantisation);
+        digest.update(embedder.bytes.to_le_bytes());
+        Self {
+            since: UNIX_EPOCH + Duration::from_secs(snapshot.at.saturating_sub(snapshot.uptime_s)),
+            size: embedder.bytes,
+            digest: hex(digest.finalize().as_slice()),
+            details: Details {
+                parent_model: "",
+                format: "onnx".into(),
+                families: vec![family.clone()],
+                family,
+                parameter_size: parameter_size(embedder.parameters),
+                quantization_level: embedder.quantisation.clone(),
+            },
+            capabilities: vec!["embedding"],
+        }
+    }
+}
+
 fn details(ready: Option<&Ready>) -> Details {
     let text = |read: fn(&Ready) -> String| ready.map(read).unwrap_or_default();
     let family = text(|ready| ready.model.architecture.clone());
@@ -163,7 +224,11 @@ fn digest(model: &str, ready: Option<&Ready>) -> String {
         digest.update(model.parameters.to_le_bytes());
         digest.update(model.weights_bytes.to_le_bytes());
     }
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(digest.finalize().as_slice())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// `134.5M` or `7.6B`.
@@ -179,6 +244,12 @@ fn parameter_size(parameters: u64) -> String {
 fn names(snapshot: &Snapshot) -> Vec<String> {
     let engine = &snapshot.engine;
     engine.model.iter().chain(&engine.aliases).map(|name| tagged(name)).collect()
+}
+
+fn embedder_names(snapshot: &Snapshot) -> Vec<String> {
+    let embedder = snapshot.embedder.iter();
+    let names = embedder.flat_map(|it| std::iter::once(&it.model).chain(&it.aliases));
+    names.map(|name| tagged(name)).collect()
 }
 
 fn tagged(name: &str) -> String {

@@ -6,6 +6,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::mpsc;
 
+use super::EmbedError;
 use super::routes::{Routes, Undelivered};
 use crate::engines::{Ending, LifeId, WorkerEvent};
 use crate::request::{Event, Failure, Fault};
@@ -89,6 +90,18 @@ fn route(message: FromWorker, routes: &Routes) -> Result<Option<WorkerEvent>, Br
             let used = routes.done(id, reason.clone(), rest, (usage, timings));
             let (usage, timings) = delivered(id, used)?;
             Ok(Some(WorkerEvent::Finished { id, ending: Ending::Done { reason, usage, timings } }))
+        }
+        FromWorker::Embedded { id, vectors } => {
+            delivered(id, routes.embedded(id, Ok(vectors)))?;
+            Ok(None)
+        }
+        FromWorker::Unembedded { id, input: index, problem } => {
+            delivered(id, routes.embedded(id, Err(EmbedError::Input { index, problem })))?;
+            Ok(None)
+        }
+        FromWorker::Failed { id, reason } if routes.is_embed(id) => {
+            delivered(id, routes.embedded(id, Err(EmbedError::Failed(reason))))?;
+            Ok(None)
         }
         FromWorker::Failed { id, reason } => {
             let failure = Failure { message: reason.clone(), incident: None, fault: Fault::Engine };

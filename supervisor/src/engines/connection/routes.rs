@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use engine_api::embedding::Vector;
 use engine_api::form::Form;
 use engine_api::protocol::{
     FinishReason, Heartbeat, Limits, PromptProblem, RequestId, Timings, TokenId, Usage,
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::SendError;
+use super::{EmbedError, SendError};
 use crate::engines::suspects::CLEARED_BY;
 use crate::engines::watchdog::{Doing, Seen, Speeds, Stalest};
 use crate::request::{Event, Failure};
@@ -137,6 +138,13 @@ pub(super) struct PromptReply {
     pub(super) _permit: OwnedSemaphorePermit,
 }
 
+/// Who waits for vectors, with the same kind of permit.
+#[derive(Debug)]
+pub(super) struct EmbedReply {
+    pub(super) reply: oneshot::Sender<Result<Vec<Vector>, EmbedError>>,
+    pub(super) _permit: OwnedSemaphorePermit,
+}
+
 #[derive(Debug)]
 pub(in crate::engines) struct Routes {
     table: Mutex<Table>,
@@ -148,6 +156,7 @@ pub(in crate::engines) struct Routes {
 struct Table {
     answers: HashMap<RequestId, Route>,
     prompts: HashMap<RequestId, PromptReply>,
+    embeds: HashMap<RequestId, EmbedReply>,
     closed: bool,
     /// Grows with everything that the worker gets done.
     progress: u64,
@@ -177,6 +186,7 @@ impl Routes {
         let table = Table {
             answers: HashMap::new(),
             prompts: HashMap::new(),
+            embeds: HashMap::new(),
             closed: false,
             progress: 0,
             given: 0,
@@ -199,6 +209,16 @@ impl Routes {
             return Err(SendError::Gone);
         }
         table.prompts.insert(id, reply);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    pub(super) fn add_embed(&self, id: RequestId, reply: EmbedReply) -> Result<(), SendError> {
+        let mut table = self.lock();
+        if table.closed {
+            return Err(SendError::Gone);
+        }
+        table.embeds.insert(id, reply);
         self.work.notify_one();
         Ok(())
     }
@@ -261,6 +281,28 @@ impl Routes {
         Ok(())
     }
 
+    /// Whether vectors are waited for by this name.
+    pub(super) fn is_embed(&self, id: RequestId) -> bool {
+        self.lock().embeds.contains_key(&id)
+    }
+
+    /// Answers who waits for vectors.
+    pub(super) fn embedded(
+        &self,
+        id: RequestId,
+        result: Result<Vec<Vector>, EmbedError>,
+    ) -> Result<(), Undelivered> {
+        let mut table = self.lock();
+        table.progress += 1;
+        if result.is_ok() {
+            table.given += CLEARED_BY;
+        }
+        let waiting = table.embeds.remove(&id).ok_or(Undelivered::Unknown)?;
+        // Whoever asked may have gone.
+        let _ = waiting.reply.send(result);
+        Ok(())
+    }
+
     /// Takes note of a heartbeat.
     pub(super) fn heard(&self, heartbeat: &Heartbeat) {
         let mut table = self.lock();
@@ -305,7 +347,10 @@ impl Routes {
     pub(in crate::engines) fn standing(&self) -> Option<(Doing, Seen)> {
         let table = self.lock();
         let waiting = || table.answers.values().filter(|route| !route.decodes);
-        let doing = if table.answers.is_empty() {
+        let doing = if !table.embeds.is_empty() {
+            // Texts are computed like prompts, a whole one in each step.
+            Doing::Steps { p99: table.speeds.p99(true) + table.pace }
+        } else if table.answers.is_empty() {
             (!table.prompts.is_empty()).then_some(Doing::Prompts)?
         } else {
             let p99 = table.speeds.p99(waiting().next().is_some()) + table.pace;
@@ -331,11 +376,12 @@ impl Routes {
         Some((doing, Seen { progress: table.progress, steps, stalest }))
     }
 
-    /// Forgets everything; those who wait for prompts see that the worker is gone.
+    /// Forgets everything; those who wait for prompts or vectors see that the worker is gone.
     pub(super) fn close(&self) -> Vec<(RequestId, Route)> {
         let mut table = self.lock();
         table.closed = true;
         table.prompts.clear();
+        table.embeds.clear();
         table.answers.drain().collect()
     }
 

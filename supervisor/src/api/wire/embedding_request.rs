@@ -1,0 +1,251 @@
+//! Bodies of `/v1/embeddings`, `/api/embed` and `/api/embeddings`.
+
+use std::fmt;
+
+use engine_api::embedding::{Input, LONGEST_TEXT, Purpose};
+use engine_api::protocol::TokenId;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+
+use super::bounded::items;
+use super::json::parse;
+use super::number::Integer;
+use crate::api::error::Problem;
+use crate::snapshot::Embedder;
+
+/// Inputs of one request at most: OpenAI's bound.
+const MOST: usize = 2048;
+
+/// What a body asks for.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Ask {
+    /// As the client wrote it.
+    pub(crate) model: Option<String>,
+    pub(crate) inputs: Vec<Input>,
+    /// Whether they stood in a list, so that a wrong one has an index.
+    pub(crate) listed: bool,
+    pub(crate) purpose: Purpose,
+    /// Leave out the end of what does not fit.
+    pub(crate) cut: bool,
+    pub(crate) base64: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct OpenAiBody {
+    model: Option<String>,
+    input: InputField,
+    encoding_format: Option<Encoding>,
+    dimensions: Option<Integer>,
+    input_type: Option<InputType>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Encoding {
+    Float,
+    Base64,
+}
+
+/// Not OpenAI's: models that want a prefix before queries or before documents get it.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum InputType {
+    Query,
+    #[serde(alias = "passage")]
+    Document,
+}
+
+#[derive(Debug, Deserialize)]
+struct OllamaBody {
+    model: Option<String>,
+    input: Option<InputField>,
+    truncate: Option<bool>,
+    dimensions: Option<Integer>,
+}
+
+#[derive(Debug, Deserialize)]
+struct OldOllamaBody {
+    model: Option<String>,
+    prompt: Option<String>,
+}
+
+/// Reads the body of `/v1/embeddings`.
+///
+/// # Errors
+/// The problem says which field is wrong and why.
+pub(crate) fn openai(body: &[u8], embedder: &Embedder) -> Result<Ask, Problem> {
+    let OpenAiBody { model, input, encoding_format, dimensions, input_type } = parse(body)?;
+    let InputField { inputs, listed } = input;
+    dimension(dimensions, embedder)?;
+    let ask = Ask {
+        model,
+        inputs,
+        listed,
+        purpose: match input_type {
+            None => Purpose::Plain,
+            Some(InputType::Query) => Purpose::Query,
+            Some(InputType::Document) => Purpose::Document,
+        },
+        cut: false,
+        base64: matches!(encoding_format, Some(Encoding::Base64)),
+    };
+    if ask.inputs.is_empty() {
+        return Err(Problem::field("input", "is empty; send at least one text"));
+    }
+    let is_empty = |input: &Input| match input {
+        Input::Text(text) => text.is_empty(),
+        Input::Tokens(tokens) => tokens.is_empty(),
+    };
+    match ask.inputs.iter().position(is_empty) {
+        Some(index) => Err(Problem::field(ask.field(index), "is empty")),
+        None => ask.bounded(),
+    }
+}
+
+/// Reads the body of `/api/embed`. Clients that only want the model loaded send no
+/// input and get no vectors; the first text loads it.
+///
+/// # Errors
+/// The problem says which field is wrong and why.
+pub(crate) fn ollama(body: &[u8], embedder: &Embedder) -> Result<Ask, Problem> {
+    let OllamaBody { model, input, truncate, dimensions } = parse(body)?;
+    dimension(dimensions, embedder)?;
+    let InputField { mut inputs, listed } = input.unwrap_or_default();
+    if !listed {
+        inputs.retain(|input| !matches!(input, Input::Text(text) if text.is_empty()));
+    }
+    let (cut, purpose) = (truncate.unwrap_or(true), Purpose::Plain);
+    Ask { model, inputs, listed, purpose, cut, base64: false }.bounded()
+}
+
+/// Reads the body of `/api/embeddings`, which is what `/api/embed` was before.
+///
+/// # Errors
+/// The problem says which field is wrong and why.
+pub(crate) fn old_ollama(body: &[u8]) -> Result<Ask, Problem> {
+    let OldOllamaBody { model, prompt } = parse(body)?;
+    let prompt = prompt.filter(|prompt| !prompt.is_empty());
+    let inputs = prompt.into_iter().map(Input::Text).collect();
+    let (listed, purpose) = (false, Purpose::Plain);
+    Ask { model, inputs, listed, purpose, cut: true, base64: false }.bounded()
+}
+
+impl Ask {
+    /// The name of the field that holds one input.
+    pub(crate) fn field(&self, index: usize) -> String {
+        if self.listed { format!("input[{index}]") } else { "input".to_owned() }
+    }
+
+    fn bounded(self) -> Result<Self, Problem> {
+        let is_long =
+            |input: &Input| matches!(input, Input::Text(text) if text.len() > LONGEST_TEXT);
+        match self.inputs.iter().position(is_long) {
+            Some(index) => {
+                let why = format_args!("has more than {LONGEST_TEXT} bytes").to_string();
+                Err(Problem::field(self.field(index), why))
+            }
+            None => Ok(self),
+        }
+    }
+}
+
+/// A vector that was made shorter means something only where the model was trained
+/// for it.
+fn dimension(asked: Option<Integer>, embedder: &Embedder) -> Result<(), Problem> {
+    let has = embedder.dimension;
+    match asked {
+        Some(Integer(asked)) if asked != i64::from(has) => Err(Problem::field(
+            "dimensions",
+            format_args!("must be {has} or left out: this model's vectors cannot be cut"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// `input`: one text, several, one list of token ids, or several.
+#[derive(Debug, Default)]
+struct InputField {
+    inputs: Vec<Input>,
+    listed: bool,
+}
+
+impl<'de> Deserialize<'de> for InputField {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Seen;
+
+        impl<'de> Visitor<'de> for Seen {
+            type Value = InputField;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string, a list of strings, or a list of token ids")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<InputField, E> {
+                Ok(InputField { inputs: vec![Input::Text(text.to_owned())], listed: false })
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<InputField, A::Error> {
+                let mut inputs = Vec::new();
+                let mut ids = Vec::new();
+                while let Some(item) = list.next_element()? {
+                    match item {
+                        Item::Id(id) => ids.push(id),
+                        Item::Input(_) if inputs.len() == MOST => {
+                            let why = format_args!("more than {MOST} inputs");
+                            return Err(A::Error::custom(why));
+                        }
+                        Item::Input(input) => inputs.push(input),
+                    }
+                }
+                match (inputs.is_empty(), ids.is_empty()) {
+                    (_, true) => Ok(InputField { inputs, listed: true }),
+                    (true, false) => {
+                        Ok(InputField { inputs: vec![Input::Tokens(ids)], listed: false })
+                    }
+                    (false, false) => Err(A::Error::custom("a list mixes texts and token ids")),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Seen)
+    }
+}
+
+/// One item of a list in `input`.
+enum Item {
+    Id(TokenId),
+    Input(Input),
+}
+
+impl<'de> Deserialize<'de> for Item {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Seen;
+
+        impl<'de> Visitor<'de> for Seen {
+            type Value = Item;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a token id")
+            }
+
+            fn visit_u64<E: Error>(self, id: u64) -> Result<Item, E> {
+                let id = u32::try_from(id).map_err(|_| E::custom("a token id is too large"))?;
+                Ok(Item::Id(TokenId(id)))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Item, E> {
+                Ok(Item::Input(Input::Text(text.to_owned())))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Item, A::Error> {
+                Ok(Item::Input(Input::Tokens(items(list, usize::MAX)?)))
+            }
+        }
+
+        deserializer.deserialize_any(Seen)
+    }
+}
+
+#[cfg(test)]
+#[path = "embedding_request_tests.rs"]
+mod tests;
