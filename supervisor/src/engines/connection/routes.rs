@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine_api::form::Form;
+use engine_api::pace::MOST_REST;
 use engine_api::protocol::{
     FinishReason, Heartbeat, Limits, PromptProblem, RequestId, Timings, TokenId, Usage,
 };
@@ -281,7 +282,10 @@ impl Routes {
     pub(in crate::engines) fn set_limits(&self, limits: Limits) {
         let mut table = self.lock();
         table.speeds.set_part(limits.max_batch_tokens);
-        table.pace = Duration::from_micros(limits.pace_us.into());
+        table.pace = match Duration::from_micros(limits.pace_us.into()) {
+            Duration::ZERO => Duration::ZERO,
+            pace => pace.max(MOST_REST),
+        };
         table.at_once = limits.max_sequences.into();
     }
 
