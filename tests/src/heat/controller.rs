@@ -223,6 +223,7 @@ impl Controller {
                 prefilled: engine.counters().1,
                 step: engine.last_step(),
                 alone: Some(self.alone),
+                waiting: 0,
                 kv: None,
             },
             ..Facts::unknown(BOUNDS)
