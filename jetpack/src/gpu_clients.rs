@@ -10,9 +10,15 @@ use crate::{Absent, Bytes, Root};
 const CLIENTS: &str = "sys/kernel/debug/nvmap/iovmm/clients";
 
 /// A program and what it has of a GPU's memory.
+///
+/// Written out, it is only how much: whoever reads a sample over the network has
+/// no business with what else runs here. `stoker doctor`, on the machine and with
+/// its operator's rights, says who it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GpuClient {
+    #[serde(skip_serializing)]
     pub pid: u32,
+    #[serde(skip_serializing)]
     pub name: String,
     /// `None` where the driver does not tell.
     pub bytes: Option<Bytes>,
@@ -70,6 +76,13 @@ mod tests {
         let text = "CLIENT PROCESS PID SIZE PSS\nuser Isolated Web Co 77 2M 1M\ntotal 2M\n";
         assert_eq!(parse(text), Some(vec![client(77, "Isolated Web Co", 2048)]));
         assert_eq!(read(&tree::pc().root()), Err(Absent::NotReported));
+    }
+
+    #[test]
+    fn who_they_are_is_not_written_out() {
+        let list = read(&tree::orin_nano().root()).unwrap();
+        let written = serde_json::to_string(&list).unwrap();
+        assert_eq!(written, r#"[{"bytes":536870912}]"#);
     }
 
     proptest! {

@@ -133,6 +133,8 @@ struct Caller {
     client: Client,
     span: Span,
     keeper: Arc<Keeper>,
+    /// The request can wait for everybody else's.
+    bulk: bool,
 }
 
 /// One request, from its head to its response.
@@ -152,7 +154,8 @@ async fn answer(
         let origin = admitted?;
         let keeper = Arc::clone(&shared.keeper);
         let handle = shared.handle.clone();
-        let caller = Caller { handle, client, span: Span::current(), keeper };
+        let bulk = identity::is_bulk(request.headers())?;
+        let caller = Caller { handle, client, span: Span::current(), keeper, bulk };
         let mut response = match route(&shared, caller, &path, request).await {
             Ok(response) => response,
             Err(problem) => reply::problem(&problem, dialect),

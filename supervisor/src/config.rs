@@ -56,7 +56,8 @@ pub struct Engine {
     pub model: Option<EngineId>,
     pub worker: PathBuf,
     pub threads: Option<u16>,
-    pub max_batch_tokens: u16,
+    /// `None`: as many as suits the engine and what is asked of it.
+    pub max_batch_tokens: Option<u16>,
     /// Whether answers depend on their requests alone, where the engine can do that.
     pub reproducible: bool,
     pub load_timeout: Duration,

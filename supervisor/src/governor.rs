@@ -7,7 +7,8 @@
 //!         │              other notches       ├───────► notch ──────────────► limits,
 //!         ├─ thermal.rs  where it leads ─────┤ (ladder.rs)  at most six      clock cap
 //!         ├─ over_current.rs  lost speed ────┘              a minute
-//!         └─ memory.rs ──────────────────────────────► who may begin
+//!         ├─ memory.rs ──────────────────────────────► who may begin
+//!         └─ mix.rs ─────────────────────────────────► how prompts and answers share it
 //! ```
 //!
 //! All ways to do less stand on one [`ladder`](self), from full power down. Each
@@ -21,6 +22,7 @@ mod facts;
 mod heat;
 mod ladder;
 mod memory;
+mod mix;
 mod over_current;
 mod power;
 mod profile;
@@ -44,6 +46,7 @@ use changes::{Changes, Kind};
 use heat::{Temperature, Thermometer};
 use ladder::Ladder;
 use memory::Guard;
+use mix::{Choice, Mix, Sharing};
 use over_current::OverCurrent;
 use power::Wattmeter;
 use thermal::Model;
@@ -63,8 +66,6 @@ const UP: usize = 4;
 const THROTTLED: usize = 3;
 /// A pause is corrected when the engine's steps have changed by this share.
 const TRIM: f64 = 0.25;
-/// Pauses are longer than prompts' parts where the engine computes less than this.
-const PAUSED: f64 = 0.8;
 /// How fast a shorter and a longer step are believed to be usual.
 const SHORTER: f64 = 0.3;
 const LONGER: f64 = 0.03;
@@ -72,12 +73,6 @@ const LONGER: f64 = 0.03;
 const UNKNOWN_STEP: Duration = Duration::from_millis(50);
 /// Longest pause, so that a stream is seen to move.
 const LONGEST_PACE: Duration = Duration::from_secs(5);
-/// Least prompt tokens between two steps: with fewer, a prompt costs far more
-/// passes over the weights than it is worth.
-const LEAST_PART: u16 = 16;
-/// How long a prompt's part may take beside running answers, in decode steps of
-/// one request. Less costs tokens: each part reads the weights once more.
-const PART: f64 = 1.25;
 
 /// What is to hold from now on.
 #[derive(Debug, Clone, PartialEq)]
@@ -117,7 +112,8 @@ pub struct Governor {
     pace: Duration,
     /// The engine's decode step, in seconds.
     step: Option<f64>,
-    readers: Readers,
+    mix: Mix,
+    sharing: Sharing,
     thermometer: Thermometer,
     meter: Wattmeter,
     model: Model,
@@ -142,7 +138,8 @@ impl Governor {
             notch: 0,
             pace: Duration::ZERO,
             step: None,
-            readers: Readers::default(),
+            mix: Mix::default(),
+            sharing: Sharing::Usual,
             thermometer: Thermometer::new(patience),
             meter: Wattmeter::new(patience),
             model: Model::new(),
@@ -183,6 +180,7 @@ impl Governor {
         self.step = None;
         self.over_current.moved();
         self.guard.forget();
+        (self.mix, self.sharing) = (Mix::default(), Sharing::Usual);
     }
 
     /// What is to hold from `now` on.
@@ -191,7 +189,7 @@ impl Governor {
         let temperature = self.thermometer.observe(facts.governed, facts.heat.as_ref(), now);
         self.meter.observe(facts.power, facts.work.is_busy());
         self.hear_step(&facts.work);
-        self.readers.observe(&facts.work);
+        self.mix.observe(&facts.work, self.ladder.notch(self.notch).speed(), now);
         let door = self.guard.observe(facts.memory, facts.work.kv);
 
         let wishes = self.wishes(facts, &temperature, now);
@@ -304,7 +302,7 @@ impl Governor {
         };
         let because = because.because.clone();
         if to == self.notch {
-            self.trim(facts.governed, now);
+            self.trim(facts, now);
         } else if self.changes.allow(kind, now) {
             self.go(to, &because, facts, now);
         }
@@ -316,6 +314,7 @@ impl Governor {
         self.meter.moved(&self.ladder, from, to);
         self.over_current.moved();
         self.pace = self.wanted_pace();
+        self.share(self.wanted_sharing(facts), facts);
         self.note_change(now);
         self.log.truncate(REMEMBERED - 1);
         self.log.push_front(Change {
@@ -328,14 +327,12 @@ impl Governor {
         });
     }
 
-    /// Fits the pause to steps that have become longer or shorter, and the
-    /// prompts' part to who reads along.
-    fn trim(&mut self, governed: bool, now: Instant) {
-        // Beside pauses, the larger part costs less heat and nobody notices it.
-        let paused = self.ladder.notch(self.notch).duty < PAUSED;
-        let protect = governed && !paused && self.readers.are_most();
-        if protect != self.readers.protected && self.changes.allow(Kind::Trim, now) {
-            self.readers.protected = protect;
+    /// Fits the pause to steps that have become longer or shorter, and how prompts
+    /// and answers share the engine to what is asked of it.
+    fn trim(&mut self, facts: &Facts, now: Instant) {
+        let sharing = self.wanted_sharing(facts);
+        if sharing.differs(self.sharing) && self.changes.allow(Kind::Trim, now) {
+            self.share(sharing, facts);
             self.note_change(now);
             return;
         }
@@ -345,6 +342,29 @@ impl Governor {
             self.pace = wanted;
             self.note_change(now);
         }
+    }
+
+    fn share(&mut self, sharing: Sharing, facts: &Facts) {
+        if let Some(alone) = facts.work.alone {
+            self.mix.turned(self.sharing, sharing, alone);
+        }
+        self.sharing = sharing;
+    }
+
+    fn wanted_sharing(&self, facts: &Facts) -> Sharing {
+        let Some(alone) = facts.work.alone.filter(|_| facts.governed) else {
+            return Sharing::Usual;
+        };
+        let notch = self.ladder.notch(self.notch);
+        let choice = Choice {
+            alone,
+            usual: facts.bounds.max_batch_tokens,
+            largest: facts.largest_part,
+            clock: notch.clock(),
+            duty: notch.duty,
+            saves: self.profile.saves(),
+        };
+        self.mix.choose(self.sharing, choice)
     }
 
     fn note_change(&mut self, now: Instant) {
@@ -378,52 +398,21 @@ impl Governor {
     /// The smaller of what the engine may do and what the board bears.
     fn limits(&self, facts: &Facts) -> Limits {
         let (bounds, notch) = (facts.bounds, self.ladder.notch(self.notch));
-        let part = match self.readers.protected {
-            true => facts.work.alone.map_or(u16::MAX, part_beside_answers),
-            false => u16::MAX,
+        let usual = bounds.max_batch_tokens.div_ceil(notch.part_divisor);
+        let (sequences, part) = match self.sharing {
+            Sharing::Usual => (bounds.max_sequences, usual),
+            Sharing::OneByOne => (1, usual),
+            // It is as large as can be rested for.
+            Sharing::Large(part) => (bounds.max_sequences, part.min(facts.largest_part)),
+            Sharing::Small(part) => (bounds.max_sequences, part.min(usual)),
         };
         let pace = u32::try_from(self.pace.as_micros()).unwrap_or(u32::MAX);
         Limits {
-            max_sequences: bounds.max_sequences.div_ceil(notch.divisor).max(1),
-            max_batch_tokens: bounds.max_batch_tokens.min(part).div_ceil(notch.part_divisor).max(1),
+            max_sequences: sequences.div_ceil(notch.divisor).max(1),
+            max_batch_tokens: part.max(1),
             pace_us: pace.max(bounds.pace_us),
         }
     }
-}
-
-/// Who reads running answers, and who waits for a first token.
-#[derive(Debug, Clone, Copy, Default)]
-struct Readers {
-    decoding: f64,
-    prefilling: f64,
-    /// The prompts' part is kept small for them.
-    protected: bool,
-}
-
-impl Readers {
-    fn observe(&mut self, work: &Work) {
-        let toward = |usual: f64, now: u32| usual + (f64::from(now) - usual) * 0.05;
-        self.decoding = toward(self.decoding, work.decoding);
-        self.prefilling = toward(self.prefilling, work.prefilling);
-    }
-
-    /// Whether many read and few wait. Where it is the other way round, a small
-    /// part would make many wait long for the sake of few.
-    fn are_most(&self) -> bool {
-        let factor = if self.protected { 1.5 } else { 2.5 };
-        self.decoding > 1.0 && self.decoding > factor * self.prefilling
-    }
-}
-
-/// Prompt tokens that take about as long as a decode step. On a GPU such a part
-/// costs one pass over the weights and hardly more; a larger one holds running
-/// answers up for longer and gains nothing.
-fn part_beside_answers(alone: Alone) -> u16 {
-    let tokens = alone.decode_step.as_secs_f64() / alone.prompt_token.as_secs_f64().max(1e-9);
-    let tokens = (tokens * PART).clamp(f64::from(LEAST_PART), f64::from(u16::MAX));
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it was clamped")]
-    let tokens = tokens as u16;
-    tokens
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -44,10 +44,19 @@ enum Order {
 #[derive(Debug)]
 pub struct GpuCap {
     orders: Sender<Order>,
-    permission: Arc<AtomicU8>,
+    shared: Arc<Shared>,
     available: Vec<Hertz>,
-    usual: Option<Hertz>,
+    /// Whether it was told what it found.
+    told: bool,
     asked: Option<Hertz>,
+}
+
+/// What the thread has found out.
+#[derive(Debug, Default)]
+struct Shared {
+    permission: AtomicU8,
+    /// The cap that holds without us, in hertz; 0 until it is known.
+    usual: AtomicU64,
 }
 
 /// Starts the thread, if the machine has such a clock. `note` is where the usual
@@ -57,37 +66,40 @@ pub fn start(root: &Root, note: PathBuf) -> Option<GpuCap> {
     let clock = GpuClock::find(root).ok()?;
     let available = clock.available().to_vec();
     let (orders, inbox) = channel();
-    let permission = Arc::new(AtomicU8::new(Permission::Unknown as u8));
-    let shared = Arc::clone(&permission);
-    let run = move || Keeper { clock, note, usual: None, shared }.obey(&inbox);
+    let shared = Arc::new(Shared::default());
+    let keeper = Keeper { clock, note, usual: None, shared: Arc::clone(&shared) };
+    let run = move || keeper.obey(&inbox);
     std::thread::Builder::new().name("gpu-clock".into()).spawn(run).ok()?;
-    Some(GpuCap { orders, permission, available, usual: None, asked: None })
+    Some(GpuCap { orders, shared, available, told: false, asked: None })
 }
 
 impl GpuCap {
-    /// Says what holds without us; told once, later ones are ignored.
+    /// Says which cap was found; told once, later ones are ignored.
     pub fn usual(&mut self, cap: Hertz) {
-        if self.usual.is_none() {
-            self.usual = Some(cap);
+        if !self.told {
+            self.told = true;
             self.order(Order::Usual(cap));
         }
     }
 
     #[must_use]
     pub fn permission(&self) -> Permission {
-        match self.permission.load(Ordering::Relaxed) {
+        match self.shared.permission.load(Ordering::Acquire) {
             0 => Permission::Unknown,
             1 => Permission::Granted,
             _ => Permission::Refused,
         }
     }
 
-    /// The clocks up to the usual cap; `None` while they may not be set. After a
-    /// crash they end at the cap that was found, until the next start.
+    /// The clocks up to the usual cap; `None` while they may not be set.
     #[must_use]
     pub fn available(&self) -> Option<Vec<u64>> {
-        let usual = self.usual.filter(|_| self.permission() == Permission::Granted)?;
-        Some(self.available.iter().filter(|hz| **hz <= usual).map(|hz| hz.get()).collect())
+        if self.permission() != Permission::Granted {
+            return None;
+        }
+        // Stored before the permission.
+        let usual = self.shared.usual.load(Ordering::Relaxed);
+        Some(self.available.iter().map(|hz| hz.get()).filter(|hz| *hz <= usual).collect())
     }
 
     /// The highest clock that the chip can do.
@@ -124,7 +136,7 @@ struct Keeper {
     clock: GpuClock,
     note: PathBuf,
     usual: Option<Hertz>,
-    shared: Arc<AtomicU8>,
+    shared: Arc<Shared>,
 }
 
 impl Keeper {
@@ -158,12 +170,13 @@ impl Keeper {
             }
         };
         self.usual = Some(usual);
-        self.shared.store(permission as u8, Ordering::Relaxed);
+        self.shared.usual.store(usual.get(), Ordering::Relaxed);
+        self.shared.permission.store(permission as u8, Ordering::Release);
         let _ = std::fs::remove_file(&self.note);
     }
 
     fn cap(&mut self, cap: Option<Hertz>) {
-        let granted = self.shared.load(Ordering::Relaxed) == Permission::Granted as u8;
+        let granted = self.shared.permission.load(Ordering::Relaxed) == Permission::Granted as u8;
         let Some(usual) = self.usual.filter(|_| granted) else { return };
         if cap.is_some() {
             let text = format!("{} {}\n", usual.get(), self.clock.boot().unwrap_or_default());
@@ -180,7 +193,7 @@ impl Keeper {
             Ok(_) => {}
             Err(error) => {
                 tracing::warn!(%error, "the GPU's clock cannot be capped any more");
-                self.shared.store(Permission::Refused as u8, Ordering::Relaxed);
+                self.shared.permission.store(Permission::Refused as u8, Ordering::Release);
             }
         }
     }
@@ -252,6 +265,8 @@ mod tests {
             let mut cap = start(&Root::new(dir.path()), note).unwrap();
             cap.usual(Hertz::new(306_000_000));
             granted(&cap);
+            let highest = cap.available().and_then(|available| available.last().copied());
+            assert_eq!(highest.map(|hz| hz.to_string()).as_deref(), Some(expected), "{boot}");
             cap.end();
             assert_eq!(fs::read_to_string(&file).unwrap(), expected, "{boot}");
         }

@@ -16,6 +16,7 @@ pub mod cell;
 pub mod clients;
 pub mod controller;
 pub mod engine;
+pub mod oracle;
 pub mod outcome;
 pub mod plot;
 pub mod report;

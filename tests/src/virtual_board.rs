@@ -3,14 +3,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use engine_api::virtual_board::Pace;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::appliance::{Appliance, Setup};
 use crate::engine::Engine;
-use crate::patience::until;
+use crate::patience::{until, within};
 use crate::process;
 
 /// It is killed when it is dropped.
@@ -114,4 +117,42 @@ pub fn ask(appliance: &Appliance, user: usize) {
     let transcript = appliance.stream("/v1/chat/completions", &body).transcript();
     assert_eq!(transcript.text(0), words);
     assert!(transcript.is_done());
+}
+
+/// Limits fall and rise with pauses of half a minute between two rises.
+const LONG: Duration = Duration::from_secs(400);
+
+/// Waits until a slow board's `/api/status` is as `is` wants it, and returns it.
+///
+/// # Panics
+/// Some minutes have passed; `what` says what was waited for.
+pub fn wait(appliance: &Appliance, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+    let found = within(LONG, || Some(appliance.status()).filter(|status| is(status)));
+    found.unwrap_or_else(|| panic!("waited {LONG:?} in vain until {what}: {}", appliance.status()))
+}
+
+/// Four users who ask again and again while `during` runs.
+pub fn with_users<T>(appliance: &Appliance, during: impl FnOnce() -> T) -> T {
+    let enough = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _until_enough = Enough(&enough);
+        for user in 0..4 {
+            let enough = &enough;
+            scope.spawn(move || {
+                while !enough.load(Ordering::Relaxed) {
+                    ask(appliance, user);
+                }
+            });
+        }
+        during()
+    })
+}
+
+/// Ends what goes on, also where the test fails.
+struct Enough<'a>(&'a AtomicBool);
+
+impl Drop for Enough<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

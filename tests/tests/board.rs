@@ -3,48 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends at the first thing that is not there")]
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
-
 use serde_json::{Value, json};
-use tests::appliance::Appliance;
-use tests::patience::{until, within};
-use tests::virtual_board::{VirtualBoard, ask};
-
-/// Limits fall and rise with pauses of half a minute between two rises.
-const LONG: Duration = Duration::from_secs(400);
-
-/// Ends what goes on, also where the test fails.
-struct Enough<'a>(&'a AtomicBool);
-
-impl Drop for Enough<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Four users who ask again and again while `during` runs.
-fn with_users<T>(appliance: &Appliance, during: impl FnOnce() -> T) -> T {
-    let enough = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let _until_enough = Enough(&enough);
-        for user in 0..4 {
-            let enough = &enough;
-            scope.spawn(move || {
-                while !enough.load(Ordering::Relaxed) {
-                    ask(appliance, user);
-                }
-            });
-        }
-        during()
-    })
-}
-
-fn wait(appliance: &Appliance, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-    let found = within(LONG, || Some(appliance.status()).filter(|status| is(status)));
-    found.unwrap_or_else(|| panic!("waited {LONG:?} in vain until {what}: {}", appliance.status()))
-}
+use tests::patience::until;
+use tests::virtual_board::{VirtualBoard, wait, with_users};
 
 fn notch(status: &Value) -> Option<u64> {
     status["governor"]["notch"].as_u64()

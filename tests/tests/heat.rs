@@ -1,7 +1,7 @@
 //! A slice of the governor's benchmark: it keeps boards safe that would throttle
 //! without it, and costs nothing where boards stay cool.
 
-use tests::heat::cell::{Cell, Fan, Load};
+use tests::heat::cell::{Cell, Fan, Load, PowerMode};
 use tests::heat::controller::{HELD, Kind};
 use tests::heat::outcome::Outcome;
 use tests::heat::run::{Plan, run};
@@ -17,7 +17,8 @@ fn cells(fan: Fan, ambients: &[u8], loads: &[Load]) -> Vec<Cell> {
     let mut cells = Vec::new();
     for module in ["orin-nano-8gb-super", "orin-nx-16gb", "agx-orin-64gb"] {
         for &ambient in ambients {
-            cells.extend(loads.iter().map(|&load| Cell { module, ambient, fan, load }));
+            let mode = PowerMode::Shipped;
+            cells.extend(loads.iter().map(|&load| Cell { module, mode, ambient, fan, load }));
         }
     }
     cells

@@ -80,6 +80,30 @@ fn a_client_with_many_requests_does_not_starve_one_with_another_key() {
 }
 
 #[test]
+fn a_request_that_can_wait_lets_everybody_else_go_first() {
+    let appliance = Appliance::start(&Engine::echo_with_steps_of(10).with_places(1));
+    let running = occupy(&appliance);
+    let header = |word: &'static str| [("x-stoker-priority", word)];
+    let body = |tokens| serde_json::to_vec(&chat(tokens)).unwrap();
+    let patient = |path: &str| appliance.client().send("POST", path, &header("bulk"), &body(40));
+    let bulk = [patient(CHAT), patient(CHAT), patient("/api/chat")];
+    appliance.status_when("three wait", |status| status["queue"]["waiting"] == 3);
+    let urgent = appliance.stream(CHAT, &chat(40));
+    appliance.status_when("four wait", |status| status["queue"]["waiting"] == 4);
+    drop(running);
+    assert!(urgent.transcript().is_done());
+    // At most the first of those who came before it has begun meanwhile.
+    assert!(appliance.status()["queue"]["waiting"].as_u64().unwrap() >= 2);
+    let [first, second, ollama] = bulk;
+    assert!(first.transcript().is_done() && second.transcript().is_done());
+    assert_eq!(ollama.whole().status, 200);
+
+    let refused = appliance.client().send("POST", CHAT, &header("urgent"), &body(5)).whole();
+    let error = refused.refusal(400);
+    assert_eq!(error["param"], "X-Stoker-Priority", "nobody makes himself more urgent");
+}
+
+#[test]
 fn keys_are_never_shown() {
     let appliance = Appliance::start(&Engine::echo_with_steps_of(10));
     let key = "sk-secret-of-alice";

@@ -7,6 +7,7 @@
 //! - [`embedding`]: how vectors are made, and the messages about that.
 //! - [`form`]: grammars and calls of tools, which those messages carry.
 //! - [`frame`]: how those messages stand on a byte stream, bounded.
+//! - [`pace`]: how a worker keeps the pace that it is told.
 //! - [`chore`]: what a worker does for the builder without a supervisor.
 //! - [`handover`]: how a worker is given that stream, and given another.
 //! - [`virtual_board`]: how the echo backend is paced by a board that is not there.
@@ -22,6 +23,7 @@ pub mod frame;
 pub mod handover;
 pub mod lock;
 pub mod manifest;
+pub mod pace;
 pub mod progress;
 pub mod protocol;
 pub mod staleness;

@@ -147,11 +147,11 @@ pub struct Limits {
     /// Requests decoded at once; further ones wait in the worker.
     pub max_sequences: u16,
     /// Prompt tokens computed between two decode steps while answers are
-    /// running, or while there is a pace. It bounds the gap between tokens that
-    /// a long prompt can cause.
+    /// running. It bounds the gap between tokens that a long prompt can cause.
     pub max_batch_tokens: u16,
     /// Least time from the start of one decode step to the next, in
-    /// microseconds; 0 for none. Lowers heat without dropping anyone.
+    /// microseconds; 0 for none. Lowers heat without dropping anyone. What it
+    /// means for longer steps is in [`crate::pace`].
     pub pace_us: u32,
 }
 

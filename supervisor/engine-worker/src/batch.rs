@@ -8,8 +8,9 @@
 //!
 //! A step is one token for every decoding sequence, then a part of the prompts
 //! that are not computed yet. That part is small while answers are running, so that a long prompt
-//! cannot freeze them, and while there are pauses between steps. Sequences join
-//! and leave between steps only.
+//! cannot freeze them. The two are calls of their own: llama.cpp, with a buffer
+//! for each sequence, would make two passes over the weights of one call as well.
+//! Sequences join and leave between steps only.
 
 mod part;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine_api::pace::Pacing;
 use engine_api::protocol::{
     FinishReason, FromWorker, Generate, Heartbeat, KvUse, Limits, Priority, RequestId,
 };
@@ -51,6 +53,7 @@ pub struct Batch {
     /// Messages that the current step gave rise to.
     out: Vec<FromWorker>,
     progress: Heartbeat,
+    pacing: Pacing,
 }
 
 impl std::fmt::Debug for Batch {
@@ -80,6 +83,8 @@ impl Batch {
         };
         let progress = Heartbeat { kv, threads: description.threads, ..Heartbeat::default() };
         let slots = Slots::new(description.slots);
+        let mut pacing = Pacing::default();
+        pacing.set(pace(limits));
         Self {
             backend,
             vocabulary,
@@ -92,6 +97,7 @@ impl Batch {
             running: Vec::new(),
             out: Vec::new(),
             progress,
+            pacing,
         }
     }
 
@@ -159,6 +165,7 @@ impl Batch {
 
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+        self.pacing.set(pace(limits));
     }
 
     /// Whether other processes need the cores.
@@ -167,10 +174,10 @@ impl Batch {
         self.progress.threads = if alone { 1 } else { self.backend.description().threads };
     }
 
-    /// Least time between the starts of two decode steps.
+    /// How long to rest after a step of this length.
     #[must_use]
-    pub fn pace(&self) -> Duration {
-        Duration::from_micros(u64::from(self.limits.pace_us))
+    pub fn rest(&self, step: Duration) -> Duration {
+        self.pacing.rest(step)
     }
 
     #[must_use]
@@ -342,7 +349,8 @@ impl Batch {
         for (row, owner) in owners.into_iter().enumerate() {
             self.advance(owner, row);
         }
-        self.note_step(started);
+        let took = self.note_step(started);
+        self.pacing.decoded(took);
         self.progress.decode_tokens += batch.len() as u64;
         Ok(true)
     }
@@ -398,11 +406,10 @@ impl Batch {
     /// answers are running. Short prompts go together: one pass over the weights
     /// serves them all.
     fn prefill(&mut self, answers_run: bool) -> Result<(), StepError> {
-        // A step of any length would make nothing of the pauses.
-        let budget = if answers_run || self.limits.pace_us > 0 {
-            usize::from(self.limits.max_batch_tokens).clamp(1, self.largest_step)
-        } else {
-            self.largest_step
+        let part = usize::from(self.limits.max_batch_tokens).clamp(1, self.largest_step);
+        let budget = match answers_run {
+            true => part,
+            false => self.pacing.tokens_alone(part, self.largest_step),
         };
         let parts = self.next_prefill(budget);
         if parts.is_empty() {
@@ -417,8 +424,10 @@ impl Batch {
         }
         for chunk in &chunks {
             self.slots.extend(chunk.slot, chunk.tokens);
-            self.progress.prefill_tokens += chunk.tokens.len() as u64;
         }
+        let tokens: usize = chunks.iter().map(|chunk| chunk.tokens.len()).sum();
+        self.progress.prefill_tokens += tokens as u64;
+        self.pacing.prefilled(tokens, started.elapsed());
         let finished: Vec<RequestId> = parts
             .iter()
             .filter(|part| part.last)
@@ -471,16 +480,22 @@ impl Batch {
         sequence
     }
 
-    fn note_step(&mut self, started: Instant) {
-        let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    fn note_step(&mut self, started: Instant) -> Duration {
+        let elapsed = started.elapsed();
+        let took = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         self.progress.steps += 1;
         self.progress.step_us = took;
         self.progress.worst_step_us = self.progress.worst_step_us.max(took);
+        elapsed
     }
 }
 
 fn is_decoding(running: &[Sequence], id: RequestId) -> bool {
     running.iter().any(|sequence| sequence.id() == id && sequence.next().is_some())
+}
+
+fn pace(limits: Limits) -> Duration {
+    Duration::from_micros(limits.pace_us.into())
 }
 
 /// A count as the protocol carries it; nothing here comes near the bound.

@@ -296,7 +296,7 @@ impl Requests for Queue {
     fn share_cores(&mut self, _alone: bool) {}
 
     /// The runtime keeps it.
-    fn pace(&self) -> Duration {
+    fn rest(&self, _step: Duration) -> Duration {
         Duration::ZERO
     }
 

@@ -38,8 +38,8 @@ pub trait Requests {
     /// Whether other processes need the cores.
     fn share_cores(&mut self, alone: bool);
 
-    /// Least time between the starts of two steps, for the session to keep.
-    fn pace(&self) -> Duration;
+    /// How long to rest after a step of this length, for the session to keep.
+    fn rest(&self, step: Duration) -> Duration;
 
     fn is_idle(&self) -> bool;
 
@@ -117,8 +117,8 @@ impl Requests for Batch {
         self.share_cores(alone);
     }
 
-    fn pace(&self) -> Duration {
-        self.pace()
+    fn rest(&self, step: Duration) -> Duration {
+        self.rest(step)
     }
 
     fn is_idle(&self) -> bool {

@@ -282,8 +282,9 @@ impl<'a> Session<'a> {
 
     /// Waits until the next step may start; what arrives meanwhile is obeyed.
     fn wait_for_pace(&mut self, step: Instant, commands: &Receiver<Heard>) {
+        let turn = step.elapsed();
         loop {
-            let left = self.batch.pace().saturating_sub(step.elapsed());
+            let left = (turn + self.batch.rest(turn)).saturating_sub(step.elapsed());
             if left.is_zero() {
                 return;
             }

@@ -1,4 +1,5 @@
-//! Whose request this is: an API key's digest, or the peer's address.
+//! Whose request this is: an API key's digest, or the peer's address. And whether
+//! it says of itself that it can wait.
 //!
 //! Keys only tell clients apart here; they open nothing.
 
@@ -8,7 +9,11 @@ use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
 
+use crate::api::error::Problem;
 use crate::request::{Client, KeyDigest};
+
+/// How a request says that it is not urgent.
+const PRIORITY: &str = "x-stoker-priority";
 
 /// What editors send when nobody entered a key. A whole team would share one
 /// turn if these counted as keys.
@@ -33,6 +38,19 @@ pub(crate) fn client(headers: &HeaderMap, peer: IpAddr) -> Client {
     match key(headers) {
         Some(key) => Client::Key(digest(key)),
         None => Client::Address(peer.to_canonical()),
+    }
+}
+
+/// Whether the request gives way to all others: `X-Stoker-Priority: bulk`. None can
+/// make itself more urgent than its route is.
+///
+/// # Errors
+/// The header says something else.
+pub(crate) fn is_bulk(headers: &HeaderMap) -> Result<bool, Problem> {
+    match headers.get(PRIORITY).map(|value| value.to_str().unwrap_or_default().trim()) {
+        None => Ok(false),
+        Some(word) if word.eq_ignore_ascii_case("bulk") => Ok(true),
+        Some(_) => Err(Problem::field("X-Stoker-Priority", "can only be `bulk`")),
     }
 }
 
@@ -97,6 +115,18 @@ mod tests {
         assert_eq!(of(&[("x-api-key", "alice")]), bearer);
         assert_eq!(of(&[("api-key", "alice")]), bearer);
         assert_ne!(of(&[("api-key", "bob")]), bearer);
+    }
+
+    #[test]
+    fn a_request_can_only_give_way() {
+        let of = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(PRIORITY, HeaderValue::from_static(value));
+            is_bulk(&headers).map_err(|problem| problem.param)
+        };
+        assert_eq!((of("bulk"), of(" Bulk ")), (Ok(true), Ok(true)));
+        assert!(of("completion").is_err() && of("").is_err());
+        assert!(!is_bulk(&HeaderMap::new()).unwrap());
     }
 
     #[test]

@@ -25,6 +25,14 @@ pub(crate) struct Job {
     pub(crate) reuse_prefix: bool,
 }
 
+impl Job {
+    /// The same, giving way to everybody else's if `bulk`.
+    pub(crate) fn giving_way(self, bulk: bool) -> Self {
+        let priority = if bulk { Priority::Bulk } else { self.priority };
+        Self { priority, ..self }
+    }
+}
+
 /// A job whose prompts are tokens. The requests for its answers follow from it,
 /// today and when a client comes back for the rest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -54,6 +54,7 @@ pub(crate) async fn generate(
     };
     let logprobs = job.sampling.logprobs.is_some();
     let span = caller.span.clone();
+    let job = job.giving_way(caller.bulk);
     let deciding = begin(caller, endpoint, job);
     let mut frames = OllamaFrames::new(kind, model, arrived, logprobs);
     let response = if stream {

@@ -43,7 +43,7 @@ pub(super) struct Engine {
     pub(super) model: Option<String>,
     pub(super) worker: Option<PathBuf>,
     pub(super) threads: Option<u64>,
-    pub(super) max_batch_tokens: u64,
+    pub(super) max_batch_tokens: Option<u64>,
     pub(super) reproducible: bool,
     pub(super) load_timeout_s: u64,
 }
@@ -133,7 +133,7 @@ impl Default for Engine {
             model: None,
             worker: None,
             threads: None,
-            max_batch_tokens: 64,
+            max_batch_tokens: None,
             reproducible: true,
             load_timeout_s: 600,
         }

@@ -110,11 +110,12 @@ fn governor(raw: &raw::Governor) -> Result<Governor, Invalid> {
 
 fn engine(raw: raw::Engine) -> Result<Engine, Invalid> {
     let threads = raw.threads.map(|threads| small("engine.threads", threads, 1, 1024));
+    let part = |tokens| small("engine.max_batch_tokens", tokens, 1, u16::MAX);
     Ok(Engine {
         model: raw.model.map(|name| engine_id("engine.model", &name)).transpose()?,
         worker: worker(raw.worker)?,
         threads: threads.transpose()?,
-        max_batch_tokens: small("engine.max_batch_tokens", raw.max_batch_tokens, 1, u16::MAX)?,
+        max_batch_tokens: raw.max_batch_tokens.map(part).transpose()?,
         reproducible: raw.reproducible,
         load_timeout: seconds("engine.load_timeout_s", raw.load_timeout_s)?,
     })

@@ -11,6 +11,9 @@ use jetpack::{Bytes, Celsius, Watts};
 pub struct Facts {
     /// The most that the engine may do, whatever the board can bear.
     pub bounds: Limits,
+    /// Prompt tokens that may be computed at once beside running answers, where that
+    /// is better for them: beyond `bounds`, which say how many usually are.
+    pub largest_part: u16,
     /// Whether this machine has to be kept from its limits: a Jetson. Others
     /// protect themselves, and their sensors seldom say what they can bear.
     pub governed: bool,
@@ -72,6 +75,8 @@ pub struct Work {
     pub decoding: u32,
     /// Requests whose prompts are being computed.
     pub prefilling: u32,
+    /// Requests that wait for a place.
+    pub waiting: u32,
     /// Tokens decoded, and of prompts computed, since the engine started.
     pub decoded: u64,
     pub prefilled: u64,
@@ -107,6 +112,7 @@ impl Facts {
     pub fn unknown(bounds: Limits) -> Self {
         Self {
             bounds,
+            largest_part: bounds.max_batch_tokens,
             governed: false,
             heat: None,
             power: None,

@@ -18,12 +18,14 @@ use super::facts::Clock;
 /// any mode: below it the voltage falls no further, and a pause costs less.
 const LOWEST: f64 = 0.5;
 /// Shares of the time in which the engine computes, once the clock is lowest.
-const DUTIES: [f64; 15] =
-    [0.93, 0.86, 0.79, 0.72, 0.65, 0.58, 0.51, 0.44, 0.38, 0.32, 0.26, 0.2, 0.15, 0.1, 0.05];
+const DUTIES: [f64; 19] = [
+    0.93, 0.86, 0.79, 0.72, 0.65, 0.58, 0.51, 0.44, 0.38, 0.32, 0.26, 0.22, 0.18, 0.15, 0.125, 0.1,
+    0.08, 0.065, 0.05,
+];
 /// From this share on, the batch is halved as well.
 const FEWER_FROM: f64 = 0.05;
-/// From this share on, the prompts' parts are a quarter: a part takes longer than
-/// a decode step, so that pauses alone would not get further down.
+/// From this share on, the prompts' usual parts are a quarter: a rest is bounded, so
+/// that a turn with a long part could not be rested for.
 const SMALLER_FROM: f64 = 0.1;
 /// The share of time at which a board is held that cannot be watched.
 const BLIND: f64 = 0.26;
@@ -37,7 +39,7 @@ pub(super) struct Notch {
     pub(super) duty: f64,
     /// The batch is divided by this.
     pub(super) divisor: u16,
-    /// So are the prompts' parts.
+    /// So are the prompts' usual parts.
     pub(super) part_divisor: u16,
     /// The clock as a share of the highest.
     clock: f64,
@@ -121,8 +123,13 @@ impl Ladder {
 }
 
 impl Notch {
+    /// The clock as a share of the highest that the power mode allows.
+    pub(super) fn clock(self) -> f64 {
+        self.clock
+    }
+
     /// Tokens each second, as a share of those at full power.
-    fn speed(self) -> f64 {
+    pub(super) fn speed(self) -> f64 {
         speed(self.clock) * self.duty / f64::from(self.divisor)
     }
 }

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::facts::Work;
 
+/// Over how long events are averaged, in seconds: the counters show them in bursts,
+/// which may come more seldom than readings.
+const AVERAGE: f64 = 5.0;
 /// Events each second below which they cost nothing.
 const NOTICED: f64 = 1.0;
 /// A step that is slower than it was by this share.
@@ -25,6 +28,9 @@ pub(super) struct OverCurrent {
     /// The usual time of a step, in seconds, for each size of the batch, at the
     /// present notch, when no events were counted.
     usual: [Option<f64>; SIZES],
+    /// Events each second on average, and when that was last told.
+    rate: f64,
+    told: Option<Instant>,
     slow_since: Option<Instant>,
     /// Notch that is kept, and until when.
     kept: Option<(usize, Instant)>,
@@ -41,9 +47,10 @@ impl OverCurrent {
         notch: usize,
         now: Instant,
     ) -> Option<usize> {
-        let per_s = per_s.unwrap_or(0.0);
+        let per_s = self.averaged(per_s.unwrap_or(0.0), now);
         let lost = self.lost(per_s, work);
-        if per_s < NOTICED || lost.is_none_or(|lost| lost < LOST) {
+        // A step with a prompt in it says neither.
+        if per_s < NOTICED || lost.is_some_and(|lost| lost < LOST) {
             self.slow_since = None;
         } else if let Some(lost) = lost {
             self.seen = (per_s, lost);
@@ -61,6 +68,13 @@ impl OverCurrent {
     pub(super) fn moved(&mut self) {
         self.usual = [None; SIZES];
         self.slow_since = None;
+    }
+
+    fn averaged(&mut self, per_s: f64, now: Instant) -> f64 {
+        let passed = self.told.replace(now).map(|told| now.saturating_duration_since(told));
+        let seconds = passed.map_or(0.0, |passed| passed.as_secs_f64());
+        self.rate += (per_s - self.rate) * (1.0 - (-seconds / AVERAGE).exp());
+        self.rate
     }
 
     /// The share of its usual speed that the present step lacks. Steps without
@@ -83,6 +97,36 @@ mod tests {
     fn work(step_ms: u64) -> Work {
         let step = Some(Duration::from_millis(step_ms));
         Work { decoding: 4, step, ..Work::default() }
+    }
+
+    #[test]
+    fn prompts_between_slow_steps_do_not_hide_them() {
+        let (start, mut guard) = (Instant::now(), OverCurrent::default());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let prompt = Work { prefilling: 1, ..work(90) };
+        for second in 0..30 {
+            assert_eq!(guard.observe(Some(0.0), &work(50), 0, at(second)), None);
+        }
+        let seen: Vec<_> = (30..80)
+            .map(|second| {
+                let work = if second % 5 == 0 { prompt } else { work(70) };
+                guard.observe(Some(20.0), &work, 0, at(second))
+            })
+            .collect();
+        assert!(seen.contains(&Some(2)), "{guard:?}");
+    }
+
+    #[test]
+    fn events_that_are_counted_in_bursts_are_events_all_the_time() {
+        let (start, mut guard) = (Instant::now(), OverCurrent::default());
+        let at = |tick: u64| start + Duration::from_millis(200 * tick);
+        for tick in 0..150 {
+            assert_eq!(guard.observe(Some(0.0), &work(50), 0, at(tick)), None);
+        }
+        let burst = |tick: u64| Some(if tick.is_multiple_of(10) { 100.0 } else { 0.0 });
+        let seen: Vec<_> =
+            (150..300).map(|tick| guard.observe(burst(tick), &work(70), 0, at(tick))).collect();
+        assert!(seen.contains(&Some(2)), "{guard:?}");
     }
 
     #[test]

@@ -285,6 +285,7 @@ fn any_facts() -> impl Strategy<Value = (u64, Facts)> {
             let work = Work { decoding, prefilling, step, kv, ..Work::default() };
             let facts = Facts {
                 bounds,
+                largest_part: part.saturating_mul(4),
                 governed,
                 heat,
                 power,
@@ -333,7 +334,7 @@ proptest! {
             let decision = governor.decide(&facts, now);
             let (limits, bounds) = (decision.limits, facts.bounds);
             prop_assert!((1..=bounds.max_sequences).contains(&limits.max_sequences));
-            prop_assert!((1..=bounds.max_batch_tokens).contains(&limits.max_batch_tokens));
+            prop_assert!((1..=facts.largest_part).contains(&limits.max_batch_tokens));
             prop_assert!(limits.pace_us <= 5_000_000);
             prop_assert!(decision.notch <= decision.notches);
             let cap = decision.gpu_cap_hz;

@@ -206,7 +206,8 @@ impl Supervisor {
         };
         self.lives += 1;
         let life = LifeId(self.lives);
-        let limits = self.governing.within(limits(&self.settings, Some(&located), rung));
+        let bounds = limits(&self.settings, Some(&located), rung);
+        let limits = self.governing.within(bounds, largest_part(&self.settings, rung));
         self.governing.engine_started(limits);
         let spec = Spec {
             worker: self.settings.engine.worker.clone(),
@@ -218,7 +219,7 @@ impl Supervisor {
             },
             load_timeout: self.settings.engine.load_timeout,
             measured_load: measured_load(&located),
-            speeds: self.speeds(&located),
+            speeds: self.speeds(&located, limits.max_batch_tokens),
             keeper: self.keeper,
         };
         self.located = Some(located);
@@ -230,8 +231,8 @@ impl Supervisor {
 
     /// How fast the engine is: what its manifest says, and what its lives before
     /// this one measured.
-    fn speeds(&mut self, located: &Located) -> Speeds {
-        let speeds = speeds(located, self.settings.engine.max_batch_tokens);
+    fn speeds(&mut self, located: &Located, part: u16) -> Speeds {
+        let speeds = speeds(located, part);
         match self.measured.take().filter(|_| self.located.as_ref() == Some(located)) {
             Some(earlier) => speeds.as_measured_in(earlier),
             None => speeds,
@@ -268,15 +269,30 @@ impl Supervisor {
     }
 }
 
+/// Prompt tokens computed between two steps of running answers, unless somebody
+/// says how many, and the most that anybody gains from.
+const USUAL_PART: u16 = 64;
+const LARGEST_PART: u16 = 512;
+
 /// What the engine may do on a rung of the ladder.
 pub(super) fn limits(settings: &Settings, located: Option<&Located>, rung: Rung) -> Limits {
     let sequences = located.map_or(1, |located| located.manifest.serving.max_sequences.max(1));
-    let tokens = settings.engine.max_batch_tokens;
+    let tokens = settings.engine.max_batch_tokens.unwrap_or(USUAL_PART);
     let (max_sequences, max_batch_tokens) = match rung {
         Rung::Full | Rung::Fallback => (sequences, tokens),
         Rung::Reduced => (sequences.div_ceil(2), tokens.div_ceil(4)),
     };
     Limits { max_sequences, max_batch_tokens, pace_us: 0 }
+}
+
+/// Prompt tokens that the governor may have computed at once beside running
+/// answers. What an operator has set is kept to.
+pub(super) fn largest_part(settings: &Settings, rung: Rung) -> u16 {
+    let most = settings.engine.max_batch_tokens.unwrap_or(LARGEST_PART);
+    match rung {
+        Rung::Full | Rung::Fallback => most,
+        Rung::Reduced => USUAL_PART.min(most).div_ceil(4),
+    }
 }
 
 /// The names that clients call an engine by.

@@ -31,19 +31,26 @@ impl Before {
     }
 }
 
+/// What is known of the engine.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Engine<'a> {
+    pub(super) bounds: Limits,
+    /// The most prompt tokens at once, where that is better than the usual part.
+    pub(super) largest_part: u16,
+    pub(super) manifest: Option<&'a Manifest>,
+    pub(super) heartbeat: Option<&'a Heartbeat>,
+    /// Requests that wait for their turn.
+    pub(super) waiting: usize,
+}
+
 /// All that is known. `clock` is there only where it may be capped.
 pub(super) fn facts(
-    bounds: Limits,
-    sample: Option<&Sample>,
+    engine: Engine<'_>,
+    sample: &Sample,
     before: Before,
     clock: Option<Clock>,
-    manifest: Option<&Manifest>,
-    heartbeat: Option<&Heartbeat>,
 ) -> Facts {
-    let work = work(manifest, heartbeat);
-    let Some(sample) = sample else { return Facts { work, ..Facts::unknown(bounds) } };
     Facts {
-        bounds,
         governed: sample.board.is_tegra(),
         heat: heat(sample),
         power: sample.power_watts.map(|watts| Power { watts, at: sample.taken }),
@@ -55,7 +62,9 @@ pub(super) fn facts(
             available: memory.available_bytes,
             at: sample.taken,
         }),
-        work,
+        largest_part: engine.largest_part,
+        work: work(engine),
+        ..Facts::unknown(engine.bounds)
     }
 }
 
@@ -70,14 +79,17 @@ fn heat(sample: &Sample) -> Option<Heat> {
     known.min_by(|a, b| left(a).total_cmp(&left(b)))
 }
 
-fn work(manifest: Option<&Manifest>, heartbeat: Option<&Heartbeat>) -> Work {
-    let alone = manifest.and_then(|manifest| manifest.smoke.as_ref()).and_then(|smoke| {
+fn work(engine: Engine<'_>) -> Work {
+    let alone = engine.manifest.and_then(|manifest| manifest.smoke.as_ref()).and_then(|smoke| {
         let each = |per_s: f64| Duration::try_from_secs_f64(1.0 / per_s).ok();
         let (decode_step, prompt_token) =
             (each(smoke.decode_tokens_per_s)?, each(smoke.prefill_tokens_per_s)?);
         Some(Alone { decode_step, prompt_token })
     });
-    let Some(beat) = heartbeat else { return Work { alone, ..Work::default() } };
+    let waiting = u32::try_from(engine.waiting).unwrap_or(u32::MAX);
+    let Some(beat) = engine.heartbeat else {
+        return Work { alone, waiting, ..Work::default() };
+    };
     // A runtime that does not tell what it keeps has taken the whole cache at its start.
     let kept = beat.kv.cached_tokens.filter(|_| beat.kv.capacity_tokens > 0 && beat.kv.bytes > 0);
     let kv = kept.map(|kept| Kv {
@@ -86,6 +98,7 @@ fn work(manifest: Option<&Manifest>, heartbeat: Option<&Heartbeat>) -> Work {
         bytes: Bytes::new(beat.kv.bytes),
     });
     Work {
+        waiting,
         decoding: beat.decoding,
         prefilling: beat.prefilling,
         decoded: beat.decode_tokens,
@@ -104,7 +117,14 @@ mod tests {
     const BOUNDS: Limits = Limits { max_sequences: 4, max_batch_tokens: 64, pace_us: 0 };
 
     fn of(sample: &Sample) -> Facts {
-        facts(BOUNDS, Some(sample), Before::default(), None, None, None)
+        let engine = Engine {
+            bounds: BOUNDS,
+            largest_part: 64,
+            manifest: None,
+            heartbeat: None,
+            waiting: 0,
+        };
+        facts(engine, sample, Before::default(), None)
     }
 
     #[test]
@@ -112,10 +132,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let sample = Machine::open(Root::new(dir.path())).sample();
         assert_eq!(of(&sample), Facts::unknown(BOUNDS));
-        assert_eq!(
-            facts(BOUNDS, None, Before::default(), None, None, None),
-            Facts::unknown(BOUNDS)
-        );
     }
 
     #[test]

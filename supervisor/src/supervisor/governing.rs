@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use engine_api::protocol::Limits;
 
-use super::engine::limits;
-use super::facts::{Before, facts};
+use super::engine::{largest_part, limits};
+use super::facts::{Before, Engine, facts};
 use super::ledger::unix_s;
 use super::{Change, Supervisor, words};
 use crate::config::{self, Settings};
@@ -53,11 +53,12 @@ impl Governing {
     }
 
     /// The smaller of what the engine may do and what the board bears.
-    pub(super) fn within(&self, bounds: Limits) -> Limits {
+    pub(super) fn within(&self, bounds: Limits, largest_part: u16) -> Limits {
         let Some(Decision { limits, .. }) = &self.decision else { return bounds };
+        let most = bounds.max_batch_tokens.max(largest_part);
         Limits {
             max_sequences: bounds.max_sequences.min(limits.max_sequences).max(1),
-            max_batch_tokens: bounds.max_batch_tokens.min(limits.max_batch_tokens).max(1),
+            max_batch_tokens: most.min(limits.max_batch_tokens).max(1),
             pace_us: bounds.pace_us.max(limits.pace_us),
         }
     }
@@ -156,14 +157,14 @@ impl Supervisor {
         let gpu = self.governing.gpu.as_ref();
         let clock =
             gpu.and_then(|gpu| Some(Clock { available_hz: gpu.available()?, top_hz: gpu.top() }));
-        let facts = facts(
-            limits(&self.settings, located, self.deaths.rung()),
-            Some(sample),
-            self.governing.before,
-            clock,
-            located.map(|located| &located.manifest),
-            self.ledger.heartbeat.as_ref().map(|(beat, _)| &**beat),
-        );
+        let engine = Engine {
+            bounds: limits(&self.settings, located, self.deaths.rung()),
+            largest_part: largest_part(&self.settings, self.deaths.rung()),
+            manifest: located.map(|located| &located.manifest),
+            heartbeat: self.ledger.heartbeat.as_ref().map(|(beat, _)| &**beat),
+            waiting: self.requests.waiting(),
+        };
+        let facts = facts(engine, sample, self.governing.before, clock);
         let governing = &mut self.governing;
         let decision = governing.governor.decide(&facts, now);
         if let Some(gpu) = &mut governing.gpu {
@@ -199,8 +200,12 @@ impl Supervisor {
 
     /// What the engine may do now.
     pub(super) fn limits_now(&self) -> Limits {
-        let bounds = limits(&self.settings, self.located.as_ref(), self.deaths.rung());
-        self.governing.within(bounds)
+        self.governing.within(self.bounds(), largest_part(&self.settings, self.deaths.rung()))
+    }
+
+    /// What it may do, whatever the board bears.
+    fn bounds(&self) -> Limits {
+        limits(&self.settings, self.located.as_ref(), self.deaths.rung())
     }
 
     /// Lets queue and worker know what holds now.
@@ -213,7 +218,10 @@ impl Supervisor {
         if self.governing.given_up {
             return;
         }
-        let places = usize::from(ready.max_sequences).min(limits.max_sequences.into());
+        // Where fewer may be decoded than there is room for, the worker chooses,
+        // which knows whose turn is more urgent than what runs.
+        let bounds = self.bounds();
+        let places = usize::from(ready.max_sequences).min(bounds.max_sequences.into());
         let places = match self.governing.door() {
             Door::Open => places,
             Door::Waits { .. } => places.min(self.requests.running().max(1)),

@@ -328,6 +328,11 @@ impl Requests {
         self.admission.running()
     }
 
+    /// Who waits for a turn.
+    pub(super) fn waiting(&self) -> usize {
+        self.admission.waiting()
+    }
+
     /// When the first of those who wait will have waited for `bound`.
     pub(super) fn next_overdue(&self, bound: Duration) -> Option<Instant> {
         self.admission.oldest().map(|since| since + bound)

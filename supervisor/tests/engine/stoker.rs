@@ -173,7 +173,7 @@ fn settings(dir: &Path, worker: PathBuf) -> Settings {
             model: None,
             worker,
             threads: None,
-            max_batch_tokens: 64,
+            max_batch_tokens: Some(64),
             reproducible: true,
             load_timeout: Duration::from_secs(2),
         },

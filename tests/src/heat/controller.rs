@@ -12,6 +12,8 @@ use crate::heat::engine::{Engine, PLACES};
 
 /// What everybody may do at most: eight places, and the default part of prompts.
 pub const BOUNDS: Limits = Limits { max_sequences: PLACES, max_batch_tokens: 64, pace_us: 0 };
+/// The part that our governor may go up to.
+const LARGEST_PART: u16 = 512;
 /// From one reading of the sensors to the next.
 pub const PERIOD: Duration = Duration::from_secs(2);
 /// What our governor holds for most tokens; the limit is 99 °C.
@@ -37,10 +39,13 @@ pub enum Kind {
     /// The same, acting on the clock first. Beyond what the goals ask for: it
     /// shows what of our advantage is the choice of the lever.
     PidClock,
+    /// (a) with prompts in parts as large as ours may be. It shows what of our
+    /// advantage is that, and what it does to gaps.
+    LargeParts,
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Governor,
         Self::Balanced,
         Self::NoClock,
@@ -48,6 +53,7 @@ impl Kind {
         Self::Threshold,
         Self::Pid,
         Self::PidClock,
+        Self::LargeParts,
     ];
     /// Those that the goals are measured against.
     pub const RIVALS: [Self; 3] = [Self::Hardware, Self::Threshold, Self::Pid];
@@ -62,6 +68,7 @@ impl Kind {
             Self::Threshold => "(b) threshold",
             Self::Pid => "(c) PID",
             Self::PidClock => "PID on clock",
+            Self::LargeParts => "(a), parts of 512",
         }
     }
 }
@@ -73,6 +80,21 @@ pub struct Orders {
     pub cap_hz: Option<u64>,
     /// Where the controller stands, 1 for full power and 0 for its lowest.
     pub share: f64,
+    /// The engine is not to begin a turn until the next look. Nobody but the
+    /// oracle can say so; everybody else has pauses.
+    pub held: bool,
+}
+
+/// Somebody who looks at the board and gives orders.
+pub trait Hand {
+    /// Looks at the board, `now` seconds after the start.
+    fn look(&mut self, readings: &Readings, engine: &Engine, now: f64) -> Orders;
+
+    /// From one look to the next.
+    fn period(&self) -> Duration;
+
+    /// When the orders were changed, in seconds from the start.
+    fn changes(&self) -> &[f64];
 }
 
 /// One controller at work.
@@ -144,18 +166,23 @@ impl Controller {
             pid: Pid::default(),
             step: 0.05,
             over_currents: 0,
-            orders: Orders { limits: BOUNDS, cap_hz: None, share: 1.0 },
+            orders: Orders::FULL,
             changes: Vec::new(),
         }
     }
+}
 
-    /// Looks at the board, `now` seconds after the start.
-    pub fn look(&mut self, readings: &Readings, engine: &Engine, now: f64) -> Orders {
+impl Hand for Controller {
+    fn look(&mut self, readings: &Readings, engine: &Engine, now: f64) -> Orders {
         if let Some(step) = engine.last_step().filter(|_| !engine.is_idle()) {
             self.step += (step.as_secs_f64() - self.step) * 0.1;
         }
         let orders = match self.kind {
-            Kind::Hardware => Orders { limits: BOUNDS, cap_hz: None, share: 1.0 },
+            Kind::Hardware => Orders::FULL,
+            Kind::LargeParts => Orders {
+                limits: Limits { max_batch_tokens: LARGEST_PART, ..BOUNDS },
+                ..Orders::FULL
+            },
             Kind::Threshold => self.threshold(readings.tj_celsius),
             Kind::Pid => {
                 let share = self.pid.act(self.held, readings.tj_celsius, PERIOD.as_secs_f64());
@@ -171,12 +198,16 @@ impl Controller {
         self.orders
     }
 
-    /// When the orders were changed, in seconds from the start.
-    #[must_use]
-    pub fn changes(&self) -> &[f64] {
-        &self.changes
+    fn period(&self) -> Duration {
+        PERIOD
     }
 
+    fn changes(&self) -> &[f64] {
+        &self.changes
+    }
+}
+
+impl Controller {
     fn threshold(&mut self, celsius: f64) -> Orders {
         self.hot = celsius >= self.held || self.hot && celsius > self.held - 5.0;
         self.paused(if self.hot { 0.25 } else { 1.0 }, None)
@@ -195,7 +226,7 @@ impl Controller {
         let pace = if share < 1.0 { self.step / share * 1e6 } else { 0.0 };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds")]
         let pace_us = pace as u32;
-        Orders { limits: Limits { pace_us, ..BOUNDS }, cap_hz, share }
+        Orders { limits: Limits { pace_us, ..BOUNDS }, cap_hz, share, held: false }
     }
 
     fn govern(&mut self, readings: &Readings, engine: &Engine, now: f64) -> Orders {
@@ -219,21 +250,26 @@ impl Controller {
             work: Work {
                 decoding,
                 prefilling,
+                waiting: engine.waiting(),
                 decoded: engine.counters().0,
                 prefilled: engine.counters().1,
                 step: engine.last_step(),
                 alone: Some(self.alone),
                 kv: None,
             },
+            largest_part: LARGEST_PART,
             ..Facts::unknown(BOUNDS)
         };
         let decision = self.governor.decide(&facts, at);
         let share = 1.0 - decision.notch as f64 / decision.notches as f64;
-        Orders { limits: decision.limits, cap_hz: decision.gpu_cap_hz, share }
+        Orders { limits: decision.limits, cap_hz: decision.gpu_cap_hz, share, held: false }
     }
 }
 
 impl Orders {
+    /// All that the engine can do.
+    pub const FULL: Self = Self { limits: BOUNDS, cap_hz: None, share: 1.0, held: false };
+
     fn with_share(self, share: f64) -> Self {
         Self { share, ..self }
     }

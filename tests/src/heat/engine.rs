@@ -3,17 +3,18 @@
 //! Its order of work is engine-worker's: sequences that decode first, each a
 //! token, the longest passed over first where not all may; then the prompts,
 //! the shortest rest first, as many tokens as the limits leave beside running
-//! answers or pauses, and as the engine can without. The two are steps of their own.
+//! answers, and as the engine can without. The two are steps of their own.
 
 use std::time::Duration;
 
+use engine_api::pace::Pacing;
 use engine_api::protocol::Limits;
 use virtual_jetson::{Board, Llm, Load, Work};
 
 use crate::heat::clients::Arrival;
 
 /// Prompt tokens computed at once while no answer is running.
-pub const LARGEST_STEP: u32 = 512;
+pub const LARGEST_STEP: usize = 512;
 /// Sequences that the engine was built for.
 pub const PLACES: u16 = 8;
 
@@ -61,6 +62,7 @@ pub struct Engine {
     running: Vec<Sequence>,
     turns: u64,
     last_step: Option<Duration>,
+    pacing: Pacing,
     /// Tokens decoded and of prompts computed.
     counters: (u64, u64),
 }
@@ -69,11 +71,21 @@ impl Engine {
     #[must_use]
     pub fn new(llm: Llm, limits: Limits) -> Self {
         let (waiting, running) = (Vec::new(), Vec::new());
-        Self { llm, limits, waiting, running, turns: 0, last_step: None, counters: (0, 0) }
+        Self {
+            llm,
+            limits,
+            waiting,
+            running,
+            turns: 0,
+            last_step: None,
+            pacing: Pacing::default(),
+            counters: (0, 0),
+        }
     }
 
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+        self.pacing.set(Duration::from_micros(limits.pace_us.into()));
     }
 
     pub fn add(&mut self, asked: Arrival) {
@@ -92,6 +104,12 @@ impl Engine {
         let decoding = self.running.iter().filter(|sequence| sequence.decodes()).count();
         let count = |count: usize| u32::try_from(count).expect("there are few places");
         (count(decoding), count(self.running.len() - decoding))
+    }
+
+    /// Requests that have no place yet.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        u32::try_from(self.waiting.len()).unwrap_or(u32::MAX)
     }
 
     /// Tokens decoded, and of prompts computed.
@@ -119,11 +137,10 @@ impl Engine {
         let mut turn = Turn::default();
         let decoded = self.decode(board, now, &mut turn);
         self.prefill(decoded, board, now, &mut turn);
-        let pace = f64::from(self.limits.pace_us) / 1e6;
-        let pause = began + pace - *now;
-        if pause > 0.0 {
-            board.advance(Duration::from_secs_f64(pause), Load::IDLE);
-            *now += pause;
+        let rest = self.pacing.rest(Duration::from_secs_f64(*now - began));
+        if !rest.is_zero() {
+            board.advance(rest, Load::IDLE);
+            *now += rest.as_secs_f64();
         }
         turn
     }
@@ -163,9 +180,9 @@ impl Engine {
     }
 
     fn prefill(&mut self, decoded: bool, board: &mut Board, now: &mut f64, turn: &mut Turn) {
-        let part = u32::from(self.limits.max_batch_tokens);
-        let small = decoded || self.limits.pace_us > 0;
-        let mut budget = if small { part.clamp(1, LARGEST_STEP) } else { LARGEST_STEP };
+        let part = usize::from(self.limits.max_batch_tokens).clamp(1, LARGEST_STEP);
+        let budget = if decoded { part } else { self.pacing.tokens_alone(part, LARGEST_STEP) };
+        let mut budget = u32::try_from(budget).expect("steps are short");
         let mut order: Vec<usize> =
             (0..self.running.len()).filter(|index| !self.running[*index].decodes()).collect();
         order.sort_by_key(|index| {
@@ -209,6 +226,10 @@ impl Engine {
         self.counters.1 += u64::from(work.prefill_tokens);
         *now += step.time.as_secs_f64();
         self.last_step = Some(step.time);
+        match work.prefill_tokens {
+            0 => self.pacing.decoded(step.time),
+            tokens => self.pacing.prefilled(tokens as usize, step.time),
+        }
     }
 
     fn finish(&mut self, turn: &mut Turn) {

@@ -16,6 +16,8 @@ pub struct Outcome {
     /// Seconds to the first token, and between two.
     pub p95_first_token_s: Option<f64>,
     pub p95_gap_s: Option<f64>,
+    /// What one gap in a hundred exceeds.
+    pub p99_gap_s: Option<f64>,
     pub hottest_celsius: f64,
     pub minutes_above_95: f64,
     pub software_throttles: u64,
@@ -42,10 +44,10 @@ impl Outcome {
     }
 }
 
-/// The number that 95 of a hundred do not exceed.
+/// The number that so many of a hundred do not exceed.
 #[must_use]
-pub fn p95(values: &mut [f64]) -> Option<f64> {
-    let rank = (values.len() * 95).div_ceil(100).checked_sub(1)?;
+pub fn percentile(values: &mut [f64], percent: usize) -> Option<f64> {
+    let rank = (values.len() * percent).div_ceil(100).checked_sub(1)?;
     let (_, value, _) = values.select_nth_unstable_by(rank, f64::total_cmp);
     Some(*value)
 }
@@ -64,11 +66,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ninety_five_of_a_hundred_do_not_exceed_it() {
+    fn so_many_of_a_hundred_do_not_exceed_it() {
         let mut values: Vec<f64> = (1..=100).rev().map(f64::from).collect();
-        assert_eq!(p95(&mut values), Some(95.0));
-        assert_eq!(p95(&mut [7.0]), Some(7.0));
-        assert_eq!(p95(&mut []), None);
+        assert_eq!(percentile(&mut values, 95), Some(95.0));
+        assert_eq!(percentile(&mut values, 99), Some(99.0));
+        assert_eq!(percentile(&mut [7.0], 95), Some(7.0));
+        assert_eq!(percentile(&mut [], 95), None);
     }
 
     #[test]

@@ -43,7 +43,43 @@ fn draw_goal(goal: Goal, marks: &[Mark], text: &mut String) {
     let Some(median) = marks.get(marks.len() / 2) else { return };
     let _ = writeln!(text, "  median {:.3}; worst:", median.value);
     for mark in marks.iter().take(WORST) {
-        let _ = writeln!(text, "  {:>7.3}  {} (draw {})", mark.value, mark.cell, mark.draw);
+        let possible = mark.possible.map_or_else(String::new, |it| format!(", oracle {it:.3}"));
+        let Mark { value, cell, draw, .. } = mark;
+        let _ = writeln!(text, "  {value:>7.3}  {cell} (draw {draw}{possible})");
+    }
+    draw_possible(goal, &marks, text);
+}
+
+/// In how many cells the goal can be reached at all, how many of those ours
+/// reaches, and how near it comes to the oracle's best.
+fn draw_possible(goal: Goal, marks: &[&Mark], text: &mut String) {
+    let asked: Vec<(&Mark, f64)> =
+        marks.iter().filter_map(|mark| Some((*mark, mark.possible?))).collect();
+    if asked.is_empty() {
+        return;
+    }
+    let (can, cannot): (Vec<_>, Vec<_>) =
+        asked.iter().partition(|(mark, possible)| mark.met || goal.is_met(*possible));
+    let met = can.iter().filter(|(mark, _)| mark.met).count();
+    let _ = writeln!(text, "  possible in {} cells: {met} of them met", can.len());
+    let reached = range(cannot.iter().map(|(_, possible)| *possible));
+    let _ = writeln!(text, "  not shown possible in {}: the oracle has {reached}", cannot.len());
+    let share = range(asked.iter().map(|(mark, possible)| mark.value / possible));
+    let _ = writeln!(text, "  ours to the oracle's best: {share}");
+    let missed = can.iter().filter(|(mark, _)| !mark.met);
+    let share = range(missed.map(|(mark, possible)| mark.value / possible));
+    let _ = writeln!(text, "  the same where it is possible and not met: {share}");
+}
+
+fn range(values: impl Iterator<Item = f64>) -> String {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    match values[..] {
+        [] => "–".to_owned(),
+        [first, .., last] => {
+            format!("{first:.3} to {last:.3}, median {:.3}", values[values.len() / 2])
+        }
+        [only] => format!("{only:.3}"),
     }
 }
 

@@ -6,9 +6,9 @@ use virtual_jetson::{Board, Load as BoardLoad, Readings};
 
 use crate::heat::cell::Cell;
 use crate::heat::clients::Clients;
-use crate::heat::controller::{BOUNDS, Controller, Kind, Orders, PERIOD};
+use crate::heat::controller::{BOUNDS, Controller, Hand, Kind, Orders, PERIOD};
 use crate::heat::engine::Engine;
-use crate::heat::outcome::{Outcome, most_in_a_minute, p95};
+use crate::heat::outcome::{Outcome, most_in_a_minute, percentile};
 
 /// How long a board that switched itself off stays off.
 const OFF_S: f64 = 120.0;
@@ -43,40 +43,63 @@ pub struct Plan {
 }
 
 /// Runs it; `course` hears a point every ten seconds.
-pub fn run(plan: Plan, mut course: impl FnMut(Point)) -> Outcome {
+pub fn run(plan: Plan, course: impl FnMut(Point)) -> Outcome {
     let Plan { cell, kind, draw, hours, rivals_hold } = plan;
-    let (module, llm) = (cell.board(draw), cell.llm());
-    let mut board = Board::new(&module, cell.conditions(), draw);
+    let mut board = cell.board_at_rest(draw);
+    let mut controller = Controller::new(kind, &board, &cell.llm(), rivals_hold);
+    play(Stage { cell, draw, hours }, &mut board, &mut controller, course)
+}
+
+/// Where and for how long somebody decides.
+#[derive(Debug, Clone, Copy)]
+pub struct Stage {
+    pub cell: Cell,
+    pub draw: u64,
+    pub hours: f64,
+}
+
+/// Lets `hand` decide over the stage's board.
+pub fn play(
+    stage: Stage,
+    board: &mut Board,
+    hand: &mut impl Hand,
+    mut course: impl FnMut(Point),
+) -> Outcome {
+    let Stage { cell, draw, hours } = stage;
     let mut clients = Clients::new(cell.load, draw);
-    let mut engine = Engine::new(llm, BOUNDS);
-    let mut controller = Controller::new(kind, &board, &llm, rivals_hold);
+    let mut engine = Engine::new(cell.llm(), BOUNDS);
+    let mut orders = Orders::FULL;
     let mut sums = Sums::default();
-    let (mut now, mut look_at, mut point_at) = (0.0, 0.0, POINT_S);
-    let end = hours * 3600.0;
+    let (mut now, mut look_at, mut sum_at, mut point_at) = (0.0, 0.0, 0.0, POINT_S);
+    let (end, period) = (hours * 3600.0, hand.period().as_secs_f64());
 
     while now < end {
         if now >= look_at {
             let readings = board.readings();
-            let orders = controller.look(&readings, &engine, now);
+            orders = hand.look(&readings, &engine, now);
             engine.set_limits(orders.limits);
             board.cap_gpu(orders.cap_hz);
-            sums.look(&readings, now - look_at + PERIOD.as_secs_f64());
+            look_at = now + period;
+        }
+        if now >= sum_at {
+            let readings = board.readings();
+            sums.look(&readings, now - sum_at + PERIOD.as_secs_f64());
             if now >= point_at {
-                course(sums.point(&readings, orders, now, module.gpu_max_hz()));
+                course(sums.point(&readings, orders, now, board.module().gpu_max_hz()));
                 point_at = now + POINT_S;
             }
-            look_at = now + PERIOD.as_secs_f64();
+            sum_at = now + PERIOD.as_secs_f64();
         }
         for arrival in clients.arrived(now) {
             engine.add(arrival);
         }
-        if engine.is_idle() {
+        if engine.is_idle() || orders.held {
             let until = clients.next_at().unwrap_or(f64::INFINITY).min(look_at).min(now + REST_S);
             let rest = (until - now).max(1e-3);
             board.advance(Duration::from_secs_f64(rest), BoardLoad::IDLE);
             now += rest;
         } else {
-            let turn = engine.turn(&mut board, &mut now);
+            let turn = engine.turn(board, &mut now);
             sums.tokens += u64::from(turn.tokens);
             sums.since_point += turn.tokens;
             sums.gaps.extend(turn.gaps);
@@ -96,7 +119,7 @@ pub fn run(plan: Plan, mut course: impl FnMut(Point)) -> Outcome {
             }
         }
     }
-    sums.outcome(&board, &controller)
+    sums.outcome(board, hand.changes())
 }
 
 #[derive(Debug, Default)]
@@ -134,17 +157,17 @@ impl Sums {
         }
     }
 
-    fn outcome(mut self, board: &Board, controller: &Controller) -> Outcome {
+    fn outcome(mut self, board: &Board, changes: &[f64]) -> Outcome {
         let totals = board.totals();
         let hours = totals.seconds / 3600.0;
-        let changes = controller.changes();
         Outcome {
             hours,
             answers_per_hour: self.answers as f64 / hours,
             tokens_per_hour: self.tokens as f64 / hours,
             tokens_per_joule: (self.tokens > 0).then(|| self.tokens as f64 / totals.joules),
-            p95_first_token_s: p95(&mut self.first_tokens),
-            p95_gap_s: p95(&mut self.gaps),
+            p95_first_token_s: percentile(&mut self.first_tokens, 95),
+            p95_gap_s: percentile(&mut self.gaps, 95),
+            p99_gap_s: percentile(&mut self.gaps, 99),
             hottest_celsius: self.hottest,
             minutes_above_95: self.seconds_above_95 / 60.0,
             software_throttles: totals.software_throttles,

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::heat::cell::{Cell, Load};
 use crate::heat::controller::{HELD, Kind};
+use crate::heat::oracle::{Best, Oracle};
 use crate::heat::outcome::Outcome;
 
 /// Every controller in one cell, on one draw of the board.
@@ -14,7 +15,21 @@ pub struct Row {
     pub cell: Cell,
     pub draw: u64,
     pub outcomes: BTreeMap<Kind, Outcome>,
+    /// What is possible, if that was asked.
+    pub oracle: Option<Possible>,
 }
+
+/// The best that constant settings reach, for each goal that the cell has.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Possible {
+    pub tokens: Option<Best>,
+    pub joules: Option<Best>,
+    pub gap: Option<Best>,
+    pub even_gap: Option<Best>,
+}
+
+/// Tokens an hour that a shorter gap may cost, as a share of the best rival's.
+const KEPT: f64 = 0.98;
 
 /// What heat does to a board that nobody governs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -44,6 +59,9 @@ pub enum Goal {
     Joules,
     /// The gap between tokens to (a)'s, under sustained load.
     Gap,
+    /// The same, and stalls, the longest of a hundred gaps, are no longer than (a)'s
+    /// either. Beyond what the goals ask for: it shows what the shorter gap costs.
+    EvenGap,
 }
 
 /// One goal in one cell.
@@ -55,16 +73,19 @@ pub struct Mark {
     /// Ours to theirs; for safety the number of throttlings and shutdowns.
     pub value: f64,
     pub met: bool,
+    /// The same figure of the oracle's.
+    pub possible: Option<f64>,
 }
 
 impl Goal {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Safe,
         Self::FreeTokens,
         Self::MarginTokens,
         Self::BoundTokens,
         Self::Joules,
         Self::Gap,
+        Self::EvenGap,
     ];
 
     #[must_use]
@@ -76,6 +97,7 @@ impl Goal {
             Self::BoundTokens => "tokens/h to the best safe rival's, heat binds",
             Self::Joules => "balanced: tokens/J to (a)'s",
             Self::Gap => "p95 gap to (a)'s, sustained load",
+            Self::EvenGap => "the same, with p99 no longer than (a)'s",
         }
     }
 
@@ -88,17 +110,17 @@ impl Goal {
             Self::MarginTokens => None,
             Self::BoundTokens => Some(1.10),
             Self::Joules => Some(1.15),
-            Self::Gap => Some(0.70),
+            Self::Gap | Self::EvenGap => Some(0.70),
         }
     }
 
     /// Whether less is better.
     #[must_use]
     pub fn is_ceiling(self) -> bool {
-        matches!(self, Self::Safe | Self::Gap)
+        matches!(self, Self::Safe | Self::Gap | Self::EvenGap)
     }
 
-    fn is_met(self, value: f64) -> bool {
+    pub(crate) fn is_met(self, value: f64) -> bool {
         match self.bound() {
             None => true,
             Some(bound) if self.is_ceiling() => value <= bound,
@@ -123,22 +145,70 @@ impl Row {
         })
     }
 
+    /// Asks the oracle for each goal that this cell has.
+    #[must_use]
+    pub fn ask(&self, oracle: &mut Oracle) -> Possible {
+        let safe = |outcome: &Outcome| outcome.is_safe();
+        let mut possible = Possible::default();
+        if self.cell.load == Load::Idle {
+            return possible;
+        }
+        if self.class() == Some(Class::Bound) {
+            possible.tokens = oracle.best(|it| safe(it).then_some(it.tokens_per_hour));
+        }
+        // A board that gets too hot at rest cannot be kept safe by anybody.
+        possible.joules = oracle.best(|it| it.tokens_per_joule.filter(|_| safe(it)));
+        let floor = self.best_rival().map_or(0.0, |tokens| tokens * KEPT);
+        if self.cell.load.is_sustained() {
+            let gap = |it: &Outcome| {
+                let keeps = safe(it) && it.tokens_per_hour >= floor;
+                it.p95_gap_s.filter(|_| keeps).map(|gap| -gap)
+            };
+            possible.gap = oracle.best(gap);
+            possible.even_gap = oracle.best(|it| gap(it).filter(|_| self.is_even(it)));
+        }
+        possible
+    }
+
     /// What each goal is in this cell. `at_rest`: the board is safe without load.
     #[must_use]
     pub fn marks(&self, at_rest: bool) -> Vec<Mark> {
-        let mark = |goal: Goal, value: Option<f64>| {
-            let value = value?;
-            Some(Mark { goal, cell: self.cell, draw: self.draw, value, met: goal.is_met(value) })
+        let mark = |goal: Goal| {
+            let value = self.figure(goal, at_rest)?;
+            let possible = self.possible(goal);
+            let (cell, draw) = (self.cell, self.draw);
+            let even = || self.of(Kind::Governor).is_some_and(|ours| self.is_even(ours));
+            let met = goal.is_met(value) && (goal != Goal::EvenGap || even());
+            Some(Mark { goal, cell, draw, value, met, possible })
         };
-        let values = [
-            mark(Goal::Safe, at_rest.then(|| self.events())),
-            mark(Goal::FreeTokens, self.tokens_to_rivals(Class::Free)),
-            mark(Goal::MarginTokens, self.tokens_to_rivals(Class::Margin)),
-            mark(Goal::BoundTokens, self.tokens_to_rivals(Class::Bound)),
-            mark(Goal::Joules, self.joules()),
-            mark(Goal::Gap, self.gap()),
-        ];
-        values.into_iter().flatten().collect()
+        Goal::ALL.into_iter().filter_map(mark).collect()
+    }
+
+    fn figure(&self, goal: Goal, at_rest: bool) -> Option<f64> {
+        let of_class = |class| {
+            let ours = self.of(Kind::Governor)?.tokens_per_hour;
+            (self.class() == Some(class)).then(|| self.tokens_to_rivals(ours)).flatten()
+        };
+        match goal {
+            Goal::Safe => at_rest.then(|| self.events()),
+            Goal::FreeTokens => of_class(Class::Free),
+            Goal::MarginTokens => of_class(Class::Margin),
+            Goal::BoundTokens => of_class(Class::Bound),
+            Goal::Joules => self.joules(self.of(Kind::Balanced)?),
+            Goal::Gap | Goal::EvenGap => self.gap(self.of(Kind::Governor)?),
+        }
+    }
+
+    fn possible(&self, goal: Goal) -> Option<f64> {
+        let Possible { tokens, joules, gap, even_gap } = self.oracle.as_ref()?;
+        let of = |best: &'_ Option<Best>| best.as_ref().map(|best| best.outcome.clone());
+        match goal {
+            Goal::Safe | Goal::FreeTokens | Goal::MarginTokens => None,
+            Goal::BoundTokens => self.tokens_to_rivals(of(tokens)?.tokens_per_hour),
+            Goal::Joules => self.joules(&of(joules)?),
+            Goal::Gap => self.gap(&of(gap)?),
+            Goal::EvenGap => self.gap(&of(even_gap)?),
+        }
     }
 
     fn events(&self) -> f64 {
@@ -149,33 +219,41 @@ impl Row {
         events.sum::<u64>() as f64
     }
 
-    fn tokens_to_rivals(&self, class: Class) -> Option<f64> {
-        if self.class()? != class {
-            return None;
-        }
-        let safe = |outcome: &&Outcome| class != Class::Bound || outcome.is_safe();
+    /// Tokens an hour of the best rival, where heat binds of the best safe one.
+    fn best_rival(&self) -> Option<f64> {
+        let bound = self.class()? == Class::Bound;
+        let safe = |outcome: &&Outcome| !bound || outcome.is_safe();
         let rivals = Kind::RIVALS.iter().filter_map(|kind| self.of(*kind)).filter(safe);
-        let best = rivals.map(|outcome| outcome.tokens_per_hour).reduce(f64::max)?;
-        let ours = self.of(Kind::Governor)?.tokens_per_hour;
+        rivals.map(|outcome| outcome.tokens_per_hour).reduce(f64::max)
+    }
+
+    fn tokens_to_rivals(&self, ours: f64) -> Option<f64> {
+        let best = self.best_rival()?;
         (best > 0.0).then(|| ours / best)
     }
 
-    fn joules(&self) -> Option<f64> {
-        let of = |kind| self.of(kind)?.tokens_per_joule;
-        Some(of(Kind::Balanced)? / of(Kind::Hardware)?)
+    fn joules(&self, ours: &Outcome) -> Option<f64> {
+        Some(ours.tokens_per_joule? / self.of(Kind::Hardware)?.tokens_per_joule?)
     }
 
-    fn gap(&self) -> Option<f64> {
-        let of = |kind| self.of(kind)?.p95_gap_s;
-        let loaded = self.cell.load.is_sustained();
-        loaded.then_some(Some(of(Kind::Governor)? / of(Kind::Hardware)?)).flatten()
+    /// Its stalls are no longer than (a)'s.
+    fn is_even(&self, outcome: &Outcome) -> bool {
+        let theirs = self.of(Kind::Hardware).and_then(|it| it.p99_gap_s).unwrap_or(f64::INFINITY);
+        outcome.p99_gap_s.is_some_and(|ours| ours <= theirs)
+    }
+
+    fn gap(&self, ours: &Outcome) -> Option<f64> {
+        let theirs = self.of(Kind::Hardware)?.p95_gap_s;
+        self.cell.load.is_sustained().then_some(Some(ours.p95_gap_s? / theirs?)).flatten()
     }
 }
 
 /// All marks of all rows.
 #[must_use]
 pub fn judge(rows: &[Row]) -> Vec<Mark> {
-    let same = |a: &Cell, b: &Cell| (a.module, a.ambient, a.fan) == (b.module, b.ambient, b.fan);
+    let same = |a: &Cell, b: &Cell| {
+        (a.module, a.mode, a.ambient, a.fan) == (b.module, b.mode, b.ambient, b.fan)
+    };
     let at_rest = |row: &Row| {
         let idle = rows.iter().find(|idle| {
             idle.cell.load == Load::Idle && idle.draw == row.draw && same(&idle.cell, &row.cell)

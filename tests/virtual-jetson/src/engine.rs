@@ -32,11 +32,12 @@ fn sequences(module: &Module) -> u16 {
 /// The directory takes no files.
 pub fn write(dir: &Path, board: &Path, module: &Module, llm: &Llm) -> io::Result<()> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (running, kept) = (sequences(module), sequences(module));
     let serving = Serving {
         context: CONTEXT,
-        max_sequences: sequences(module),
-        cached_sequences: sequences(module),
-        kv_bytes: below(llm.kv_bytes_per_token) * u64::from(CONTEXT) * u64::from(sequences(module)),
+        max_sequences: running,
+        cached_sequences: kept,
+        kv_bytes: below(llm.kv_bytes_per_token) * u64::from(CONTEXT) * u64::from(running + kept),
     };
     let manifest = Manifest {
         manifest_version: MANIFEST_VERSION,

@@ -62,7 +62,10 @@ pub fn load(manifest: &Manifest, mut progress: impl FnMut(f32)) -> Loaded {
         std::thread::sleep(Duration::from_millis(pace.load_ms) / 10);
     }
     let slots = manifest.serving.max_sequences + manifest.serving.cached_sequences;
+    // Only on a board somebody counts what the cache takes.
+    let kv_bytes = pace.board.as_ref().map_or(0, |_| manifest.serving.kv_bytes);
     let backend = EchoBackend {
+        kv_bytes,
         board: pace.board.clone().map(Board::wait_for),
         pace,
         context: manifest.serving.context,
@@ -75,6 +78,7 @@ pub fn load(manifest: &Manifest, mut progress: impl FnMut(f32)) -> Loaded {
 struct EchoBackend {
     pace: Echo,
     board: Option<Board>,
+    kv_bytes: u64,
     context: u32,
     slots: Vec<Vec<TokenId>>,
     /// Logits of the last step, a row for each sequence.
@@ -200,7 +204,7 @@ impl Backend for EchoBackend {
             },
             slots: self.slots.len(),
             context: self.context,
-            kv_bytes: 0,
+            kv_bytes: self.kv_bytes,
             threads: 1,
             largest_step: 512,
             reproducible: true,

@@ -164,7 +164,7 @@ fn swap(facts: &Value, memory: &Value) -> Option<String> {
 }
 
 fn gpu_memory(machine: &Value) -> Option<String> {
-    let client = |client: &Value| format!("{} {}", text(&client["name"]), bytes(&client["bytes"]));
+    let client = |client: &Value| bytes(&client["bytes"]);
     let discrete = items(&machine["gpus"]).iter().flat_map(|gpu| items(&gpu["clients"]));
     let facts = &machine["facts"];
     match facts["gpu_clients"].as_array() {
@@ -259,7 +259,7 @@ mod tests {
                 throttling  oc1 0 events, oc2 0 events, oc3 1843 events, pwm-fan at 1 of 3
                 fans        pwmfan 1756 rpm 35 %, profile quiet
                 swap        zram0 1.9 GiB, zram1 1.9 GiB, 3.7 GiB free, zram takes 1.0 MiB
-                GPU memory  engine-worker 512.0 MiB
+                GPU memory  512.0 MiB
                 boot        slot A well, slot B well, boots are marked good, watchdog 120 s, root on nvme0n1p1
             "#]],
         );
@@ -279,7 +279,7 @@ mod tests {
                 throttling  oc1 0 events, oc2 0 events, oc3 1843 events, pwm-fan at 1 of 3
                 fans        pwmfan 1756 rpm 35 %, profile quiet
                 swap        zram0 1.9 GiB, zram1 1.9 GiB, 3.7 GiB free, zram takes 1.0 MiB
-                GPU memory  engine-worker 512.0 MiB
+                GPU memory  512.0 MiB
                 boot        slot A well, slot B well, boots are marked good, watchdog 120 s, root on nvme0n1p1
             "#]],
         );

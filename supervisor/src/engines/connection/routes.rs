@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use engine_api::embedding::Vector;
 use engine_api::form::Form;
+use engine_api::pace::MOST_REST;
 use engine_api::protocol::{
     FinishReason, Heartbeat, Limits, PromptProblem, RequestId, Timings, TokenId, Usage,
 };
@@ -323,7 +324,10 @@ impl Routes {
     pub(in crate::engines) fn set_limits(&self, limits: Limits) {
         let mut table = self.lock();
         table.speeds.set_part(limits.max_batch_tokens);
-        table.pace = Duration::from_micros(limits.pace_us.into());
+        table.pace = match Duration::from_micros(limits.pace_us.into()) {
+            Duration::ZERO => Duration::ZERO,
+            pace => pace.max(MOST_REST),
+        };
         table.at_once = limits.max_sequences.into();
     }
 

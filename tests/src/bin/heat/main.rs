@@ -9,15 +9,19 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use serde::Serialize;
 
-use tests::heat::cell::{Cell, Fan, Load};
+use tests::heat::cell::{Cell, Fan, Load, PowerMode};
 use tests::heat::controller::{HELD, Kind};
-use tests::heat::run::{Plan, run};
+use tests::heat::oracle::{HOLDS, Oracle};
+use tests::heat::run::{Plan, Stage, run};
 use tests::heat::verdict::{Mark, Row, judge};
 use tests::heat::{plot, report};
 use tests::spoken::Format;
@@ -38,12 +42,33 @@ struct Arguments {
     /// What those hold that are not ours, in degrees [default: what ours holds].
     #[arg(long, default_value_t = HELD)]
     rivals_hold: f64,
+    /// First of the draws, instead of the first of those that are reported.
+    #[arg(long)]
+    first_draw: Option<u64>,
+    /// Boards in their highest power mode, instead of the one that they come in.
+    #[arg(long)]
+    highest_mode: bool,
+    /// Also find out what is possible in each cell: many times the work.
+    #[arg(long)]
+    oracle: bool,
+    /// What the oracle holds, in degrees.
+    #[arg(long, default_value_t = HOLDS)]
+    oracle_holds: f64,
+    /// The oracle commands the fan as well, which nobody else does.
+    #[arg(long)]
+    oracle_fan: bool,
+    /// Cells computed at once [default: one for each processor].
+    #[arg(long)]
+    jobs: Option<NonZeroUsize>,
     /// Every how many-th cell, for a quick look.
     #[arg(long, default_value_t = 1)]
     every: usize,
     /// Only modules whose names contain this.
     #[arg(long)]
     module: Option<String>,
+    /// Only loads whose names contain this, such as "long".
+    #[arg(long)]
+    load: Option<String>,
     /// Also print every cell.
     #[arg(long)]
     cells: bool,
@@ -59,6 +84,7 @@ struct Arguments {
 struct Document<'a> {
     hours: f64,
     rivals_hold: f64,
+    oracle_holds: Option<f64>,
     draws: Vec<u64>,
     rows: &'a [Row],
     marks: &'a [Mark],
@@ -74,28 +100,28 @@ const PLOTTED: &str = "orin-nano-8gb-super";
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     ensure!(arguments.hours > 0.0 && arguments.every > 0, "there is nothing to run");
-    let first = if arguments.tuning { TUNING } else { REPORTED };
+    let usual = if arguments.tuning { TUNING } else { REPORTED };
+    let first = arguments.first_draw.unwrap_or(usual);
     let draws: Vec<u64> = (first..first + arguments.draws).collect();
-    let named = |cell: &Cell| {
-        arguments.module.as_ref().is_none_or(|part| cell.module.contains(part.as_str()))
+    let contains = |name: &str, part: &Option<String>| {
+        part.as_ref().is_none_or(|part| name.contains(part.as_str()))
     };
+    let named = |cell: &Cell| {
+        contains(cell.module, &arguments.module)
+            && contains(&cell.load.to_string(), &arguments.load)
+    };
+    let mode = if arguments.highest_mode { PowerMode::Highest } else { PowerMode::Shipped };
     let cells: Vec<Cell> =
-        Cell::grid().into_iter().filter(named).step_by(arguments.every).collect();
-    let mut rows = Vec::new();
-    for draw in &draws {
-        for (index, cell) in cells.iter().enumerate() {
-            if index % 60 == 0 {
-                eprintln!("draw {draw}: cell {index} of {}", cells.len());
-            }
-            rows.push(row(*cell, *draw, &arguments));
-        }
-    }
+        Cell::grid(mode).into_iter().filter(named).step_by(arguments.every).collect();
+    let of_draw = |draw: &u64| cells.iter().map(|cell| (*cell, *draw)).collect::<Vec<_>>();
+    let rows = rows(&draws.iter().flat_map(of_draw).collect::<Vec<_>>(), &arguments);
     let marks = judge(&rows);
     let text = match arguments.format {
         Format::Json => {
             let (rows, marks) = (&rows[..], &marks[..]);
             let (hours, rivals_hold) = (arguments.hours, arguments.rivals_hold);
-            let document = Document { hours, rivals_hold, draws, rows, marks };
+            let oracle_holds = arguments.oracle.then_some(arguments.oracle_holds);
+            let document = Document { hours, rivals_hold, oracle_holds, draws, rows, marks };
             serde_json::to_string_pretty(&document)? + "\n"
         }
         Format::Text if arguments.cells => report::draw_cells(&rows) + &report::draw(&rows, &marks),
@@ -108,11 +134,50 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
+/// All rows, in the order of their cells, each computed by one of some threads.
+fn rows(cells: &[(Cell, u64)], arguments: &Arguments) -> Vec<Row> {
+    let processors = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let jobs = arguments.jobs.unwrap_or_else(processors).get();
+    let next = AtomicUsize::new(0);
+    let (done, computed) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            let (next, done) = (&next, done.clone());
+            scope.spawn(move || {
+                while let Some((index, (cell, draw))) = take(cells, next) {
+                    let _ = done.send((index, row(cell, draw, arguments)));
+                }
+            });
+        }
+        drop(done);
+        let mut rows: BTreeMap<usize, Row> = BTreeMap::new();
+        for (index, row) in computed {
+            rows.insert(index, row);
+            if rows.len().is_multiple_of(60) {
+                eprintln!("{} of {} cells", rows.len(), cells.len());
+            }
+        }
+        rows.into_values().collect()
+    })
+}
+
+fn take(cells: &[(Cell, u64)], next: &AtomicUsize) -> Option<(usize, (Cell, u64))> {
+    let index = next.fetch_add(1, Ordering::Relaxed);
+    cells.get(index).map(|cell| (index, *cell))
+}
+
 fn row(cell: Cell, draw: u64, arguments: &Arguments) -> Row {
     let (hours, rivals_hold) = (arguments.hours, arguments.rivals_hold);
     let plan = |kind| Plan { cell, kind, draw, hours, rivals_hold };
     let outcome = |kind: &Kind| (*kind, run(plan(*kind), |_| {}));
-    Row { cell, draw, outcomes: Kind::ALL.iter().map(outcome).collect::<BTreeMap<_, _>>() }
+    let outcomes = Kind::ALL.iter().map(outcome).collect::<BTreeMap<_, _>>();
+    let mut row = Row { cell, draw, outcomes, oracle: None };
+    if arguments.oracle {
+        let stage = Stage { cell, draw, hours };
+        let mut oracle = Oracle::new(stage, arguments.oracle_holds, arguments.oracle_fan);
+        row.oracle = Some(row.ask(&mut oracle));
+    }
+    row
 }
 
 /// One plot for each load and state of the fan, at 40 °C.
@@ -120,7 +185,8 @@ fn plots(directory: &std::path::Path, draw: u64) -> anyhow::Result<()> {
     std::fs::create_dir_all(directory).context("create the directory of the plots")?;
     for load in Load::ALL {
         for fan in Fan::ALL {
-            let cell = Cell { module: PLOTTED, ambient: 40, fan, load };
+            let mode = PowerMode::Shipped;
+            let cell = Cell { module: PLOTTED, mode, ambient: 40, fan, load };
             let course = |kind: Kind| {
                 let mut points = Vec::new();
                 let plan = Plan { cell, kind, draw, hours: 1.0, rivals_hold: HELD };

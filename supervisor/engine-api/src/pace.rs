@@ -1,0 +1,156 @@
+//! How a pace is kept: how long a worker rests after a turn, and how much of a
+//! prompt it computes at once while it has to rest.
+//!
+//! `Limits::pace_us` is the least time from one decode step to the next, so that a
+//! step's length beside it says in which share of the time the engine may compute.
+//! That share holds for longer turns too: one that computes a part of a prompt as
+//! well is followed by a rest that is longer by as much. Otherwise a long prompt
+//! would heat a board that is told to rest, or had to be computed in parts so
+//! small that each of them reads the weights for a few tokens.
+
+use std::time::Duration;
+
+/// Longest rest after a turn, beyond what the pace itself asks for. A worker that
+/// rests for longer would look like one that hangs.
+pub const MOST_REST: Duration = Duration::from_secs(2);
+/// Prompt tokens in a step from which on it tells what each of them takes.
+const TELLING: usize = 32;
+/// The least share of the time in which anything is computed.
+const LEAST_DUTY: f64 = 0.02;
+
+/// What a pace is measured against: how long this engine's steps take.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Pacing {
+    pace: Duration,
+    /// The last decode step.
+    decode: Option<Duration>,
+    /// A prompt's token in the last step that computed some.
+    prompt_token: Option<Duration>,
+}
+
+impl Pacing {
+    /// From now on this is the least time between two decode steps.
+    pub fn set(&mut self, pace: Duration) {
+        self.pace = pace;
+    }
+
+    /// A decode step was computed.
+    pub fn decoded(&mut self, took: Duration) {
+        self.decode = Some(took);
+    }
+
+    /// So many tokens of prompts were computed in one step.
+    pub fn prefilled(&mut self, tokens: usize, took: Duration) {
+        // The few tokens at a prompt's end cost as much as more would.
+        if tokens >= TELLING || self.prompt_token.is_none() {
+            let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
+            self.prompt_token = took.checked_div(tokens);
+        }
+    }
+
+    /// The rest after a turn of this length.
+    #[must_use]
+    pub fn rest(&self, turn: Duration) -> Duration {
+        let least = self.pace.saturating_sub(turn);
+        let duty = self.duty();
+        let share = turn.as_secs_f64() * (1.0 / duty - 1.0);
+        let wanted = Duration::try_from_secs_f64(share).unwrap_or(MOST_REST).min(MOST_REST);
+        least.max(wanted)
+    }
+
+    /// Prompt tokens to compute at once where no answer is running: `most`, or so
+    /// many that the rest after them is long enough. `part` is always right.
+    #[must_use]
+    pub fn tokens_alone(&self, part: usize, most: usize) -> usize {
+        let duty = self.duty();
+        if self.pace.is_zero() {
+            return most;
+        }
+        if self.decode.is_none() {
+            return part.min(most);
+        }
+        let longest = MOST_REST.as_secs_f64() * duty / (1.0 - duty).max(1e-9);
+        let token = self.prompt_token.map_or(f64::INFINITY, |token| token.as_secs_f64());
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a count that is not negative; what is too large for it is cut below"
+        )]
+        let tokens = (longest / token.max(1e-9)) as usize;
+        tokens.clamp(part.min(most), most)
+    }
+
+    /// The share of the time in which the engine may compute.
+    fn duty(&self) -> f64 {
+        match self.decode {
+            _ if self.pace.is_zero() => 1.0,
+            // Nothing was decoded yet: the pace is all that is known.
+            None => 1.0,
+            Some(decode) => (decode.as_secs_f64() / self.pace.as_secs_f64()).clamp(LEAST_DUTY, 1.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// Decode steps of 50 ms at a pace of 200 ms, and prompts of 1000 tokens/s.
+    fn quarter() -> Pacing {
+        let mut pacing = Pacing::default();
+        pacing.set(ms(200));
+        pacing.decoded(ms(50));
+        pacing.prefilled(64, ms(64));
+        pacing
+    }
+
+    #[test]
+    fn a_turn_that_is_longer_is_followed_by_a_rest_that_is_longer() {
+        assert_eq!(quarter().rest(ms(50)), ms(150));
+        assert_eq!(quarter().rest(ms(114)), ms(342));
+        assert_eq!(quarter().rest(ms(30)), ms(170), "the pace itself is kept");
+        assert_eq!(quarter().rest(ms(5000)), MOST_REST);
+        assert_eq!(Pacing::default().rest(ms(5000)), Duration::ZERO);
+    }
+
+    #[test]
+    fn before_anything_was_decoded_only_the_pace_is_known() {
+        let mut pacing = Pacing::default();
+        pacing.set(ms(200));
+        assert_eq!((pacing.rest(ms(50)), pacing.rest(ms(500))), (ms(150), Duration::ZERO));
+        assert_eq!(pacing.tokens_alone(64, 512), 64);
+    }
+
+    #[test]
+    fn a_prompt_alone_is_computed_in_parts_that_can_be_rested_for() {
+        assert_eq!(quarter().tokens_alone(64, 512), 512);
+        let mut deep = quarter();
+        deep.set(ms(1000));
+        assert_eq!(deep.tokens_alone(64, 512), 105, "2 s of rest at a twentieth");
+        deep.set(ms(2500));
+        assert_eq!(deep.tokens_alone(64, 512), 64, "and never less than a part");
+        assert_eq!(Pacing::default().tokens_alone(64, 512), 512);
+    }
+
+    proptest! {
+        #[test]
+        fn the_share_of_the_time_is_kept_within_the_longest_rest(
+            pace in 1_u64..5_000, decode in 1_u64..500, turn in 1_u64..5_000,
+        ) {
+            let mut pacing = Pacing::default();
+            pacing.set(ms(pace));
+            pacing.decoded(ms(decode));
+            let rest = pacing.rest(ms(turn));
+            prop_assert!(ms(turn) + rest >= ms(pace).min(ms(turn) + rest));
+            prop_assert!(rest <= MOST_REST.max(ms(pace)));
+            let share = turn as f64 / (ms(turn) + rest).as_secs_f64() / 1e3;
+            let duty = (decode as f64 / pace as f64).min(1.0);
+            prop_assert!(rest >= MOST_REST || share <= duty + 1e-6);
+        }
+    }
+}
