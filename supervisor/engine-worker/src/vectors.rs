@@ -158,8 +158,8 @@ impl Requests for Vectors {
         self.embedder.share_cores(alone);
     }
 
-    fn pace(&self) -> Duration {
-        self.pace
+    fn rest(&self, step: Duration) -> Duration {
+        self.pace.saturating_sub(step)
     }
 
     fn is_idle(&self) -> bool {

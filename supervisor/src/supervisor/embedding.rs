@@ -237,8 +237,9 @@ impl Supervisor {
         self.lives += 1;
         let life = LifeId(self.lives);
         let settings = &self.settings.engine;
-        let limits =
-            Limits { max_sequences: 1, max_batch_tokens: settings.max_batch_tokens, pace_us: 0 };
+        // Each step computes a whole text.
+        let text = u16::try_from(located.manifest.serving.context).unwrap_or(u16::MAX);
+        let limits = Limits { max_sequences: 1, max_batch_tokens: text, pace_us: 0 };
         let spec = Spec {
             worker: settings.worker.clone(),
             load: Load {
@@ -249,7 +250,7 @@ impl Supervisor {
             },
             load_timeout: settings.load_timeout,
             measured_load: measured_load(&located),
-            speeds: speeds(&located, settings.max_batch_tokens),
+            speeds: speeds(&located, text),
             keeper: Keeper::none(),
         };
         let worker = engines::launch(spec, life, self.event_sender.clone());

@@ -351,15 +351,17 @@ impl Routes {
     pub(in crate::engines) fn standing(&self) -> Option<(Doing, Seen)> {
         let table = self.lock();
         let waiting = || table.answers.values().filter(|route| !route.decodes);
+        let steps = |prefilling| Doing::Steps {
+            p99: table.speeds.p99(prefilling) + table.pace,
+            first: table.speeds.first_before().map(|first| first + table.pace),
+        };
         let doing = if !table.embeds.is_empty() {
             // Texts are computed like prompts, a whole one in each step.
-            Doing::Steps { p99: table.speeds.p99(true) + table.pace }
+            steps(true)
         } else if table.answers.is_empty() {
             (!table.prompts.is_empty()).then_some(Doing::Prompts)?
         } else {
-            let p99 = table.speeds.p99(waiting().next().is_some()) + table.pace;
-            let first = table.speeds.first_before();
-            Doing::Steps { p99, first: first.map(|first| first + table.pace) }
+            steps(waiting().next().is_some())
         };
         let prompts = waiting().map(|route| table.speeds.steps_of_prompt(route.prompt_tokens));
         let prompts = prompts.sum();
