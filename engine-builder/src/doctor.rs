@@ -12,6 +12,7 @@ use jetpack::disk::Disk;
 use jetpack::{Bytes, Finding, Severity};
 
 use crate::catalogue::{Catalogue, Entry, Form};
+use crate::embedder;
 use crate::engines::Engines;
 use crate::error::Error;
 use crate::fetch::pins::Pins;
@@ -94,6 +95,9 @@ fn idle_cache(
     };
     let used = |model: &Path| {
         let name = model.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Some(embedder) = embedder::find(name) {
+            return embedder.files().iter().any(|file| has(file.sha256.as_str()));
+        }
         let entry = catalogue.entries().iter().find(|entry| entry.id.as_str() == name);
         entry.and_then(|entry| known(entry, state_dir)).is_some_and(|it| has(it.as_str()))
     };
@@ -184,8 +188,13 @@ fn left_by_steps(work: &Work, fate: &Fate) -> Option<Finding> {
 }
 
 fn default(seen: &Seen, found: &mut Vec<Finding>) {
-    let there = |name: &String| seen.engines.iter().any(|engine| engine.id.as_str() == name);
-    let (problem, severity) = match (&seen.default, &seen.engines[..]) {
+    // Embedders serve beside the default. What cannot be read could be either.
+    let answers = |engine: &&Installed| {
+        engine.state.as_ref().map_or(true, |sound| !sound.manifest.is_embedder())
+    };
+    let engines: Vec<&Installed> = seen.engines.iter().filter(answers).collect();
+    let there = |name: &String| engines.iter().any(|engine| engine.id.as_str() == name);
+    let (problem, severity) = match (&seen.default, &engines[..]) {
         (Some(name), _) if !there(name) => {
             (format!("the default is {name}, and there is no such engine"), Severity::Serious)
         }
@@ -195,7 +204,7 @@ fn default(seen: &Seen, found: &mut Vec<Finding>) {
         }
         _ => return,
     };
-    let advice = match &seen.engines[..] {
+    let advice = match &engines[..] {
         [] => "`engine-builder build MODEL`; `engine-builder list` shows the models",
         _ => "`engine-builder use ENGINE`",
     };
@@ -316,6 +325,22 @@ mod tests {
     #[test]
     fn nothing_is_found_where_all_is_well() {
         assert_eq!(findings(&well()), []);
+    }
+
+    #[test]
+    fn an_embedder_serves_beside_the_default_and_is_none() {
+        let embedder = || {
+            let mut engine = engine("b", false);
+            let sound = engine.state.as_mut().unwrap();
+            sound.staleness = Staleness::default();
+            sound.manifest.embedding = Some(embedder::entries()[0].embedding.clone());
+            engine
+        };
+        let mut beside = well();
+        beside.engines.push(embedder());
+        assert_eq!(findings(&beside), []);
+        let alone = Seen { engines: vec![embedder()], default: None, ..well() };
+        assert_eq!(kinds(&alone), [("no_default", Severity::Serious)]);
     }
 
     #[test]

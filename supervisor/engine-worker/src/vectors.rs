@@ -116,7 +116,8 @@ fn beginning(text: &str, bytes: usize) -> &str {
     if text.len() <= bytes {
         return text;
     }
-    let most = &text[..text.floor_char_boundary(bytes)];
+    let end = (0..=bytes).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    let most = &text[..end];
     most.rfind(char::is_whitespace).map_or(most, |at| &most[..at])
 }
 
@@ -368,6 +369,14 @@ mod tests {
         let expected =
             FromWorker::Embedded { id: RequestId(2), vectors: vec![vector(302.0, 3, false)] };
         assert_eq!(messages[1], expected);
+    }
+
+    #[test]
+    fn the_beginning_of_a_text_ends_with_a_word_and_never_within_a_letter() {
+        assert_eq!(beginning("short", 9), "short");
+        assert_eq!(beginning("two words", 6), "two");
+        assert_eq!(beginning("ääää", 3), "ä");
+        assert_eq!(beginning("ä", 1), "");
     }
 
     #[test]
