@@ -7,6 +7,11 @@
 //! well is followed by a rest that is longer by as much. Otherwise a long prompt
 //! would heat a board that is told to rest, or had to be computed in parts so
 //! small that each of them reads the weights for a few tokens.
+//!
+//! The rest that a long turn asks for is owed and paid back over the turns that
+//! follow, a little with each, so that whoever reads an answer sees even gaps and not
+//! some that are many times as long as the others. Where nobody reads it is paid at
+//! once.
 
 use std::time::Duration;
 
@@ -15,6 +20,10 @@ use std::time::Duration;
 pub const MOST_REST: Duration = Duration::from_secs(2);
 /// Prompt tokens in a step from which on it tells what each of them takes.
 const TELLING: usize = 32;
+/// The most rest that is owed, in seconds, and the share of it that a turn pays back.
+/// Prompts come in every few turns, so that the share has to be small to be even.
+const MOST_OWED: f64 = 20.0;
+const PAID: f64 = 0.02;
 /// The least share of the time in which anything is computed.
 const LEAST_DUTY: f64 = 0.02;
 
@@ -26,17 +35,25 @@ pub struct Pacing {
     decode: Option<Duration>,
     /// A prompt's token in the last step that computed some.
     prompt_token: Option<Duration>,
+    /// Something was decoded in this turn: somebody reads.
+    read: bool,
+    /// Rest that earlier turns asked for and did not get, in seconds.
+    owed: f64,
 }
 
 impl Pacing {
     /// From now on this is the least time between two decode steps.
     pub fn set(&mut self, pace: Duration) {
         self.pace = pace;
+        if pace.is_zero() {
+            self.owed = 0.0;
+        }
     }
 
     /// A decode step was computed.
     pub fn decoded(&mut self, took: Duration) {
         self.decode = Some(took);
+        self.read = true;
     }
 
     /// So many tokens of prompts were computed in one step.
@@ -51,11 +68,25 @@ impl Pacing {
     /// The rest after a turn of this length.
     #[must_use]
     pub fn rest(&self, turn: Duration) -> Duration {
-        let least = self.pace.saturating_sub(turn);
-        let duty = self.duty();
-        let share = turn.as_secs_f64() * (1.0 / duty - 1.0);
-        let wanted = Duration::try_from_secs_f64(share).unwrap_or(MOST_REST).min(MOST_REST);
+        let (least, due) = (self.pace.saturating_sub(turn), self.owed + self.asked(turn));
+        let wanted = match self.read {
+            true => (least.as_secs_f64() + self.owed * PAID).min(due),
+            false => due,
+        };
+        let wanted = Duration::try_from_secs_f64(wanted).unwrap_or(MOST_REST).min(MOST_REST);
         least.max(wanted)
+    }
+
+    /// So long was a turn, and the rest after it.
+    pub fn rested(&mut self, turn: Duration, rest: Duration) {
+        self.read = false;
+        let owed = self.owed + self.asked(turn) - rest.as_secs_f64();
+        self.owed = owed.clamp(0.0, MOST_OWED);
+    }
+
+    /// Seconds of rest that a turn asks for.
+    fn asked(&self, turn: Duration) -> f64 {
+        turn.as_secs_f64() * (1.0 / self.duty() - 1.0)
     }
 
     /// Prompt tokens to compute at once where no answer is running: `most`, or so
@@ -110,12 +141,42 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_that_is_longer_is_followed_by_a_rest_that_is_longer() {
-        assert_eq!(quarter().rest(ms(50)), ms(150));
-        assert_eq!(quarter().rest(ms(114)), ms(342));
-        assert_eq!(quarter().rest(ms(30)), ms(170), "the pace itself is kept");
-        assert_eq!(quarter().rest(ms(5000)), MOST_REST);
+    fn where_nobody_reads_a_longer_turn_is_followed_by_a_longer_rest() {
+        let mut pacing = quarter();
+        pacing.rested(ms(50), ms(150));
+        assert_eq!(pacing.rest(ms(50)), ms(150));
+        assert_eq!(pacing.rest(ms(114)), ms(342));
+        assert_eq!(pacing.rest(ms(30)), ms(170), "the pace itself is kept");
+        assert_eq!(pacing.rest(ms(5000)), MOST_REST);
         assert_eq!(Pacing::default().rest(ms(5000)), Duration::ZERO);
+    }
+
+    #[test]
+    fn gaps_are_even_where_some_turns_are_long() {
+        let mut pacing = quarter();
+        let (mut gaps, mut computed) = (Vec::new(), Duration::ZERO);
+        for turn in (0..600).map(|turn| if turn % 4 == 0 { ms(110) } else { ms(50) }) {
+            pacing.decoded(ms(50));
+            let rest = pacing.rest(turn);
+            pacing.rested(turn, rest);
+            gaps.push(turn + rest);
+            computed += turn;
+        }
+        // On average a turn takes 65 ms, four times that are 260 ms.
+        let settled = &gaps[300..];
+        assert!(settled.iter().all(|gap| (ms(245)..ms(275)).contains(gap)), "{settled:?}");
+        let share = computed.as_secs_f64() / gaps.iter().sum::<Duration>().as_secs_f64();
+        assert!((0.24..0.28).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn what_is_owed_is_forgotten_when_there_is_no_pace() {
+        let mut pacing = quarter();
+        pacing.rested(ms(300), ms(0));
+        pacing.set(Duration::ZERO);
+        assert_eq!(pacing.rest(ms(50)), Duration::ZERO);
+        pacing.set(ms(200));
+        assert_eq!(pacing.rest(ms(50)), ms(150), "and what is owed now is its own");
     }
 
     #[test]
@@ -145,12 +206,32 @@ mod tests {
             let mut pacing = Pacing::default();
             pacing.set(ms(pace));
             pacing.decoded(ms(decode));
+            pacing.rested(ms(decode), ms(pace.saturating_sub(decode)));
             let rest = pacing.rest(ms(turn));
-            prop_assert!(ms(turn) + rest >= ms(pace).min(ms(turn) + rest));
             prop_assert!(rest <= MOST_REST.max(ms(pace)));
             let share = turn as f64 / (ms(turn) + rest).as_secs_f64() / 1e3;
-            let duty = (decode as f64 / pace as f64).min(1.0);
+            let duty = (decode as f64 / pace as f64).clamp(LEAST_DUTY, 1.0);
             prop_assert!(rest >= MOST_REST || share <= duty + 1e-6);
+        }
+
+        #[test]
+        fn what_is_owed_is_rested_within_some_turns(
+            pace in 60_u64..200, turns in prop::collection::vec(20_u64..120, 1..100),
+        ) {
+            let mut pacing = quarter();
+            pacing.set(ms(pace));
+            let (mut computed, mut all) = (Duration::ZERO, Duration::ZERO);
+            // Plain decode steps at the end have time for what is owed.
+            for turn in turns.into_iter().chain([50; 1000]).map(ms) {
+                pacing.decoded(ms(50));
+                let rest = pacing.rest(turn);
+                prop_assert!(rest <= MOST_REST.max(ms(pace)));
+                pacing.rested(turn, rest);
+                computed += turn;
+                all += turn + rest;
+            }
+            let duty = 50.0 / pace as f64;
+            prop_assert!(computed.as_secs_f64() <= duty * (all.as_secs_f64() + 0.1));
         }
     }
 }

@@ -180,6 +180,11 @@ impl Batch {
         self.pacing.rest(step)
     }
 
+    /// So long was a step, and the rest after it.
+    pub fn rested(&mut self, step: Duration, rest: Duration) {
+        self.pacing.rested(step, rest);
+    }
+
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty()

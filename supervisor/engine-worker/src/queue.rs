@@ -300,6 +300,8 @@ impl Requests for Queue {
         Duration::ZERO
     }
 
+    fn rested(&mut self, _step: Duration, _rest: Duration) {}
+
     fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty()
     }

@@ -41,6 +41,9 @@ pub trait Requests {
     /// How long to rest after a step of this length, for the session to keep.
     fn rest(&self, step: Duration) -> Duration;
 
+    /// So long was a step, and the rest after it.
+    fn rested(&mut self, step: Duration, rest: Duration);
+
     fn is_idle(&self) -> bool;
 
     /// Whether a step would do anything: not if all that is there waits for its
@@ -119,6 +122,10 @@ impl Requests for Batch {
 
     fn rest(&self, step: Duration) -> Duration {
         self.rest(step)
+    }
+
+    fn rested(&mut self, step: Duration, rest: Duration) {
+        self.rested(step, rest);
     }
 
     fn is_idle(&self) -> bool {

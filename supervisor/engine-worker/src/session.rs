@@ -286,13 +286,14 @@ impl<'a> Session<'a> {
         loop {
             let left = (turn + self.batch.rest(turn)).saturating_sub(step.elapsed());
             if left.is_zero() {
-                return;
+                break;
             }
             match commands.recv_timeout(left) {
                 Ok(heard) => self.heed(heard),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
             }
         }
+        self.batch.rested(turn, step.elapsed().saturating_sub(turn));
     }
 }
 

@@ -137,7 +137,9 @@ impl Engine {
         let mut turn = Turn::default();
         let decoded = self.decode(board, now, &mut turn);
         self.prefill(decoded, board, now, &mut turn);
-        let rest = self.pacing.rest(Duration::from_secs_f64(*now - began));
+        let length = Duration::from_secs_f64(*now - began);
+        let rest = self.pacing.rest(length);
+        self.pacing.rested(length, rest);
         if !rest.is_zero() {
             board.advance(rest, Load::IDLE);
             *now += rest.as_secs_f64();
