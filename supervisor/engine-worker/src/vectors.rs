@@ -163,6 +163,8 @@ impl Requests for Vectors {
         self.pace.saturating_sub(step)
     }
 
+    fn rested(&mut self, _step: Duration, _rest: Duration) {}
+
     fn is_idle(&self) -> bool {
         self.waiting.is_empty()
     }
