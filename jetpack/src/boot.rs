@@ -14,8 +14,11 @@ use crate::{Absent, Root};
 
 const VARIABLES: &str = "sys/firmware/efi/efivars";
 const OWNER: &str = "781e084c-a330-417c-b678-38e696380cb9";
-/// The unit that marks a boot as good, where systemd starts it.
-const MARKS: &str = "etc/systemd/system/multi-user.target.wants/nv-l4t-bootloader-config.service";
+/// The units that mark a boot as good, NVIDIA's and ours, where systemd starts them.
+const MARKS: [&str; 2] = [
+    "etc/systemd/system/multi-user.target.wants/nv-l4t-bootloader-config.service",
+    "etc/systemd/system/multi-user.target.wants/stoker-health.service",
+];
 const UNBOOTABLE: u32 = 0xff;
 
 /// What the firmware remembers.
@@ -60,7 +63,7 @@ impl Boot {
         }
         Self {
             slots,
-            marked_good: Some(root.has_link(MARKS)),
+            marked_good: Some(MARKS.iter().any(|unit| root.has_link(unit))),
             retries: read(root, "RootfsRetryCountMax").ok(),
         }
     }
@@ -95,11 +98,13 @@ mod tests {
         let tree = tree::orin_nano();
         tree.write(format!("{VARIABLES}/RootfsStatusSlotA-{OWNER}"), [7, 0, 0, 0, 0xff, 0, 0, 0]);
         tree.write(format!("{VARIABLES}/RootfsStatusSlotB-{OWNER}"), [7, 0, 0, 0]);
-        tree.remove(MARKS);
+        tree.remove(MARKS[0]);
         let boot = Boot::read(&tree.root());
         assert!(boot.slots[0].is_given_up() && !boot.slots[1].is_given_up());
         assert_eq!(boot.slots[1].absent, Some(Absent::Garbled));
         assert_eq!(boot.marked_good, Some(false));
+        tree.link(MARKS[1], "/lib/systemd/system/stoker-health.service");
+        assert_eq!(Boot::read(&tree.root()).marked_good, Some(true));
         assert_eq!(Boot::read(&tree::pc().root()), Boot::default());
     }
 
