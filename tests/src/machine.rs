@@ -209,7 +209,7 @@ impl Drop for Machine {
 
 /// Puts our files where an appliance has them, and starts the unit.
 const INSTALL: &str = r"set -e
-cp /run/ours/bin/stoker /run/ours/bin/engine-worker /run/ours/bin/engine-builder /usr/bin/
+cp /run/ours/bin/stoker /run/ours/bin/engine-worker /run/ours/bin/indexer /run/ours/bin/engine-builder /usr/bin/
 cp -r /run/ours/overlay/. /
 cp /run/ours/systemd/* /etc/systemd/system/
 mkdir -p /etc/stoker /etc/systemd/system/stoker.service.d
