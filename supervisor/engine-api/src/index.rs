@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// From the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToIndexer {
-    /// A file that was indexed before.
+    /// A file that was looked at before.
     Known(KnownFile),
     /// That was all that is known.
     Begin,
@@ -27,22 +27,26 @@ pub enum FromIndexer {
     Indexed(IndexedFile),
     /// A file that was written, and holds what it held.
     Touched { path: String, stamp: Stamp },
+    /// A file that holds what another one is known to hold, such as one that was
+    /// renamed. It would be cut into the same.
+    Same { path: String, stamp: Stamp, hash: [u8; 32], known_as: String },
     /// A file that is known and is not there any more.
     Gone { path: String },
-    /// A file that is not indexed. If it was known, it is to be forgotten.
-    Skipped { path: String, reason: String },
+    /// A file that is not indexed. What was known of it is to be forgotten. Without a
+    /// stamp it is looked at again each time.
+    Skipped { path: String, stamp: Option<Stamp>, reason: String },
     /// All was looked at.
     Done(Totals),
 }
 
-/// A file that was indexed before.
+/// A file that was looked at before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownFile {
     /// Below the repository, with `/` between its parts.
     pub path: String,
-    pub stamp: Stamp,
-    /// SHA-256 of what it held, and of how it was cut.
-    pub hash: [u8; 32],
+    pub stamp: Option<Stamp>,
+    /// SHA-256 of what it held, and of how it was cut; `None` if it was passed over.
+    pub hash: Option<[u8; 32]>,
 }
 
 /// What changes when a file is written. If it is the same, the file is not read.
@@ -106,6 +110,8 @@ pub struct Totals {
     /// Files that were read, because they are new or were written.
     pub read: u64,
     pub indexed: u64,
+    /// Files that hold what another one held.
+    pub same: u64,
     pub skipped: u64,
     pub gone: u64,
     pub chunks: u64,
