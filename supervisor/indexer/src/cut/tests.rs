@@ -1,3 +1,5 @@
+//! What files in each language are cut into, and that nothing of any file is lost.
+
 use std::fmt::Write as _;
 
 use expect_test::{Expect, expect};
