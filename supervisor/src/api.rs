@@ -19,6 +19,7 @@ mod cors;
 mod identity;
 mod paths;
 
+mod code;
 mod metrics;
 mod ollama;
 mod openai;
@@ -47,6 +48,7 @@ use hyper::{Method, Request, Response};
 use tokio::net::TcpListener;
 use tracing::{Instrument, Span, debug, info_span};
 
+use crate::index::Index;
 use crate::request::Client;
 use crate::store::Store;
 use crate::supervisor::Handle;
@@ -102,6 +104,7 @@ impl Default for Settings {
 pub async fn serve(
     listener: TcpListener,
     handle: Handle,
+    index: Index,
     answers: Option<Store>,
     settings: Settings,
     shutdown: impl Future<Output = ()>,
@@ -109,7 +112,8 @@ pub async fn serve(
     let settings = Arc::new(settings);
     let budget = Budget::new(settings.max_bodies_bytes);
     let keeper = Arc::new(Keeper::new(answers));
-    let shared = Arc::new(Shared { handle, settings: Arc::clone(&settings), budget, keeper });
+    let shared =
+        Arc::new(Shared { handle, index, settings: Arc::clone(&settings), budget, keeper });
     let service = move |peer, request| answer(Arc::clone(&shared), peer, request);
     server::run(listener, settings, service, shutdown).await;
 }
@@ -120,6 +124,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 /// What all requests share.
 struct Shared {
     handle: Handle,
+    index: Index,
     settings: Arc<Settings>,
     budget: Budget,
     keeper: Arc<Keeper>,
@@ -129,6 +134,8 @@ struct Shared {
 struct Caller {
     handle: Handle,
     client: Client,
+    /// It asks from this machine, and for nobody else.
+    is_local: bool,
     span: Span,
     keeper: Arc<Keeper>,
 }
@@ -140,6 +147,7 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Response<Reply> {
     let client = identity::client(request.headers(), peer.ip());
+    let is_local = identity::is_local(request.headers(), peer.ip());
     let path = paths::plain(request.uri().path()).into_owned();
     let span =
         info_span!("request", %client, method = %request.method(), path = paths::shown(&path));
@@ -150,7 +158,8 @@ async fn answer(
         let origin = admitted?;
         let keeper = Arc::clone(&shared.keeper);
         let handle = shared.handle.clone();
-        let caller = Caller { handle, client, span: Span::current(), keeper };
+        let span = Span::current();
+        let caller = Caller { handle, client, is_local, span, keeper };
         let mut response = match route(&shared, caller, &path, request).await {
             Ok(response) => response,
             Err(problem) => reply::problem(&problem, dialect),
@@ -184,6 +193,7 @@ async fn route(
         ("GET", "/assets/page.css") => Ok(pages::style()),
         ("GET", "/assets/page.js") => Ok(pages::script()),
         ("GET", "/assets/build.js") => Ok(pages::build_script()),
+        ("GET", "/assets/code.js") => Ok(pages::code_script()),
 
         ("POST", "/v1/chat/completions" | "/chat/completions") => {
             openai::generate(openai::Kind::Chat, caller, read(incoming).await?, last_event).await
@@ -211,6 +221,16 @@ async fn route(
         }
         ("POST", "/api/generate") => {
             ollama::generate(ollama::Kind::Generate, caller, read(incoming).await?).await
+        }
+
+        ("POST", "/v1/search") => code::search(&shared.index, &caller, read(incoming).await?).await,
+        ("GET", paths::REPOSITORIES) => Ok(code::repositories(&shared.index, &caller)),
+        ("POST", paths::REPOSITORIES) => {
+            code::add(&shared.index, &caller, read(incoming).await?).await
+        }
+        ("DELETE", path) if paths::repository(path).is_some() => {
+            let name = paths::repository(path).unwrap_or_default();
+            code::remove(&shared.index, &caller, name).await
         }
 
         ("GET", "/health" | "/v1/health") => Ok(status::health(&snapshot())),

@@ -1,18 +1,17 @@
-//! `stoker status`: one request to a running server, shown to a person, once or
-//! again and again.
+//! What the command line asks of a running server and shows to a person:
+//! `stoker status`, once or again and again, and below it `stoker index` and
+//! `stoker search`.
 
+mod ask;
+pub mod code;
 mod table;
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::io::{self, Write};
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// How long the server may take for each step of its answer.
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest answer that is read, in bytes.
-const MAX_ANSWER: u64 = 4 * 1024 * 1024;
+use ask::{get, host_of};
 
 /// Between two looks of [`watch`]; the server samples no more often by default.
 const WATCH_PERIOD: Duration = Duration::from_secs(2);
@@ -37,7 +36,9 @@ pub enum StatusError {
     Read { host: String, source: io::Error },
     #[error("{host} does not answer like a stoker: {problem}")]
     Answer { host: String, problem: String },
-    #[error("print the status")]
+    #[error("{0}")]
+    Refused(String),
+    #[error("print the answer")]
     Print(#[source] io::Error),
 }
 
@@ -89,76 +90,9 @@ pub fn watch(
     }
 }
 
-/// `host:port` of a URL without a path; the port may be left out.
-fn host_of(url: &str) -> Option<String> {
-    let host = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
-    if host.is_empty() || host.contains(['/', '@', ' ']) {
-        return None;
-    }
-    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    Some(if has_port { host.to_owned() } else { format!("{host}:11434") })
-}
-
-fn get(host: &str, path: &str) -> Result<String, StatusError> {
-    let connected = || {
-        let addresses = host.to_socket_addrs()?;
-        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for address in addresses {
-            match TcpStream::connect_timeout(&address, TIMEOUT) {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    };
-    let stream =
-        connected().map_err(|source| StatusError::Connect { host: host.to_owned(), source })?;
-    let answer = ask(&stream, host, path)
-        .map_err(|source| StatusError::Read { host: host.to_owned(), source })?;
-    answer.map_err(|problem| StatusError::Answer { host: host.to_owned(), problem })
-}
-
-/// HTTP/1.0, so that the answer is neither chunked nor kept open.
-fn ask(mut stream: &TcpStream, host: &str, path: &str) -> io::Result<Result<String, String>> {
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut reader = BufReader::new(stream.take(MAX_ANSWER));
-    let mut first = String::new();
-    reader.read_line(&mut first)?;
-    let mut line = String::new();
-    while reader.read_line(&mut line)? > 0 && !line.trim_end().is_empty() {
-        line.clear();
-    }
-    let mut body = String::new();
-    reader.read_to_string(&mut body)?;
-    Ok(match first.split_whitespace().nth(1) {
-        Some("200") => Ok(body),
-        _ => Err(first.trim_end().to_owned()),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_taken_with_and_without_their_parts() {
-        for (url, host) in [
-            ("http://127.0.0.1:11434", Some("127.0.0.1:11434")),
-            ("http://127.0.0.1:11434/", Some("127.0.0.1:11434")),
-            ("jetson.local", Some("jetson.local:11434")),
-            ("http://[::1]:80", Some("[::1]:80")),
-            ("", None),
-            ("http://a/b", None),
-            ("https://a", None),
-        ] {
-            assert_eq!(host_of(url).as_deref(), host, "{url}");
-        }
-    }
 
     #[test]
     fn watching_ends_when_nobody_reads() {

@@ -66,7 +66,7 @@ pub(crate) async fn generate(
     let model = facts.serving().to_owned();
     let stamp = Stamp::new(kind.id_prefix(), now_s(), &model);
     let logprobs = job.sampling.logprobs.is_some();
-    let Caller { handle, client, span, keeper } = caller;
+    let Caller { handle, client, span, keeper, .. } = caller;
     if stream {
         let frames = OpenAiFrames::new(kind, stamp.clone(), include_usage, logprobs, echo.clone());
         let deciding = Box::pin(async move {
@@ -120,7 +120,7 @@ async fn rest(
     position: Option<&str>,
     kind: Option<Kind>,
 ) -> Result<Response<Reply>, Problem> {
-    let Caller { handle, client, span, keeper } = caller;
+    let Caller { handle, client, span, keeper, .. } = caller;
     let Found { past, seat, recording } = keeper.take_over(&client, id).await?;
     let Past { recipe, .. } = &past;
     if kind.is_some_and(|kind| kind != recipe.kind) {

@@ -10,7 +10,7 @@ use super::stale::Stale;
 use super::words;
 use crate::engines::locate::Located;
 use crate::engines::restart::Rung;
-use crate::snapshot::{Engine, EngineState, Governor, Problem, Queue, SCHEMA, Snapshot};
+use crate::snapshot::{Engine, EngineState, Governor, Index, Problem, Queue, SCHEMA, Snapshot};
 
 /// The present state.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub(super) struct View<'a> {
     pub(super) stale: Option<&'a Stale>,
     pub(super) stands_in_for: &'a [String],
     pub(super) queue: Queue,
+    pub(super) index: Index,
     pub(super) draining: bool,
 }
 
@@ -42,6 +43,7 @@ impl Ledger {
             governor: view.governor,
             build: reading.and_then(|reading| reading.build.clone()),
             queue: view.queue,
+            index: view.index,
             totals: self.totals,
             rates: self.meter.rates(now),
             machine: reading.map(|reading| reading.machine.clone()),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use engine_api::protocol::{Priority, Prompt, Sampling};
 use supervisor::config::{
-    Admission, Engine, Governor, GpuClock, Server, Settings, StateDir, Store, Telemetry,
+    Admission, Engine, Governor, GpuClock, Index, Server, Settings, StateDir, Store, Telemetry,
 };
 use supervisor::governor::Profile;
 use supervisor::request::{Answer, Client, Event, Request};
@@ -179,6 +179,8 @@ fn settings(dir: &Path, worker: PathBuf) -> Settings {
         },
         admission: Admission { queue: 2, wait: long, prepare_wait: long },
         telemetry: Telemetry { period: Duration::from_millis(100) },
+        index: Index { indexer: "/nowhere/indexer".into(), period: Duration::from_secs(60) },
+        repositories: Vec::new(),
         store: Store {
             requests: 100,
             incidents: 100,
