@@ -224,7 +224,7 @@ async fn route(
         }
 
         ("POST", "/v1/search") => code::search(&shared.index, &caller, read(incoming).await?).await,
-        ("GET", paths::REPOSITORIES) => Ok(code::repositories(&shared.index, &caller)),
+        ("GET", paths::REPOSITORIES) => Ok(code::repositories(&shared.index, &caller).await),
         ("POST", paths::REPOSITORIES) => {
             code::add(&shared.index, &caller, read(incoming).await?).await
         }

@@ -43,6 +43,8 @@ const ORDERS: usize = 64;
 const SEARCHES: usize = 64;
 /// How long somebody waits for the thread: it may be in the middle of a batch.
 const ANSWERING: Duration = Duration::from_secs(30);
+/// How long somebody waits for the list of repositories after a start.
+const OPENING: Duration = Duration::from_secs(5);
 /// How long the thread may take to end.
 const ENDING: Duration = Duration::from_secs(5);
 /// Without a search for so long, memory is given back.
@@ -60,6 +62,9 @@ pub struct Settings {
     pub period: Duration,
     pub repositories: Vec<NewRepository>,
 }
+
+/// All repositories; `None` until they were read from the disk.
+pub type Entries = Option<Arc<[Entry]>>;
 
 /// Why a repository was not added or removed.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +120,7 @@ struct Searching {
 pub struct Index {
     orders: SyncSender<Order>,
     searches: SyncSender<Searching>,
-    entries: watch::Receiver<Arc<[Entry]>>,
+    entries: watch::Receiver<Entries>,
     held: Arc<AtomicBool>,
 }
 
@@ -134,7 +139,7 @@ pub struct IndexThread {
 pub fn start(settings: Settings) -> std::io::Result<(Index, IndexThread)> {
     let (orders, ordered) = sync_channel(ORDERS);
     let (searches, searching) = sync_channel(SEARCHES);
-    let (showing, entries) = watch::channel(Arc::default());
+    let (showing, entries) = watch::channel(None);
     let held = Arc::new(AtomicBool::new(false));
     let database = settings.database.clone();
     let thread = thread::Thread::new(settings, ordered, showing, Arc::clone(&held));
@@ -211,15 +216,19 @@ impl Index {
         found.await.ok()
     }
 
-    /// All repositories as they are now.
-    #[must_use]
-    pub fn entries(&self) -> Arc<[Entry]> {
-        Arc::clone(&self.entries.borrow())
+    /// All repositories as they are now, once they were read from the disk.
+    pub async fn entries(&self) -> Arc<[Entry]> {
+        let mut entries = self.entries.clone();
+        let read = tokio::time::timeout(OPENING, entries.wait_for(Option::is_some)).await;
+        match read {
+            Ok(Ok(entries)) => entries.clone().unwrap_or_default(),
+            Ok(Err(_)) | Err(_) => Arc::default(),
+        }
     }
 
     /// The same, each time that they change.
     #[must_use]
-    pub fn changes(&self) -> watch::Receiver<Arc<[Entry]>> {
+    pub fn changes(&self) -> watch::Receiver<Entries> {
         self.entries.clone()
     }
 
@@ -227,7 +236,8 @@ impl Index {
     #[must_use]
     pub fn shown(&self) -> snapshot::Index {
         let shown = |entry: &Entry| entry.shown(entry.repository.is.owner.is_none());
-        let repositories = self.entries().iter().map(shown).collect();
+        let entries = self.entries.borrow().clone().unwrap_or_default();
+        let repositories = entries.iter().map(shown).collect();
         snapshot::Index { held: self.is_held(), repositories }
     }
 

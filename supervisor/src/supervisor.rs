@@ -44,7 +44,7 @@ use crate::engines::locate::Located;
 use crate::engines::restart::Deaths;
 use crate::engines::watchdog::Speeds;
 use crate::engines::{LifeId, WorkerEvent};
-use crate::index::{Entry, Index};
+use crate::index::{Entries, Index};
 use crate::request::{Answer, Refusal, Request};
 use crate::snapshot::Snapshot;
 use crate::store::{Report, RequestRow};
@@ -92,7 +92,7 @@ pub struct Supervisor {
     reports: mpsc::Receiver<Report>,
     telemetry: Telemetry,
     index: Index,
-    index_changes: watch::Receiver<Arc<[Entry]>>,
+    index_changes: watch::Receiver<Entries>,
     lifecycle: Lifecycle,
     /// The engine that runs, or that ran last.
     located: Option<Located>,

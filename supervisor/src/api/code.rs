@@ -32,7 +32,7 @@ pub(crate) async fn search(
 ) -> Result<Response<Reply>, Problem> {
     let question = question(&body.bytes, identity::owner(&caller.client))?;
     drop(body);
-    let known = index.entries();
+    let known = index.entries().await;
     let unknown = question.repositories.iter().find(|name| {
         let mut visible = known.iter().filter(|entry| entry.is_visible_to(&question.asker));
         !visible.any(|entry| entry.repository.is.name == **name)
@@ -51,9 +51,9 @@ pub(crate) async fn search(
 }
 
 /// `GET /api/repositories`.
-pub(crate) fn repositories(index: &Index, caller: &Caller) -> Response<Reply> {
+pub(crate) async fn repositories(index: &Index, caller: &Caller) -> Response<Reply> {
     let asker = identity::owner(&caller.client);
-    let entries = index.entries();
+    let entries = index.entries().await;
     let visible = entries.iter().filter(|entry| entry.is_visible_to(&asker));
     let repositories = visible.map(|entry| entry.shown(true)).collect();
     reply::json(&Repositories { held: index.is_held(), repositories })
@@ -89,7 +89,7 @@ pub(crate) async fn remove(
     name: &str,
 ) -> Result<Response<Reply>, Problem> {
     let asker = identity::owner(&caller.client);
-    let entries = index.entries();
+    let entries = index.entries().await;
     let named = || entries.iter().filter(|entry| entry.repository.is.name == name);
     let own = named().any(|entry| entry.repository.is.owner.as_deref() == Some(&asker));
     let shared = named().any(|entry| entry.repository.is.owner.is_none());

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::pass::{Pass, Step};
 use super::view::{Entry, State};
-use super::{MOST_REPOSITORIES, NewRepository, Order, OrderError, Settings, Wish, naming};
+use super::{Entries, MOST_REPOSITORIES, NewRepository, Order, OrderError, Settings, Wish, naming};
 use crate::store::code::{Code, CodeError, Repository};
 use crate::store::unix_s;
 
@@ -26,7 +26,7 @@ pub(super) struct Thread {
     settings: Settings,
     code: Code,
     orders: Receiver<Order>,
-    showing: watch::Sender<Arc<[Entry]>>,
+    showing: watch::Sender<Entries>,
     held: Arc<AtomicBool>,
     entries: Vec<Due>,
     /// When the list of repositories is to be read again.
@@ -58,7 +58,7 @@ impl Thread {
     pub(super) fn new(
         settings: Settings,
         orders: Receiver<Order>,
-        showing: watch::Sender<Arc<[Entry]>>,
+        showing: watch::Sender<Entries>,
         held: Arc<AtomicBool>,
     ) -> Self {
         let code = Code::new(&settings.database);
@@ -320,7 +320,7 @@ impl Thread {
         self.shown = Instant::now();
         let entries = self.entries.iter().map(|due| due.entry.clone()).collect();
         // If nobody looks, nobody need see.
-        let _ = self.showing.send(entries);
+        let _ = self.showing.send(Some(entries));
     }
 }
 
