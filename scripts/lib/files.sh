@@ -5,7 +5,7 @@
 # `appliance` changes the machine as a whole, and is only for one that does
 # nothing else.
 
-readonly programs=(stoker engine-worker engine-builder)
+readonly programs=(stoker engine-worker indexer engine-builder)
 
 readonly units_below=usr/lib/systemd/system
 

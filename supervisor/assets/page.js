@@ -1,7 +1,8 @@
 // The status page. It asks /api/status every two seconds and draws what it
 // says; `null` is shown as "unknown", with the reason where there is one.
 // Text only ever enters the page as text, never as markup. Nothing is asked
-// while nobody looks at the tab. A build is drawn by build.js.
+// while nobody looks at the tab. A build is drawn by build.js,
+// repositories of code by code.js.
 "use strict";
 
 const PERIOD_MS = 2000;
@@ -615,7 +616,7 @@ async function ask() {
 function draw() {
   const s = snapshot;
   for (const part of [drawProblems, drawBuild, drawState, drawEngine, drawLimits, drawSpeed, drawQueue, drawTotals, drawTemperature,
-    drawPower, drawMemory, drawProcessor, drawIncidents, drawConnect]) part(s);
+    drawCode, drawPower, drawMemory, drawProcessor, drawIncidents, drawConnect]) part(s);
   const board = s.machine?.board;
   show("board", [board?.model, board?.l4t ? `Jetson Linux ${board.l4t}` : null, location.host].filter(Boolean).join(" · "));
   show("about", `Stoker ${s.version}, running for ${duration(s.uptime_s)}. All times are this browser's. The same facts for programs: `,

@@ -20,6 +20,7 @@ mod cors;
 mod identity;
 mod paths;
 
+mod code;
 mod embeddings;
 mod metrics;
 mod ollama;
@@ -49,6 +50,7 @@ use hyper::{Method, Request, Response};
 use tokio::net::TcpListener;
 use tracing::{Instrument, Span, debug, info_span};
 
+use crate::index::Index;
 use crate::request::Client;
 use crate::store::Store;
 use crate::supervisor::Handle;
@@ -104,6 +106,7 @@ impl Default for Settings {
 pub async fn serve(
     listener: TcpListener,
     handle: Handle,
+    index: Index,
     answers: Option<Store>,
     settings: Settings,
     shutdown: impl Future<Output = ()>,
@@ -111,7 +114,8 @@ pub async fn serve(
     let settings = Arc::new(settings);
     let budget = Budget::new(settings.max_bodies_bytes);
     let keeper = Arc::new(Keeper::new(answers));
-    let shared = Arc::new(Shared { handle, settings: Arc::clone(&settings), budget, keeper });
+    let shared =
+        Arc::new(Shared { handle, index, settings: Arc::clone(&settings), budget, keeper });
     let service = move |peer, request| answer(Arc::clone(&shared), peer, request);
     server::run(listener, settings, service, shutdown).await;
 }
@@ -122,6 +126,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 /// What all requests share.
 struct Shared {
     handle: Handle,
+    index: Index,
     settings: Arc<Settings>,
     budget: Budget,
     keeper: Arc<Keeper>,
@@ -131,6 +136,8 @@ struct Shared {
 struct Caller {
     handle: Handle,
     client: Client,
+    /// It asks from this machine, and for nobody else.
+    is_local: bool,
     span: Span,
     keeper: Arc<Keeper>,
     /// The request can wait for everybody else's.
@@ -144,6 +151,7 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Response<Reply> {
     let client = identity::client(request.headers(), peer.ip());
+    let is_local = identity::is_local(request.headers(), peer.ip());
     let path = paths::plain(request.uri().path()).into_owned();
     let span =
         info_span!("request", %client, method = %request.method(), path = paths::shown(&path));
@@ -155,7 +163,8 @@ async fn answer(
         let keeper = Arc::clone(&shared.keeper);
         let handle = shared.handle.clone();
         let bulk = identity::is_bulk(request.headers())?;
-        let caller = Caller { handle, client, span: Span::current(), keeper, bulk };
+        let span = Span::current();
+        let caller = Caller { handle, client, is_local, span, keeper, bulk };
         let mut response = match route(&shared, caller, &path, request).await {
             Ok(response) => response,
             Err(problem) => reply::problem(&problem, dialect),
@@ -189,6 +198,7 @@ async fn route(
         ("GET", "/assets/page.css") => Ok(pages::style()),
         ("GET", "/assets/page.js") => Ok(pages::script()),
         ("GET", "/assets/build.js") => Ok(pages::build_script()),
+        ("GET", "/assets/code.js") => Ok(pages::code_script()),
 
         ("POST", "/v1/chat/completions" | "/chat/completions") => {
             openai::generate(openai::Kind::Chat, caller, read(incoming).await?, last_event).await
@@ -223,6 +233,16 @@ async fn route(
 
         ("POST", "/api/embed") => embeddings::ollama(caller, read(incoming).await?).await,
         ("POST", "/api/embeddings") => embeddings::old_ollama(caller, read(incoming).await?).await,
+
+        ("POST", "/v1/search") => code::search(&shared.index, &caller, read(incoming).await?).await,
+        ("GET", paths::REPOSITORIES) => Ok(code::repositories(&shared.index, &caller).await),
+        ("POST", paths::REPOSITORIES) => {
+            code::add(&shared.index, &caller, read(incoming).await?).await
+        }
+        ("DELETE", path) if paths::repository(path).is_some() => {
+            let name = paths::repository(path).unwrap_or_default();
+            code::remove(&shared.index, &caller, name).await
+        }
 
         ("GET", "/health" | "/v1/health") => Ok(status::health(&snapshot())),
         ("GET", "/ready") => Ok(status::ready(&snapshot())),

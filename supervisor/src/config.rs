@@ -25,6 +25,7 @@ pub use place::Place;
 
 use crate::api;
 use crate::governor::Profile;
+use crate::index::NewRepository;
 use layers::Layer;
 
 /// Everything that can be set, checked.
@@ -40,6 +41,8 @@ pub struct Settings {
     pub telemetry: Telemetry,
     pub governor: Governor,
     pub store: Store,
+    pub index: Index,
+    pub repositories: Vec<NewRepository>,
 }
 
 /// `[server]`: the HTTP side.
@@ -117,6 +120,14 @@ pub struct Store {
     pub answers_bytes: u64,
 }
 
+/// `[index]`: how code is indexed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Index {
+    pub indexer: PathBuf,
+    /// Between two passes over a repository.
+    pub period: Duration,
+}
+
 /// Where everything lives that must survive a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateDir(PathBuf);
@@ -141,6 +152,11 @@ impl StateDir {
     #[must_use]
     pub fn database(&self) -> PathBuf {
         self.0.join("stoker.db")
+    }
+
+    #[must_use]
+    pub fn code(&self) -> PathBuf {
+        self.0.join("code.db")
     }
 
     /// Where the GPU's usual clock cap stands while another is set.

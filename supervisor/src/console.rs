@@ -1,7 +1,9 @@
-//! `stoker status`: one request to a running server, shown to a person, once or
-//! again and again.
+//! What the command line asks of a running server and shows to a person:
+//! `stoker status`, once or again and again, and below it `stoker index` and
+//! `stoker search`.
 
-pub(crate) mod exchange;
+pub(crate) mod ask;
+pub mod code;
 mod table;
 
 use std::io::{self, Write};
@@ -9,8 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// How long the server may take for each step of its answer.
-const TIMEOUT: Duration = Duration::from_secs(5);
+use ask::{get, host_of};
 
 /// Between two looks of [`watch`]; the server samples no more often by default.
 const WATCH_PERIOD: Duration = Duration::from_secs(2);
@@ -35,7 +36,9 @@ pub enum StatusError {
     Read { host: String, source: io::Error },
     #[error("{host} does not answer like a stoker: {problem}")]
     Answer { host: String, problem: String },
-    #[error("print the status")]
+    #[error("{0}")]
+    Refused(String),
+    #[error("print the answer")]
     Print(#[source] io::Error),
 }
 
@@ -45,7 +48,7 @@ pub enum StatusError {
 /// See [`StatusError`].
 pub fn status(url: &str, format: Format, out: &mut impl Write) -> Result<(), StatusError> {
     let host = host_of(url).ok_or_else(|| StatusError::Url(url.to_owned()))?;
-    let body = exchange::exchange(&host, "GET", "/api/status", None, TIMEOUT)?;
+    let body = get(&host, "/api/status")?;
     match format {
         Format::Json => writeln!(out, "{}", body.trim_end()),
         Format::Text => {
@@ -87,34 +90,9 @@ pub fn watch(
     }
 }
 
-/// `host:port` of a URL without a path; the port may be left out.
-fn host_of(url: &str) -> Option<String> {
-    let host = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
-    if host.is_empty() || host.contains(['/', '@', ' ']) {
-        return None;
-    }
-    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    Some(if has_port { host.to_owned() } else { format!("{host}:11434") })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_taken_with_and_without_their_parts() {
-        for (url, host) in [
-            ("http://127.0.0.1:11434", Some("127.0.0.1:11434")),
-            ("http://127.0.0.1:11434/", Some("127.0.0.1:11434")),
-            ("jetson.local", Some("jetson.local:11434")),
-            ("http://[::1]:80", Some("[::1]:80")),
-            ("", None),
-            ("http://a/b", None),
-            ("https://a", None),
-        ] {
-            assert_eq!(host_of(url).as_deref(), host, "{url}");
-        }
-    }
 
     #[test]
     fn watching_ends_when_nobody_reads() {

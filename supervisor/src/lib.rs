@@ -12,6 +12,7 @@ pub mod admission;
 pub mod engines;
 pub mod governor;
 pub mod gpu_clock;
+pub mod index;
 pub mod store;
 pub mod telemetry;
 

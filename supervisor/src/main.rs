@@ -16,6 +16,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use supervisor::config::{self, Flags, Settings};
+use supervisor::console::code::Sought;
 use supervisor::console::{self, Format};
 use supervisor::ending::Ending;
 use supervisor::firstboot::Outcome;
@@ -62,6 +63,10 @@ enum Command {
     /// Leaves with 0 when it was taken or there is none; 3 when something in it is
     /// wrong, and nothing was changed.
     Firstboot(FirstBoot),
+    /// Add, show and forget repositories of code.
+    Index(Index),
+    /// Search the code in them.
+    Search(Search),
 }
 
 #[derive(Debug, Args)]
@@ -136,6 +141,76 @@ struct FirstBoot {
     medium: Vec<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct Server {
+    /// The server to ask.
+    #[arg(long, default_value = "http://127.0.0.1:11434", env = "STOKER_URL")]
+    url: String,
+    /// The API key whose repositories are meant, beside those that are shared.
+    #[arg(long, env = "STOKER_KEY", hide_env_values = true)]
+    key: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Index {
+    #[command(subcommand)]
+    action: IndexAction,
+}
+
+#[derive(Debug, Subcommand)]
+enum IndexAction {
+    /// Index a directory of the server's machine, and keep up with it.
+    Add {
+        path: PathBuf,
+        /// What it is called; the directory's name, if left out.
+        #[arg(long)]
+        name: Option<String>,
+        /// Everybody may search it; else only who sends the same key.
+        #[arg(long)]
+        shared: bool,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Forget a repository, and all that was made of it.
+    Remove {
+        name: String,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Show repositories and how far they are.
+    Status {
+        /// For people, or for programs.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+        #[command(flatten)]
+        server: Server,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Search {
+    /// Words, or names as they stand in the code.
+    #[arg(required = true)]
+    query: Vec<String>,
+    /// Only in this repository; may be given several times.
+    #[arg(long = "repository", value_name = "NAME")]
+    repositories: Vec<String>,
+    /// Only in this language, such as rust; may be given several times.
+    #[arg(long = "language", value_name = "NAME")]
+    languages: Vec<String>,
+    /// Only files whose path begins with this, or fits this pattern of `*` and `?`.
+    #[arg(long)]
+    path: Option<String>,
+    /// Hits at most.
+    #[arg(long, default_value_t = 5)]
+    limit: u32,
+    /// For people, or for programs.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    #[command(flatten)]
+    server: Server,
+}
+
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(arguments) => serve(arguments).map(|()| ExitCode::SUCCESS),
@@ -143,6 +218,8 @@ fn main() -> ExitCode {
         Command::Doctor(arguments) => look(arguments).map(ExitCode::from),
         Command::Health(arguments) => boot_health(arguments).map(ExitCode::from),
         Command::Firstboot(arguments) => first_boot(&arguments).map(ExitCode::from),
+        Command::Index(arguments) => index(&arguments.action).map(|()| ExitCode::SUCCESS),
+        Command::Search(arguments) => search(&arguments).map(|()| ExitCode::SUCCESS),
     };
     match result {
         Ok(code) => code,
@@ -162,6 +239,42 @@ fn status(Status { format, url, watch }: &Status) -> anyhow::Result<()> {
         match never {}
     }
     console::status(url, *format, &mut out).context("ask for the status")
+}
+
+fn index(action: &IndexAction) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match action {
+        IndexAction::Add { path, name, shared, server } => {
+            console::code::add(server.asked(), path, name.as_deref(), *shared, &mut out)
+                .context("add a repository")
+        }
+        IndexAction::Remove { name, server } => {
+            console::code::remove(server.asked(), name, &mut out).context("forget a repository")
+        }
+        IndexAction::Status { format, server } => {
+            console::code::index_status(server.asked(), *format, &mut out)
+                .context("ask for the repositories")
+        }
+    }
+}
+
+fn search(arguments: &Search) -> anyhow::Result<()> {
+    let Search { query, repositories, languages, path, limit, format, server } = arguments;
+    let sought = Sought {
+        query: &query.join(" "),
+        repositories,
+        languages,
+        path: path.as_deref(),
+        limit: *limit,
+    };
+    console::code::search(server.asked(), &sought, *format, &mut io::stdout().lock())
+        .context("search")
+}
+
+impl Server {
+    fn asked(&self) -> console::code::Server<'_> {
+        console::code::Server { url: &self.url, key: self.key.as_deref() }
+    }
 }
 
 fn look(arguments: Doctor) -> anyhow::Result<u8> {
@@ -227,8 +340,14 @@ async fn run(
     tokio::spawn(systemd::follow(handle.clone(), threads.telemetry.clone(), threads.store.clone()));
     let ending = Ending::new(handle.clone(), keeper, settings.server.http.drain_timeout);
     let answers = (!settings.store.answers_kept.is_zero()).then(|| threads.store.clone());
-    let http =
-        api::serve(listener, handle, answers, bounds(&settings.server.http), ending.closed());
+    let http = api::serve(
+        listener,
+        handle,
+        threads.index,
+        answers,
+        bounds(&settings.server.http),
+        ending.closed(),
+    );
     let mut http = tokio::spawn(ending.until_served(http));
     let interrupted = tokio::spawn(ending.heed_signals().context("listen for signals")?);
     systemd::ready();
@@ -250,6 +369,7 @@ async fn run(
             supervisor.await;
         }
     }
+    threads.index_thread.close();
     threads.store_thread.close();
     if interrupted.is_finished() {
         bail!("ended at once by a second signal");

@@ -33,6 +33,7 @@ pub struct Snapshot {
     /// `null` if nothing is known of one.
     pub build: Option<Seen>,
     pub queue: Queue,
+    pub index: Index,
     pub totals: Totals,
     pub rates: Rates,
     /// `null` until the first sample.
@@ -189,6 +190,43 @@ pub struct QueueClient {
     pub client: String,
     pub waiting: usize,
     pub running: usize,
+}
+
+/// The index of code.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Index {
+    /// It stands still, because heat, memory or over-current hold the engine back.
+    pub held: bool,
+    /// Of private ones numbers only.
+    pub repositories: Vec<Repository>,
+}
+
+/// A repository that is indexed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Repository {
+    /// `null` where it is for nobody's eyes but its owner's; so are `path` and `reason`.
+    pub name: Option<String>,
+    pub path: Option<String>,
+    /// Everybody may search it.
+    pub shared: bool,
+    /// It stands in the configuration.
+    pub configured: bool,
+    /// `waiting`, `indexing`, `indexed` or `failed`.
+    pub state: &'static str,
+    /// Why it failed.
+    pub reason: Option<String>,
+    pub files: Option<u64>,
+    /// Files that were passed over.
+    pub skipped: Option<u64>,
+    pub chunks: Option<u64>,
+    /// Files that this pass has looked at, while there is one.
+    pub looked_at: Option<u64>,
+    /// Files that it will look at.
+    pub of: Option<u64>,
+    /// An estimate.
+    pub left_s: Option<u64>,
+    /// Seconds since 1970 of the last whole pass.
+    pub passed_at: Option<u64>,
 }
 
 /// Counted since the supervisor started.

@@ -9,8 +9,12 @@
 //! |---|---|---|
 //! | `stoker.db` | requests and incidents | set aside; what can be read goes into a new one |
 //! | `answers.db` | streamed answers, for minutes | deleted, because people wrote what is in it |
+//! | `code.db` | indexed repositories | deleted and made again; repositories that were added are kept |
+//!
+//! The last one is written by the thread of [`crate::index`], through [`code`].
 
 mod answers;
+pub mod code;
 mod database;
 mod rows;
 mod salvage;
@@ -325,6 +329,6 @@ impl StoreThread {
 }
 
 /// Seconds since 1970.
-fn unix_s() -> u64 {
+pub(crate) fn unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -45,6 +45,7 @@ use crate::engines::locate::Located;
 use crate::engines::restart::Deaths;
 use crate::engines::watchdog::Speeds;
 use crate::engines::{LifeId, WorkerEvent};
+use crate::index::{Entries, Index};
 use crate::request::{Answer, Refusal, Request};
 use crate::snapshot::Snapshot;
 use crate::store::{Report, RequestRow};
@@ -79,6 +80,7 @@ enum Turn {
     Input(Input),
     Worker(LifeId, WorkerEvent),
     Store(Report),
+    Index,
     Time,
 }
 
@@ -92,6 +94,8 @@ pub struct Supervisor {
     event_sender: mpsc::Sender<(LifeId, WorkerEvent)>,
     reports: mpsc::Receiver<Report>,
     telemetry: Telemetry,
+    index: Index,
+    index_changes: watch::Receiver<Entries>,
     lifecycle: Lifecycle,
     /// The engine that runs, or that ran last.
     located: Option<Located>,
@@ -164,6 +168,7 @@ impl Supervisor {
                     self.ledger.store_says(report);
                     self.change(Change::Urgent);
                 }
+                Turn::Index => self.change(Change::Small),
                 Turn::Time => {}
             }
         }
@@ -183,6 +188,7 @@ impl Supervisor {
             Some((life, event)) = self.events.recv() => Turn::Worker(life, event),
             Some(input) = self.inputs.recv() => Turn::Input(input),
             Some(report) = self.reports.recv() => Turn::Store(report),
+            Ok(()) = self.index_changes.changed() => Turn::Index,
             () = time => Turn::Time,
         }
     }
@@ -316,22 +322,31 @@ impl Supervisor {
             self.changed = Change::None;
             self.published = now;
             let located = self.located.as_ref();
+            let governor = self.governing.snapshot(now);
+            self.index.hold(governor.as_ref().is_some_and(|governor| hinders(governor.limiting)));
             let view = View {
                 lifecycle: &self.lifecycle,
                 located,
                 limits: self.limits_now(),
-                governor: self.governing.snapshot(now),
+                governor,
                 problem: self.governing.problem(&self.settings),
                 rung: self.deaths.rung(),
                 stale: self.stale.as_ref(),
                 stands_in_for: &self.stands_in_for,
                 queue: self.requests.queue(),
                 embedder: self.embedding.view(),
+                index: self.index.shown(),
                 draining: self.draining.is_some(),
             };
             self.snapshots.send_replace(Arc::new(self.ledger.snapshot(view, now)));
         }
     }
+}
+
+/// Whether what limits the engine is a reason to leave the board alone. A profile
+/// that somebody chose is none.
+fn hinders(limiting: &str) -> bool {
+    ["heat", "throttled", "blind", "over_current", "memory"].contains(&limiting)
 }
 
 /// The clock of the loop, which is tokio's, so that a test can stop it.

@@ -35,7 +35,7 @@ impl Release {
             assert!(copied.success());
         }
         fs::create_dir(release.path("programs")).unwrap();
-        for name in ["stoker", "engine-worker", "engine-builder"] {
+        for name in ["stoker", "engine-worker", "indexer", "engine-builder"] {
             let program = release.path("programs").join(name);
             fs::write(&program, name).unwrap();
             fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();

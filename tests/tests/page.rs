@@ -64,6 +64,30 @@ fn it_follows_what_happens() {
 }
 
 #[test]
+fn it_shows_repositories_of_code() {
+    let code = tempfile::tempdir().unwrap();
+    std::fs::write(code.path().join("a.rs"), "fn a() {}\n").unwrap();
+    let path = code.path().display();
+    let config = format!(
+        "[[repository]]\nname = \"fans\"\npath = \"{path}\"\n\
+         [[repository]]\nname = \"nowhere\"\npath = \"/nowhere/at/all\"\n"
+    );
+    let appliance = Setup::new(&Engine::echo()).config(&config).start();
+    let browser = open(&appliance, Screen::Phone);
+    wait_for(
+        &browser,
+        &[
+            "fans is indexed",
+            "1 file · 1 chunk",
+            "nowhere failed: look at /nowhere/at/all: no such file",
+        ],
+    );
+    let width = browser.evaluate("document.documentElement.scrollWidth").as_u64().unwrap();
+    assert!(width <= 360, "the page is {width} points wide");
+    assert_clean(&browser, &appliance);
+}
+
+#[test]
 fn it_fits_a_phone() {
     let appliance = Appliance::start(&Engine::echo());
     let browser = open(&appliance, Screen::Phone);

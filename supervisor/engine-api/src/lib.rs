@@ -1,4 +1,4 @@
-//! What engine-builder, the supervisor and engine-worker agree on.
+//! What engine-builder, the supervisor, engine-worker and the indexer agree on.
 //!
 //! - [`manifest`]: what an engine directory holds and what it is bound to, at rest.
 //! - [`staleness`]: whether an engine still belongs to its machine, and what serves if not.
@@ -10,6 +10,7 @@
 //! - [`pace`]: how a worker keeps the pace that it is told.
 //! - [`chore`]: what a worker does for the builder without a supervisor.
 //! - [`handover`]: how a worker is given that stream, and given another.
+//! - [`index`]: the messages between a supervisor and its indexer.
 //! - [`virtual_board`]: how the echo backend is paced by a board that is not there.
 //!
 //! This package listens to nobody and starts no process.
@@ -21,6 +22,7 @@ pub mod embedding;
 pub mod form;
 pub mod frame;
 pub mod handover;
+pub mod index;
 pub mod lock;
 pub mod manifest;
 pub mod pace;

@@ -54,6 +54,13 @@ pub(crate) fn is_bulk(headers: &HeaderMap) -> Result<bool, Problem> {
     }
 }
 
+/// Whether a request comes from this machine, and was not passed on by a proxy
+/// on it.
+pub(crate) fn is_local(headers: &HeaderMap, peer: IpAddr) -> bool {
+    let passed_on = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
+    peer.to_canonical().is_loopback() && !passed_on.iter().any(|name| headers.contains_key(*name))
+}
+
 /// The client as it stands beside what is kept for it.
 pub(crate) fn owner(client: &Client) -> String {
     match client {

@@ -66,7 +66,7 @@ pub(crate) async fn generate(
     let model = facts.serving().to_owned();
     let stamp = Stamp::new(kind.id_prefix(), now_s(), &model);
     let logprobs = job.sampling.logprobs.is_some();
-    let Caller { handle, client, span, keeper, bulk } = caller;
+    let Caller { handle, client, span, keeper, bulk, .. } = caller;
     let job = job.giving_way(bulk);
     if stream {
         let frames = OpenAiFrames::new(kind, stamp.clone(), include_usage, logprobs, echo.clone());

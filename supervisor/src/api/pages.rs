@@ -41,6 +41,11 @@ pub(crate) fn build_script() -> Response<Reply> {
     asset("text/javascript; charset=utf-8", include_str!("../../assets/build.js"))
 }
 
+/// `GET /assets/code.js`.
+pub(crate) fn code_script() -> Response<Reply> {
+    asset("text/javascript; charset=utf-8", include_str!("../../assets/code.js"))
+}
+
 fn asset(content_type: &'static str, text: &'static str) -> Response<Reply> {
     let mut response = reply::bytes(content_type, text);
     let headers = response.headers_mut();

@@ -15,12 +15,19 @@ pub(crate) const MODEL: &str = "/v1/models/";
 /// Before and after the id of an answer that is to be streamed again.
 const STREAM_AGAIN: (&str, &str) = ("/v1/requests/", "/stream");
 
+/// The list of repositories; below it is each one.
+pub(crate) const REPOSITORIES: &str = "/api/repositories";
+
+/// As it stands in what is said of it.
+const REPOSITORY: &str = "/api/repositories/NAME";
+
 /// What is served, for those who ask for something else. [`super::route`] serves it.
-pub(crate) const SERVED: [(&str, &str); 27] = [
+pub(crate) const SERVED: [(&str, &str); 31] = [
     ("GET", "/"),
     ("GET", "/assets/page.css"),
     ("GET", "/assets/page.js"),
     ("GET", "/assets/build.js"),
+    ("GET", "/assets/code.js"),
     ("POST", "/v1/chat/completions"),
     ("POST", "/chat/completions"),
     ("POST", "/v1/completions"),
@@ -38,6 +45,10 @@ pub(crate) const SERVED: [(&str, &str); 27] = [
     ("POST", "/api/generate"),
     ("POST", "/api/embed"),
     ("POST", "/api/embeddings"),
+    ("POST", "/v1/search"),
+    ("GET", "/api/repositories"),
+    ("POST", "/api/repositories"),
+    ("DELETE", REPOSITORY),
     ("GET", "/health"),
     ("GET", "/ready"),
     ("GET", "/props"),
@@ -47,7 +58,7 @@ pub(crate) const SERVED: [(&str, &str); 27] = [
 ];
 
 /// Paths that only our own page reads.
-const PRIVATE: [&str; 3] = ["/api/status", "/api/history", "/metrics"];
+const PRIVATE: [&str; 4] = ["/api/status", "/api/history", "/metrics", REPOSITORIES];
 
 /// The path as it is routed: base URLs with a slash at their end lead to `//`,
 /// and some clients put one at the end of everything.
@@ -78,29 +89,35 @@ pub(crate) fn streamed_again(path: &str) -> Option<&str> {
     (!id.is_empty() && !id.contains('/')).then_some(id)
 }
 
+/// The name in `/api/repositories/{name}`.
+pub(crate) fn repository(path: &str) -> Option<&str> {
+    let name = path.strip_prefix(REPOSITORIES)?.strip_prefix('/')?;
+    (!name.is_empty() && !name.contains('/')).then_some(name)
+}
+
 /// Whose shape the errors on this path have.
 pub(crate) fn dialect(path: &str) -> Dialect {
-    if path.starts_with("/api/") && !PRIVATE.contains(&path) {
-        Dialect::Ollama
-    } else {
-        Dialect::OpenAi
-    }
+    if path.starts_with("/api/") && is_public(path) { Dialect::Ollama } else { Dialect::OpenAi }
 }
 
 /// Whether web pages of other, allowed origins may read the answers.
 pub(crate) fn is_public(path: &str) -> bool {
-    !PRIVATE.contains(&path)
+    !PRIVATE.contains(&path) && repository(path).is_none()
 }
 
 /// 405 for a known path with another method, else 404 with the nearest one.
 pub(crate) fn not_served(path: &str) -> Response<Reply> {
     let shown = shown(path);
-    if let Some((method, _)) = SERVED.iter().find(|(_, served)| *served == path) {
-        let message = format!("use {method} for {shown}");
+    let is_this =
+        |served: &str| served == path || served == REPOSITORY && repository(path).is_some();
+    let methods: Vec<_> =
+        SERVED.iter().filter(|(_, served)| is_this(served)).map(|(method, _)| *method).collect();
+    if !methods.is_empty() {
+        let message = format!("use {} for {shown}", methods.join(" or "));
         let status = StatusCode::METHOD_NOT_ALLOWED;
         let problem = Problem::new(status, "invalid_request_error", message);
         let mut response = reply::problem(&problem, dialect(path));
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow(method)));
+        response.headers_mut().insert(ALLOW, allow(&methods));
         return response;
     }
     let message = match nearest(path) {
@@ -116,8 +133,11 @@ pub(crate) fn not_served(path: &str) -> Response<Reply> {
     reply::problem(&problem, dialect(path))
 }
 
-fn allow(method: &str) -> &'static str {
-    if method == "GET" { "GET, HEAD, OPTIONS" } else { "POST, OPTIONS" }
+fn allow(methods: &[&str]) -> HeaderValue {
+    // A HEAD is a GET without a body.
+    let head = methods.contains(&"GET").then_some("HEAD");
+    let all: Vec<_> = methods.iter().copied().chain(head).chain(["OPTIONS"]).collect();
+    HeaderValue::from_str(&all.join(", ")).expect("methods are plain words")
 }
 
 /// Longest path for which a nearest one is looked for.

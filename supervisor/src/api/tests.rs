@@ -36,12 +36,19 @@ async fn server() -> Server {
         listen: None,
     };
     let settings = config::load(&flags, std::iter::empty()).unwrap();
-    let (supervisor, handle, _) = start(settings, Vec::new(), Keeper::none()).unwrap();
+    let (supervisor, handle, threads) = start(settings, Vec::new(), Keeper::none()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut snapshots = handle.snapshots();
     let task = tokio::spawn(async move {
-        let serving = serve(listener, handle, None, Settings::default(), std::future::pending());
+        let serving = serve(
+            listener,
+            handle,
+            threads.index,
+            None,
+            Settings::default(),
+            std::future::pending(),
+        );
         tokio::join!(supervisor.run(), serving);
     });
     let located = |snapshot: &Arc<crate::snapshot::Snapshot>| match &snapshot.engine.state {
@@ -88,12 +95,14 @@ async fn every_served_path_is_routed() {
     let server = server().await;
     for (method, path) in paths::SERVED {
         let answer = server.ask(method, path, "", "{}").await;
-        // An answer that nobody asked for is looked for and not found, like an embedder.
-        let looked_for = ["answer_not_found", "no_embedder"];
-        let found =
-            looked_for.iter().any(|code| answer.body.contains(code)) || answer.status != 404;
+        // What nobody has is looked for and not found, like an embedder.
+        let sought = ["answer_not_found", "no_embedder", "repository_not_found"];
+        let found = sought.iter().any(|code| answer.body.contains(code)) || answer.status != 404;
         assert!(found && answer.status != 405, "{method} {path}: {}", answer.body);
         let other = if method == "GET" { "POST" } else { "GET" };
+        if paths::SERVED.contains(&(other, path)) {
+            continue;
+        }
         assert_eq!(server.ask(other, path, "", "").await.status, 405, "{other} {path}");
     }
 }
@@ -146,7 +155,7 @@ async fn the_front_door_tells_browsers_from_programs() {
     for outside in ["=\"http", "=\"//", "<style", " style=", " onclick="] {
         assert!(!page.body.contains(outside), "the policy forbids {outside}");
     }
-    for asset in ["/assets/page.css", "/assets/page.js", "/assets/build.js"] {
+    for asset in ["/assets/page.css", "/assets/page.js", "/assets/build.js", "/assets/code.js"] {
         assert!(page.body.contains(asset), "the page asks for {asset}");
     }
 }

@@ -28,4 +28,5 @@ pub(crate) mod openai_request;
 pub(crate) mod ollama_reply;
 pub(crate) mod ollama_request;
 
+pub(crate) mod code;
 pub(crate) mod llama_server;

@@ -15,8 +15,8 @@ use super::{ConfigError, Flags};
 const PREFIX: &str = "STOKER_";
 const SEPARATOR: &str = "__";
 /// Variables with our prefix that are no configuration keys.
-const OTHER_VARIABLES: [&str; 4] =
-    ["STOKER_LOG", "STOKER_URL", "STOKER_MODELS_DIR", "STOKER_BENCH_PEER"];
+const OTHER_VARIABLES: [&str; 5] =
+    ["STOKER_LOG", "STOKER_URL", "STOKER_KEY", "STOKER_MODELS_DIR", "STOKER_BENCH_PEER"];
 /// How alike two names must be for one to be suggested, from 0 to 1.
 const ALIKE: f64 = 0.8;
 /// What a name in another table counts less than one in the same.

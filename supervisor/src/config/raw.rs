@@ -19,6 +19,8 @@ pub(super) struct Raw {
     pub(super) telemetry: Telemetry,
     pub(super) governor: Governor,
     pub(super) store: Store,
+    pub(super) index: Index,
+    pub(super) repository: Vec<Repository>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -92,6 +94,24 @@ pub(super) struct Store {
     pub(super) answers_bytes: u64,
 }
 
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Index {
+    pub(super) indexer: Option<PathBuf>,
+    pub(super) period_s: u64,
+}
+
+/// `[[repository]]`, as often as there are some.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Repository {
+    pub(super) path: PathBuf,
+    #[serde(default)]
+    pub(super) name: Option<String>,
+    #[serde(default)]
+    pub(super) owner: Option<String>,
+}
+
 impl Default for Raw {
     fn default() -> Self {
         Self {
@@ -104,6 +124,8 @@ impl Default for Raw {
             telemetry: Telemetry::default(),
             governor: Governor::default(),
             store: Store::default(),
+            index: Index::default(),
+            repository: Vec::new(),
         }
     }
 }
@@ -143,6 +165,12 @@ impl Default for Engine {
 impl Default for Admission {
     fn default() -> Self {
         Self { queue: 64, wait_s: 600, prepare_wait_s: 60 }
+    }
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self { indexer: None, period_s: 60 }
     }
 }
 

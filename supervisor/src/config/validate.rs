@@ -9,11 +9,12 @@ use engine_api::frame::MAX_BODY;
 
 use crate::api;
 use crate::governor::NoProfile;
+use crate::index::{MOST_REPOSITORIES, NewRepository, naming};
 
 use super::raw::{self, Raw};
 use super::{
-    Admission, Embedding, Engine, EngineId, Governor, GpuClock, Server, Settings, StateDir, Store,
-    Telemetry,
+    Admission, Embedding, Engine, EngineId, Governor, GpuClock, Index, Server, Settings, StateDir,
+    Store, Telemetry,
 };
 
 /// A value that no type on paper could refuse.
@@ -68,6 +69,11 @@ pub(super) fn validate(raw: Raw) -> Result<Settings, Invalid> {
             )?),
             answers_bytes: whole("store.answers_bytes", raw.store.answers_bytes, 1 << 20, GIB)?,
         },
+        index: Index {
+            indexer: beside("index.indexer", raw.index.indexer, "indexer")?,
+            period: seconds("index.period_s", raw.index.period_s)?,
+        },
+        repositories: repositories(raw.repository)?,
     })
 }
 
@@ -113,7 +119,7 @@ fn engine(raw: raw::Engine) -> Result<Engine, Invalid> {
     let part = |tokens| small("engine.max_batch_tokens", tokens, 1, u16::MAX);
     Ok(Engine {
         model: raw.model.map(|name| engine_id("engine.model", &name)).transpose()?,
-        worker: worker(raw.worker)?,
+        worker: beside("engine.worker", raw.worker, "engine-worker")?,
         threads: threads.transpose()?,
         max_batch_tokens: raw.max_batch_tokens.map(part).transpose()?,
         reproducible: raw.reproducible,
@@ -182,17 +188,46 @@ fn absolute(key: &'static str, path: PathBuf) -> Result<PathBuf, Invalid> {
         .map_err(|_| Invalid { key, problem: "expected a path, found nothing".to_owned() })
 }
 
-/// `engine-worker` beside our own executable, unless told otherwise.
-fn worker(given: Option<PathBuf>) -> Result<PathBuf, Invalid> {
+/// A program of ours: beside our own executable, unless told otherwise.
+fn beside(key: &'static str, given: Option<PathBuf>, name: &str) -> Result<PathBuf, Invalid> {
     if let Some(path) = given {
-        return absolute("engine.worker", path);
+        return absolute(key, path);
     }
     let beside = std::env::current_exe().ok().and_then(|own| {
         let own = own.canonicalize().unwrap_or(own);
-        Some(own.parent()?.join("engine-worker"))
+        Some(own.parent()?.join(name))
     });
     beside.ok_or_else(|| Invalid {
-        key: "engine.worker",
-        problem: "cannot tell where this program lies; give the worker's path".to_owned(),
+        key,
+        problem: "cannot tell where this program lies; give the other's path".to_owned(),
     })
+}
+
+fn repositories(raw: Vec<raw::Repository>) -> Result<Vec<NewRepository>, Invalid> {
+    let invalid = |problem: String| Err(Invalid { key: "repository", problem });
+    if raw.len() > MOST_REPOSITORIES {
+        return invalid(format!("there are {}, and {MOST_REPOSITORIES} is the limit", raw.len()));
+    }
+    let mut repositories: Vec<NewRepository> = Vec::new();
+    for raw::Repository { path, name, owner } in raw {
+        let path = absolute("repository", path)?;
+        let name = match naming::of(name.as_deref(), &path) {
+            Ok(name) => name,
+            Err(problem) => return invalid(format!("{}: {problem}", path.display())),
+        };
+        let owner = match owner.as_deref().map(naming::owner) {
+            None => None,
+            Some(Some(owner)) => Some(owner),
+            Some(None) => {
+                return invalid(format!(
+                    "{name}: expected for owner the first 16 digits of the key's SHA-256"
+                ));
+            }
+        };
+        if repositories.iter().any(|other| other.name == name) {
+            return invalid(format!("two are named {name}; give one of them a `name`"));
+        }
+        repositories.push(NewRepository { name, path, owner });
+    }
+    Ok(repositories)
 }

@@ -24,6 +24,10 @@ impl Display for Table<'_> {
         if let Some(build) = build(&status["build"]) {
             row("build", build)?;
         }
+        for repository in items(&status["index"]["repositories"]) {
+            let name = repository["name"].as_str().unwrap_or("a private repository");
+            row("code", format!("{name}: {}", super::code::in_words(repository)))?;
+        }
         row("queue", queue(&status["queue"]))?;
         row("speed", speed(&status["rates"]))?;
         row("requests", requests(&status["totals"]))?;

@@ -7,19 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jetpack::Sample;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Engine, Fault, Health};
-use crate::console::exchange::exchange;
+use crate::console::StatusError;
+use crate::console::ask::{Ask, ask, get};
 
-/// How long the supervisor may take to say how it is.
-const STATUS_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the engine may take for one token.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
-
-/// As short as an answer can be.
-const QUESTION: &str =
-    r#"{"messages":[{"role":"user","content":"Are you there?"}],"max_tokens":1,"stream":false}"#;
 
 /// Looks at everything once.
 pub(super) fn now(host: &str, state_dir: &Path, sample: &Sample) -> Health {
@@ -28,18 +23,22 @@ pub(super) fn now(host: &str, state_dir: &Path, sample: &Sample) -> Health {
         let words = format!("{} cannot be written: {error}", state_dir.display());
         faults.push(Fault { words, of_the_system: true });
     }
-    let engine = match exchange(host, "GET", "/api/status", None, STATUS_PATIENCE) {
-        Ok(status) => engine(&status, || {
-            exchange(host, "POST", "/v1/chat/completions", Some(QUESTION), ANSWER_PATIENCE)
-                .map(drop)
-                .map_err(|error| error.to_string())
-        }),
+    let engine = match get(host, "/api/status") {
+        Ok(status) => engine(&status, || short_answer(host).map_err(|error| error.to_string())),
         Err(error) => {
             faults.push(Fault { words: error.to_string(), of_the_system: true });
             Engine::Pending("the supervisor does not answer".to_owned())
         }
     };
     Health { engine, faults }
+}
+
+/// Has the engine answer with one token.
+fn short_answer(host: &str) -> Result<(), StatusError> {
+    let messages = json!([{"role": "user", "content": "Are you there?"}]);
+    let body = json!({"messages": messages, "max_tokens": 1, "stream": false});
+    let (method, path, patience) = ("POST", "/v1/chat/completions", ANSWER_PATIENCE);
+    ask(&Ask { method, host, path, key: None, body: Some(&body), patience }).map(drop)
 }
 
 /// What the supervisor says of its engine; one that says it is ready is asked.

@@ -45,6 +45,8 @@ enum State {
 pub(super) enum Damaged {
     SetAside,
     Deleted,
+    /// Deleted once what can be read of some tables was taken over.
+    Rescued,
 }
 
 /// What happened to the file.
@@ -128,10 +130,17 @@ impl Database {
         match schema::open(&self.path, self.layout) {
             Ok(mut connection) => {
                 let rescued = match &aside {
-                    Some(damaged) => salvage(damaged, &mut connection)
+                    Some(damaged) => salvage(damaged, &mut connection, self.layout.salvaged)
                         .unwrap_or_else(|error| format!("nothing could be taken over: {error}")),
                     None => String::new(),
                 };
+                let aside = aside.filter(|aside| {
+                    let kept = self.damaged == Damaged::SetAside;
+                    if !kept {
+                        delete(aside);
+                    }
+                    kept
+                });
                 news.push(News::Replaced { aside, cause, rescued });
                 self.opened(connection, news);
             }
@@ -152,7 +161,7 @@ impl Database {
 
     fn remove(&self) -> std::io::Result<Option<PathBuf>> {
         match self.damaged {
-            Damaged::SetAside => set_aside(&self.path).map(Some),
+            Damaged::SetAside | Damaged::Rescued => set_aside(&self.path).map(Some),
             Damaged::Deleted => {
                 delete(&self.path);
                 match self.path.exists() {

@@ -18,16 +18,6 @@ const TIME: Duration = Duration::from_secs(5);
 /// Bad places in one table before the rest is given up.
 const MAX_HOLES: usize = 64;
 
-/// The tables, the one that matters most first, with their columns; `id` is the first.
-const TABLES: [(&str, &str); 2] = [
-    ("incidents", "id, at, kind, problem, cause, evidence, done, advice"),
-    (
-        "requests",
-        "id, at, client, endpoint, model, outcome, reason, prompt_tokens, cached_tokens, \
-         completion_tokens, queued_ms, prefill_ms, decode_ms, total_ms",
-    ),
-];
-
 /// What became of one table.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Saved {
@@ -38,14 +28,18 @@ struct Saved {
     cut_after: Option<i64>,
 }
 
-/// Copies from the damaged file into `to`, and says in words what came across.
-pub(super) fn salvage(from: &Path, to: &mut Connection) -> rusqlite::Result<String> {
+/// Copies `tables` from the damaged file into `to`, and says in words what came across.
+pub(super) fn salvage(
+    from: &Path,
+    to: &mut Connection,
+    tables: &[(&str, &str)],
+) -> rusqlite::Result<String> {
     let until = Instant::now() + TIME;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let damaged = Connection::open_with_flags(from, flags);
     let transaction = to.transaction()?;
     let mut words = Vec::new();
-    for (table, columns) in TABLES {
+    for (table, columns) in tables {
         let saved = match &damaged {
             Ok(damaged) => copy(damaged, &transaction, table, columns, until)?,
             Err(_) => Saved { cut_after: Some(0), ..Saved::default() },

@@ -1,7 +1,8 @@
 //! The database files: opened, checked, and brought to their newest schemas.
 //!
-//! There are two. History must survive damage as well as it can. Answers hold
-//! what people wrote, so nothing of that file may outlive its minutes.
+//! There are three. History must survive damage as well as it can. Answers hold
+//! what people wrote, so nothing of that file may outlive its minutes. Code can be
+//! read again from where it came.
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::ErrorKind;
@@ -20,6 +21,9 @@ pub(super) struct Layout {
     migrations: &'static [&'static str],
     /// Whether it holds what people wrote.
     private: bool,
+    /// What is taken over from a damaged file: tables, the one that matters most
+    /// first, with their columns, of which `id` is the first.
+    pub(super) salvaged: &'static [(&'static str, &'static str)],
 }
 
 /// Requests and incidents.
@@ -29,12 +33,28 @@ pub(super) const HISTORY: Layout = Layout {
         include_str!("../../migrations/0002_cached_tokens_may_be_unknown.sql"),
     ],
     private: false,
+    salvaged: &[
+        ("incidents", "id, at, kind, problem, cause, evidence, done, advice"),
+        (
+            "requests",
+            "id, at, client, endpoint, model, outcome, reason, prompt_tokens, cached_tokens, \
+             completion_tokens, queued_ms, prefill_ms, decode_ms, total_ms",
+        ),
+    ],
 };
 
 /// Answers that clients may come back for.
 pub(super) const ANSWERS: Layout = Layout {
     migrations: &[include_str!("../../migrations/answers/0001_answers.sql")],
     private: true,
+    salvaged: &[],
+};
+
+/// Repositories and what they were cut into.
+pub(super) const CODE: Layout = Layout {
+    migrations: &[include_str!("../../migrations/code/0001_code.sql")],
+    private: true,
+    salvaged: &[("repositories", "id, name, path, owner, configured")],
 };
 
 /// How long to wait for another process that has the database locked, for

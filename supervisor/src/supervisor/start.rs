@@ -17,6 +17,8 @@ use super::view::View;
 use super::{Change, Input, Supervisor, now};
 use crate::config::Settings;
 use crate::engines::restart::{Deaths, Rung};
+use crate::index::{self, Index, IndexThread};
+use crate::snapshot;
 use crate::store::{self, Bounds, Paths, Store, StoreThread};
 use crate::systemd::keeper::{Keeper, LeftWorker};
 use crate::telemetry::{self, Telemetry};
@@ -32,6 +34,8 @@ pub struct Threads {
     pub telemetry: Telemetry,
     pub store: Store,
     pub store_thread: StoreThread,
+    pub index: Index,
+    pub index_thread: IndexThread,
 }
 
 /// Starts the threads and the engine, or takes over the one that was `left`, and
@@ -61,6 +65,12 @@ pub fn start(
         // If the loop has ended, nobody needs to know.
         let _ = report_sender.blocking_send(report);
     })?;
+    let (index, index_thread) = index::start(index::Settings {
+        database: settings.state_dir.code(),
+        indexer: settings.index.indexer.clone(),
+        period: settings.index.period,
+        repositories: settings.repositories.clone(),
+    })?;
     let telemetry = start_telemetry(&settings, input_sender.clone())?;
 
     let now = now();
@@ -80,6 +90,7 @@ pub fn start(
         stands_in_for: &[],
         queue: requests.queue(),
         embedder: embedding.view(),
+        index: snapshot::Index::default(),
         draining: false,
     };
     let (snapshots, snapshot_reader) = watch::channel(Arc::new(ledger.snapshot(view, now)));
@@ -103,6 +114,8 @@ pub fn start(
         event_sender,
         reports,
         telemetry: telemetry.clone(),
+        index_changes: index.changes(),
+        index: index.clone(),
         lifecycle,
         located: None,
         measured: None,
@@ -129,7 +142,7 @@ pub fn start(
     // The first thing that anybody sees is already true.
     supervisor.start_engine(now);
     supervisor.publish(now);
-    Ok((supervisor, handle, Threads { telemetry, store, store_thread }))
+    Ok((supervisor, handle, Threads { telemetry, store, store_thread, index, index_thread }))
 }
 
 fn start_telemetry(settings: &Settings, inputs: mpsc::Sender<Input>) -> std::io::Result<Telemetry> {

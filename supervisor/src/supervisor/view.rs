@@ -10,7 +10,9 @@ use super::stale::Stale;
 use super::words;
 use crate::engines::locate::Located;
 use crate::engines::restart::Rung;
-use crate::snapshot::{Embedder, Engine, EngineState, Governor, Problem, Queue, SCHEMA, Snapshot};
+use crate::snapshot::{
+    Embedder, Engine, EngineState, Governor, Index, Problem, Queue, SCHEMA, Snapshot,
+};
 
 /// The present state.
 #[derive(Debug)]
@@ -27,6 +29,7 @@ pub(super) struct View<'a> {
     pub(super) stands_in_for: &'a [String],
     pub(super) queue: Queue,
     pub(super) embedder: Option<Embedder>,
+    pub(super) index: Index,
     pub(super) draining: bool,
 }
 
@@ -44,6 +47,7 @@ impl Ledger {
             governor: view.governor,
             build: reading.and_then(|reading| reading.build.clone()),
             queue: view.queue,
+            index: view.index,
             totals: self.totals,
             rates: self.meter.rates(now),
             machine: reading.map(|reading| reading.machine.clone()),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use engine_api::protocol::{Priority, Prompt, Sampling};
 use supervisor::config::{
-    Admission, Embedding, Engine, Governor, GpuClock, Server, Settings, StateDir, Store, Telemetry,
+    Admission, Embedding, Engine, Governor, GpuClock, Index, Server, Settings, StateDir, Store,
+    Telemetry,
 };
 use supervisor::governor::Profile;
 use supervisor::request::{Answer, Client, Event, Request};
@@ -180,6 +181,8 @@ fn settings(dir: &Path, worker: PathBuf) -> Settings {
         embedding: Embedding::default(),
         admission: Admission { queue: 2, wait: long, prepare_wait: long },
         telemetry: Telemetry { period: Duration::from_millis(100) },
+        index: Index { indexer: "/nowhere/indexer".into(), period: Duration::from_secs(60) },
+        repositories: Vec::new(),
         store: Store {
             requests: 100,
             incidents: 100,

@@ -40,7 +40,7 @@ fn what_is_installed_serves_and_is_updated_under_the_engine() {
     assert_eq!(again["changed"], false, "{again}");
     assert_eq!(machine.supervisor(), supervisor);
 
-    let newer = "mkdir /root/new && cd /run/ours/bin && cp stoker engine-worker engine-builder \
+    let newer = "mkdir /root/new && cd /run/ours/bin && cp stoker engine-worker indexer engine-builder \
                  /root/new && echo newer >>/root/new/stoker";
     machine.must(&["sh", "-c", newer]);
     let update = report(&machine, &["--programs", "/root/new"]);

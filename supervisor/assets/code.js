@@ -1,0 +1,36 @@
+// The part of the status page that shows repositories of code: how far each is
+// indexed, and how long it will take. Drawn by page.js with the rest.
+"use strict";
+
+function drawCode(s) {
+  const all = s.index.repositories;
+  if (!all.length) return show("code");
+  show("code", h("section", { class: "card", "aria-labelledby": "code-name" },
+    h("h2", { id: "code-name" }, "Code"),
+    s.index.held ? h("p", { class: "small warn-text" }, "Indexing stands still while the board is held back.") : null,
+    all.map(repository)));
+}
+
+function repository(one) {
+  const name = one.name ?? "a private repository";
+  const counts = [
+    known(one.files) ? count(one.files, "file", "files") : "files unknown",
+    known(one.chunks) ? count(one.chunks, "chunk", "chunks") : "chunks unknown",
+    one.skipped ? `${number(one.skipped)} passed over` : null,
+  ].filter(Boolean).join(" · ");
+  return h("div", {}, h("p", {}, h("strong", {}, name), " ", repositoryState(one)),
+    one.state === "indexing"
+      ? h("progress", known(one.of) && one.of > 0
+        ? { max: one.of, value: one.looked_at, "aria-label": `share of ${name} that was looked at` }
+        : { "aria-label": `how far ${name} is is unknown` })
+      : null,
+    h("p", { class: "small soft" }, counts,
+      known(one.passed_at) ? `, last gone over ${when(one.passed_at)}` : null));
+}
+
+function repositoryState(one) {
+  if (one.state === "failed") return h("span", { class: "bad-text" }, `failed: ${one.reason ?? "its owner sees why"}`);
+  if (one.state !== "indexing") return one.state === "waiting" ? "waits for its turn" : "is indexed";
+  return ["is being indexed", known(one.of) ? `${number(one.looked_at)} of ${number(one.of)} files` : null,
+    known(one.left_s) ? `about ${duration(one.left_s)} left` : "time left unknown"].filter(Boolean).join(", ");
+}

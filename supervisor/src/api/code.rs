@@ -1,0 +1,136 @@
+//! The routes for indexed code: search, and the list of repositories.
+//!
+//! Everybody finds what is shared, and with a key what is that key's. Of other
+//! people's repositories not even the names are told. A path of this machine is
+//! taken from this machine alone: whoever may name one could read any file that
+//! we can.
+
+use std::time::{Duration, Instant};
+
+use hyper::{Response, StatusCode};
+
+use crate::api::body::Body;
+use crate::api::error::Problem;
+use crate::api::reply::{self, Reply};
+use crate::api::wire::code::{
+    Added, Found, FoundChunk, NewRepositoryBody, Removed, Repositories, new_repository, question,
+};
+use crate::api::{Caller, identity};
+use crate::index::{CodeError, Index, OrderError, Wish};
+use crate::request::Client;
+
+/// When to ask again while others search.
+const SOON: Duration = Duration::from_secs(1);
+/// When to ask again for an index that is out of order.
+const LATER: Duration = Duration::from_secs(30);
+
+/// `POST /v1/search`.
+pub(crate) async fn search(
+    index: &Index,
+    caller: &Caller,
+    body: Body,
+) -> Result<Response<Reply>, Problem> {
+    let question = question(&body.bytes, identity::owner(&caller.client))?;
+    drop(body);
+    let known = index.entries().await;
+    let unknown = question.repositories.iter().find(|name| {
+        let mut visible = known.iter().filter(|entry| entry.is_visible_to(&question.asker));
+        !visible.any(|entry| entry.repository.is.name == **name)
+    });
+    if let Some(name) = unknown {
+        return Err(not_found(format!("there is no repository `{}`", shown(name))));
+    }
+    let began = Instant::now();
+    let found = index.search(question).await;
+    let found = found.ok_or_else(|| {
+        Problem::unavailable("too many searches wait; try again in a second", SOON)
+    })?;
+    let hits = found.map_err(out_of_order)?;
+    let data = hits.iter().map(FoundChunk::new).collect();
+    Ok(reply::json(&Found { object: "list", data, took_ms: began.elapsed().as_millis() }))
+}
+
+/// `GET /api/repositories`.
+pub(crate) async fn repositories(index: &Index, caller: &Caller) -> Response<Reply> {
+    let asker = identity::owner(&caller.client);
+    let entries = index.entries().await;
+    let visible = entries.iter().filter(|entry| entry.is_visible_to(&asker));
+    let repositories = visible.map(|entry| entry.shown(true)).collect();
+    reply::json(&Repositories { held: index.is_held(), repositories })
+}
+
+/// `POST /api/repositories`.
+pub(crate) async fn add(
+    index: &Index,
+    caller: &Caller,
+    body: Body,
+) -> Result<Response<Reply>, Problem> {
+    let NewRepositoryBody { path, name, shared } = new_repository(&body.bytes)?;
+    if !caller.is_local {
+        return Err(not_from_here("a path of the server is added on the server itself"));
+    }
+    let owner = match (&caller.client, shared) {
+        (_, true) => None,
+        (Client::Key(_), false) => Some(identity::owner(&caller.client)),
+        (Client::Address(_), false) => {
+            let why = "is false, and there is no key whose it could be; send a key, or `true`";
+            return Err(Problem::field("shared", why));
+        }
+    };
+    let added = index.add(Wish { path: path.into(), name, owner }).await.map_err(refused)?;
+    let path = added.path.display().to_string();
+    Ok(reply::json(&Added { name: &added.name, path, shared: added.owner.is_none() }))
+}
+
+/// `DELETE /api/repositories/NAME`.
+pub(crate) async fn remove(
+    index: &Index,
+    caller: &Caller,
+    name: &str,
+) -> Result<Response<Reply>, Problem> {
+    let asker = identity::owner(&caller.client);
+    let entries = index.entries().await;
+    let named = || entries.iter().filter(|entry| entry.repository.is.name == name);
+    let own = named().any(|entry| entry.repository.is.owner.as_deref() == Some(&asker));
+    let shared = named().any(|entry| entry.repository.is.owner.is_none());
+    if shared && !own && !caller.is_local {
+        return Err(not_from_here("a shared repository is removed on the server itself"));
+    }
+    index.remove(asker, name.to_owned()).await.map_err(refused)?;
+    Ok(reply::json(&Removed { removed: name }))
+}
+
+fn refused(error: OrderError) -> Problem {
+    let message = error.to_string();
+    match error {
+        OrderError::Unknown(_) => not_found(message),
+        OrderError::Code(error) => out_of_order(error),
+        OrderError::Busy => Problem::unavailable(message, SOON),
+        OrderError::Path { .. } | OrderError::Name(_) | OrderError::TooMany => {
+            Problem::bad_request(message)
+        }
+        OrderError::NameTaken(_) | OrderError::Configured(_) => {
+            Problem::new(StatusCode::CONFLICT, "invalid_request_error", message)
+        }
+    }
+}
+
+fn out_of_order(error: CodeError) -> Problem {
+    Problem::unavailable(format!("the index of code cannot be used now: {error}"), LATER)
+}
+
+fn not_found(message: String) -> Problem {
+    Problem {
+        code: Some("repository_not_found"),
+        ..Problem::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
+    }
+}
+
+fn not_from_here(message: &str) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "permission_error", message)
+}
+
+/// A client's own words, short enough to be said back.
+fn shown(name: &str) -> String {
+    name.chars().take(100).collect()
+}

@@ -1,0 +1,170 @@
+//! Bodies of the routes for indexed code.
+
+use serde::{Deserialize, Serialize};
+
+use super::json::parse;
+use crate::api::error::Problem;
+use crate::index::{Hit, Question};
+use crate::snapshot::Repository;
+
+/// Hits, if the client does not say how many.
+const HITS: usize = 10;
+/// Hits at most.
+const MOST_HITS: usize = 50;
+/// Characters of a question at most.
+const LONGEST_QUESTION: usize = 10_000;
+/// Values of one filter at most.
+const MOST_VALUES: usize = 64;
+/// Characters of a path at most.
+const LONGEST_PATH: usize = 4096;
+
+/// `POST /v1/search`.
+#[derive(Debug, Deserialize)]
+struct SearchBody {
+    query: String,
+    #[serde(default)]
+    repositories: Vec<String>,
+    #[serde(default)]
+    languages: Vec<String>,
+    path: Option<String>,
+    limit: Option<u64>,
+}
+
+/// Reads a question that `asker` asks.
+///
+/// # Errors
+/// A field is missing, wrong or out of bounds.
+pub(crate) fn question(body: &[u8], asker: String) -> Result<Question, Problem> {
+    let SearchBody { query, repositories, languages, path, limit } = parse(body)?;
+    if query.trim().is_empty() {
+        return Err(Problem::field("query", "is empty; say what is looked for"));
+    }
+    if query.len() > LONGEST_QUESTION {
+        return Err(Problem::field("query", format!("is longer than {LONGEST_QUESTION} bytes")));
+    }
+    for (field, values) in [("repositories", &repositories), ("languages", &languages)] {
+        if values.len() > MOST_VALUES {
+            return Err(Problem::field(field, format!("has more than {MOST_VALUES} values")));
+        }
+    }
+    if path.as_ref().is_some_and(|path| path.len() > LONGEST_PATH) {
+        return Err(Problem::field("path", format!("is longer than {LONGEST_PATH} bytes")));
+    }
+    let limit = match limit.map(usize::try_from) {
+        None => HITS,
+        Some(Ok(limit)) if (1..=MOST_HITS).contains(&limit) => limit,
+        Some(_) => return Err(Problem::field("limit", format!("must be from 1 to {MOST_HITS}"))),
+    };
+    Ok(Question { text: query, asker, repositories, languages, path, limit })
+}
+
+/// What was found, best first.
+#[derive(Debug, Serialize)]
+pub(crate) struct Found<'a> {
+    pub(crate) object: &'static str,
+    pub(crate) data: Vec<FoundChunk<'a>>,
+    pub(crate) took_ms: u128,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct FoundChunk<'a> {
+    repository: &'a str,
+    path: &'a str,
+    language: &'a str,
+    kind: &'a str,
+    /// `path > what it is in`.
+    header: String,
+    first_line: u32,
+    last_line: u32,
+    score: f64,
+    why: Why<'a>,
+    text: &'a str,
+}
+
+/// Words of the question, as they stand in the chunk.
+#[derive(Debug, Serialize)]
+struct Why<'a> {
+    in_header: &'a [String],
+    in_text: &'a [String],
+}
+
+impl<'a> FoundChunk<'a> {
+    pub(crate) fn new(hit: &'a Hit) -> Self {
+        let header = match hit.place.as_str() {
+            "" => hit.path.clone(),
+            place => format!("{} > {place}", hit.path),
+        };
+        Self {
+            repository: &hit.repository,
+            path: &hit.path,
+            language: &hit.language,
+            kind: &hit.kind,
+            header,
+            first_line: hit.first_line,
+            last_line: hit.last_line,
+            score: hit.score,
+            why: Why { in_header: &hit.in_header, in_text: &hit.in_text },
+            text: &hit.text,
+        }
+    }
+}
+
+/// `POST /api/repositories`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct NewRepositoryBody {
+    pub(crate) path: String,
+    pub(crate) name: Option<String>,
+    #[serde(default)]
+    pub(crate) shared: bool,
+}
+
+/// Reads what is to be added.
+///
+/// # Errors
+/// A field is missing or wrong.
+pub(crate) fn new_repository(body: &[u8]) -> Result<NewRepositoryBody, Problem> {
+    parse(body)
+}
+
+/// The answer to that.
+#[derive(Debug, Serialize)]
+pub(crate) struct Added<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) path: String,
+    pub(crate) shared: bool,
+}
+
+/// The answer to `DELETE /api/repositories/NAME`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Removed<'a> {
+    pub(crate) removed: &'a str,
+}
+
+/// `GET /api/repositories`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Repositories {
+    pub(crate) held: bool,
+    pub(crate) repositories: Vec<Repository>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_has_bounds() {
+        let read = |body: &str| question(body.as_bytes(), "me".to_owned());
+        let asked = read(r#"{"query":"fan speed","languages":["rust"],"unknown":1}"#).unwrap();
+        assert_eq!((asked.limit, asked.languages.len(), asked.asker.as_str()), (10, 1, "me"));
+        for (body, field) in [
+            ("{}", "query"),
+            (r#"{"query":"  "}"#, "query"),
+            (r#"{"query":"a","limit":0}"#, "limit"),
+            (r#"{"query":"a","limit":51}"#, "limit"),
+            (r#"{"query":"a","repositories":"x"}"#, "repositories"),
+        ] {
+            let problem = read(body).unwrap_err();
+            assert!(problem.message.contains(field), "{body}: {}", problem.message);
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! `stoker index` and `stoker search`: repositories and what is found in them.
+
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::ask::{Ask, ask, host_of};
+use super::{Format, StatusError};
+
+/// The index may be in the middle of a batch.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// Lines of a chunk that are shown.
+const LINES: usize = 8;
+
+/// A server, and who asks it.
+#[derive(Debug, Clone, Copy)]
+pub struct Server<'a> {
+    pub url: &'a str,
+    /// Whose repositories it is about, beside those that are shared.
+    pub key: Option<&'a str>,
+}
+
+/// What is looked for; empty filters let everything through.
+#[derive(Debug, Clone, Copy)]
+pub struct Sought<'a> {
+    pub query: &'a str,
+    pub repositories: &'a [String],
+    pub languages: &'a [String],
+    pub path: Option<&'a str>,
+    pub limit: u32,
+}
+
+/// Adds a directory of the server's machine.
+///
+/// # Errors
+/// See [`StatusError`], here and below.
+pub fn add(
+    server: Server<'_>,
+    path: &Path,
+    name: Option<&str>,
+    shared: bool,
+    out: &mut impl Write,
+) -> Result<(), StatusError> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut body = json!({ "path": path.to_string_lossy(), "shared": shared });
+    if let Some(name) = name {
+        body["name"] = name.into();
+    }
+    let added = server.ask("POST", "/api/repositories", Some(&body))?;
+    let whose = if added["shared"] == true { "everybody" } else { "this key alone" };
+    let (name, path) = (text(&added["name"]), text(&added["path"]));
+    writeln!(out, "{name}: {path}, for {whose}; it is gone over now, see `stoker index status`")
+        .map_err(StatusError::Print)
+}
+
+/// Forgets a repository and all that was made of it.
+pub fn remove(server: Server<'_>, name: &str, out: &mut impl Write) -> Result<(), StatusError> {
+    let removed = server.ask("DELETE", &format!("/api/repositories/{name}"), None)?;
+    writeln!(out, "{} is forgotten", text(&removed["removed"])).map_err(StatusError::Print)
+}
+
+/// Shows every repository that the key may see.
+pub fn index_status(
+    server: Server<'_>,
+    format: Format,
+    out: &mut impl Write,
+) -> Result<(), StatusError> {
+    let shown = server.ask("GET", "/api/repositories", None)?;
+    match format {
+        Format::Json => writeln!(out, "{shown}"),
+        Format::Text => write!(out, "{}", repositories(&shown)),
+    }
+    .map_err(StatusError::Print)
+}
+
+/// Searches, and shows what was found and why.
+pub fn search(
+    server: Server<'_>,
+    sought: &Sought<'_>,
+    format: Format,
+    out: &mut impl Write,
+) -> Result<(), StatusError> {
+    let mut body = json!({
+        "query": sought.query,
+        "repositories": sought.repositories,
+        "languages": sought.languages,
+        "limit": sought.limit,
+    });
+    if let Some(path) = sought.path {
+        body["path"] = path.into();
+    }
+    let found = server.ask("POST", "/v1/search", Some(&body))?;
+    match format {
+        Format::Json => writeln!(out, "{found}"),
+        Format::Text => write!(out, "{}", hits(&found)),
+    }
+    .map_err(StatusError::Print)
+}
+
+impl Server<'_> {
+    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, StatusError> {
+        let host = host_of(self.url).ok_or_else(|| StatusError::Url(self.url.to_owned()))?;
+        let (key, patience) = (self.key, PATIENCE);
+        let answer = ask(&Ask { method, host: &host, path, key, body, patience })?;
+        serde_json::from_str(&answer)
+            .map_err(|error| StatusError::Answer { host, problem: error.to_string() })
+    }
+}
+
+fn repositories(shown: &Value) -> String {
+    let all = shown["repositories"].as_array().map_or(&[][..], Vec::as_slice);
+    if all.is_empty() {
+        return "no repositories; add one with `stoker index add PATH`\n".to_owned();
+    }
+    let mut lines = String::new();
+    for one in all {
+        let whose = if one["shared"] == true { "shared" } else { "private" };
+        let _ = writeln!(lines, "{}: {}, {whose}", text(&one["name"]), text(&one["path"]));
+        let _ = writeln!(lines, "    {}", in_words(one));
+        let count = |field: &str, noun: &str| match one[field].as_u64() {
+            Some(count) => format!("{count} {noun}"),
+            None => format!("{noun} unknown"),
+        };
+        let counts =
+            [count("files", "files"), count("chunks", "chunks"), count("skipped", "passed over")];
+        let _ = writeln!(lines, "    {}", counts.join(", "));
+    }
+    if shown["held"] == true {
+        lines.push_str("indexing stands still while the board is held back\n");
+    }
+    lines
+}
+
+/// What is done with a repository.
+pub(super) fn in_words(repository: &Value) -> String {
+    let state = text(&repository["state"]);
+    match state {
+        "indexing" => {
+            let looked_at = repository["looked_at"].as_u64().unwrap_or_default();
+            let of = match repository["of"].as_u64() {
+                Some(of) => format!("{looked_at} of {of} files"),
+                None => "listing files".to_owned(),
+            };
+            let left = match repository["left_s"].as_u64() {
+                Some(left) => format!("about {left} s left"),
+                None => "time left unknown".to_owned(),
+            };
+            format!("indexing, {of}, {left}")
+        }
+        "failed" => format!("failed: {}", repository["reason"].as_str().unwrap_or("see the log")),
+        state => state.to_owned(),
+    }
+}
+
+fn hits(found: &Value) -> String {
+    let all = found["data"].as_array().map_or(&[][..], Vec::as_slice);
+    if all.is_empty() {
+        return "nothing found\n".to_owned();
+    }
+    let mut lines = String::new();
+    for hit in all {
+        let _ = writeln!(
+            lines,
+            "{}: {}:{}-{}  score {:.2}",
+            text(&hit["repository"]),
+            text(&hit["header"]),
+            hit["first_line"],
+            hit["last_line"],
+            hit["score"].as_f64().unwrap_or_default(),
+        );
+        let words = |place: &str| {
+            let words = hit["why"][place].as_array().map_or(&[][..], Vec::as_slice);
+            words.iter().map(text).collect::<Vec<_>>().join(", ")
+        };
+        for (place, name) in [("in_header", "name"), ("in_text", "text")] {
+            let words = words(place);
+            if !words.is_empty() {
+                let _ = writeln!(lines, "    in its {name}: {words}");
+            }
+        }
+        let body = text(&hit["text"]);
+        for line in body.lines().take(LINES) {
+            let _ = writeln!(lines, "    | {line}");
+        }
+        if body.lines().count() > LINES {
+            lines.push_str("    | …\n");
+        }
+    }
+    lines
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("unknown")
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn repositories_say_how_far_they_are() {
+        let shown = json!({"held": true, "repositories": [
+            {"name": "fans", "path": "/srv/fans", "shared": true, "state": "indexing",
+             "looked_at": 10, "of": 40, "left_s": 6, "files": 9, "chunks": 80, "skipped": 1},
+            {"name": "mine", "path": "/srv/mine", "shared": false, "state": "failed",
+             "reason": "/srv/mine is no directory"},
+        ]});
+        expect![[r#"
+            fans: /srv/fans, shared
+                indexing, 10 of 40 files, about 6 s left
+                9 files, 80 chunks, 1 passed over
+            mine: /srv/mine, private
+                failed: /srv/mine is no directory
+                files unknown, chunks unknown, passed over unknown
+            indexing stands still while the board is held back
+        "#]]
+        .assert_eq(&repositories(&shown));
+    }
+
+    #[test]
+    fn hits_say_where_and_why() {
+        let found = json!({"data": [{
+            "repository": "fans", "header": "src/fan.rs > Fan > set_speed", "first_line": 3,
+            "last_line": 5, "score": 4.125,
+            "why": {"in_header": ["speed"], "in_text": []}, "text": "fn set_speed() {\n}"
+        }]});
+        expect![[r#"
+            fans: src/fan.rs > Fan > set_speed:3-5  score 4.12
+                in its name: speed
+                | fn set_speed() {
+                | }
+        "#]]
+        .assert_eq(&hits(&found));
+        assert_eq!(hits(&json!({"data": []})), "nothing found\n");
+    }
+}

@@ -1,0 +1,264 @@
+//! The index of code: repositories are gone over by the indexer, and what it
+//! tells is written down and can be searched.
+//!
+//! ```text
+//!  indexer (a process, lowest priority) ══ frames ══► index thread ──► code.db
+//!     reads foreign files                              one pass at a time   │
+//!                                                      ▲ add, remove        │
+//!  HTTP ── add, remove, list ──────────────────────────┘                    │
+//!       ── search ──► search thread, a connection that only reads ◄─────────┘
+//! ```
+//!
+//! A repository is gone over when it is new, and again in a while; a pass tells
+//! only what is different. Whoever answers somebody goes first: the indexer and
+//! the thread that writes have the lowest priority, and while heat, memory or
+//! over-current hold the engine back, nothing of the indexer is read, so that it
+//! stands still.
+
+pub mod naming;
+mod pass;
+mod thread;
+mod view;
+pub mod words;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+
+use crate::snapshot;
+use crate::store::code::search::Search;
+pub use crate::store::code::search::{Hit, Question};
+pub use crate::store::code::{CodeError, NewRepository};
+pub use view::{Entry, State};
+
+/// Repositories at most, so that the list of those that may be searched is short.
+pub const MOST_REPOSITORIES: usize = 64;
+/// Orders that may wait for the thread.
+const ORDERS: usize = 64;
+/// Searches that may wait for their turn; a further one is refused.
+const SEARCHES: usize = 64;
+/// How long somebody waits for the thread: it may be in the middle of a batch.
+const ANSWERING: Duration = Duration::from_secs(30);
+/// How long somebody waits for the list of repositories after a start.
+const OPENING: Duration = Duration::from_secs(5);
+/// How long the thread may take to end.
+const ENDING: Duration = Duration::from_secs(5);
+/// Without a search for so long, memory is given back.
+const RESTING: Duration = Duration::from_secs(30);
+/// SQLite needs little.
+const STACK: usize = 1024 * 1024;
+
+/// What the index is told once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub database: PathBuf,
+    /// The program.
+    pub indexer: PathBuf,
+    /// From the end of a pass to the next one of the same repository.
+    pub period: Duration,
+    pub repositories: Vec<NewRepository>,
+}
+
+/// All repositories; `None` until they were read from the disk.
+pub type Entries = Option<Arc<[Entry]>>;
+
+/// Why a repository was not added or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum OrderError {
+    #[error("there is a repository `{0}` already")]
+    NameTaken(String),
+    #[error("{} {problem}", path.display())]
+    Path { path: PathBuf, problem: String },
+    #[error("{0}")]
+    Name(String),
+    #[error("there are {MOST_REPOSITORIES} repositories, which is the limit")]
+    TooMany,
+    #[error("there is no repository `{0}`")]
+    Unknown(String),
+    #[error("`{0}` stands in the configuration; take it out there")]
+    Configured(String),
+    #[error("the index cannot be written: {0}")]
+    Code(#[from] CodeError),
+    #[error("the index is busy; try again")]
+    Busy,
+}
+
+/// A repository as somebody asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    pub path: PathBuf,
+    /// The directory's own, if it is left out.
+    pub name: Option<String>,
+    /// `None` for everybody.
+    pub owner: Option<String>,
+}
+
+#[derive(Debug)]
+enum Order {
+    Add(Wish, oneshot::Sender<Result<NewRepository, OrderError>>),
+    /// Whose it is, and its name.
+    Remove {
+        owner: String,
+        name: String,
+        reply: oneshot::Sender<Result<(), OrderError>>,
+    },
+    Close,
+}
+
+#[derive(Debug)]
+struct Searching {
+    question: Question,
+    reply: oneshot::Sender<Result<Vec<Hit>, CodeError>>,
+}
+
+/// Asks the index. Clones ask the same one.
+#[derive(Debug, Clone)]
+pub struct Index {
+    orders: SyncSender<Order>,
+    searches: SyncSender<Searching>,
+    entries: watch::Receiver<Entries>,
+    held: Arc<AtomicBool>,
+}
+
+/// The thread. [`IndexThread::close`] ends it and the indexer.
+#[derive(Debug)]
+pub struct IndexThread {
+    orders: SyncSender<Order>,
+    /// Disconnected when the thread is gone.
+    gone: Receiver<()>,
+}
+
+/// Starts both threads.
+///
+/// # Errors
+/// There are no more threads.
+pub fn start(settings: Settings) -> std::io::Result<(Index, IndexThread)> {
+    let (orders, ordered) = sync_channel(ORDERS);
+    let (searches, searching) = sync_channel(SEARCHES);
+    let (showing, entries) = watch::channel(None);
+    let held = Arc::new(AtomicBool::new(false));
+    let database = settings.database.clone();
+    let thread = thread::Thread::new(settings, ordered, showing, Arc::clone(&held));
+    let (alive, gone) = sync_channel(0);
+    std::thread::Builder::new().name("index".into()).stack_size(STACK).spawn(move || {
+        thread.run();
+        drop(alive);
+    })?;
+    std::thread::Builder::new()
+        .name("search".into())
+        .stack_size(STACK)
+        .spawn(move || answer_searches(&database, &searching))?;
+    let index = Index { orders: orders.clone(), searches, entries, held };
+    Ok((index, IndexThread { orders, gone }))
+}
+
+fn answer_searches(database: &Path, searching: &Receiver<Searching>) {
+    let mut search = Search::new(database);
+    let mut next = searching.recv().map_err(|_| RecvTimeoutError::Disconnected);
+    loop {
+        match next {
+            Ok(Searching { question, reply }) => {
+                if !reply.is_closed() {
+                    // Who asked may have gone.
+                    let _ = reply.send(search.find(&question));
+                }
+                next = searching.recv_timeout(RESTING);
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                search.rest();
+                next = searching.recv().map_err(|_| RecvTimeoutError::Disconnected);
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+impl Index {
+    /// Keeps one more repository and goes over it soon.
+    ///
+    /// # Errors
+    /// See [`OrderError`].
+    pub async fn add(&self, wish: Wish) -> Result<NewRepository, OrderError> {
+        self.order(|reply| Order::Add(wish, reply)).await
+    }
+
+    /// Forgets a repository of this owner, or a shared one, with all that was made of it.
+    ///
+    /// # Errors
+    /// See [`OrderError`].
+    pub async fn remove(&self, owner: String, name: String) -> Result<(), OrderError> {
+        self.order(|reply| Order::Remove { owner, name, reply }).await
+    }
+
+    async fn order<T>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<T, OrderError>>) -> Order,
+    ) -> Result<T, OrderError> {
+        let (reply, done) = oneshot::channel();
+        self.orders.try_send(order(reply)).map_err(|_| OrderError::Busy)?;
+        match tokio::time::timeout(ANSWERING, done).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(_)) | Err(_) => Err(OrderError::Busy),
+        }
+    }
+
+    /// The best chunks; `None` if too many search at once.
+    ///
+    /// # Errors
+    /// The index is out of order, or the search took too long.
+    pub async fn search(&self, question: Question) -> Option<Result<Vec<Hit>, CodeError>> {
+        let (reply, found) = oneshot::channel();
+        self.searches.try_send(Searching { question, reply }).ok()?;
+        found.await.ok()
+    }
+
+    /// All repositories as they are now, once they were read from the disk.
+    pub async fn entries(&self) -> Arc<[Entry]> {
+        let mut entries = self.entries.clone();
+        let read = tokio::time::timeout(OPENING, entries.wait_for(Option::is_some)).await;
+        match read {
+            Ok(Ok(entries)) => entries.clone().unwrap_or_default(),
+            Ok(Err(_)) | Err(_) => Arc::default(),
+        }
+    }
+
+    /// The same, each time that they change.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<Entries> {
+        self.entries.clone()
+    }
+
+    /// All of it as everybody may see it.
+    #[must_use]
+    pub fn shown(&self) -> snapshot::Index {
+        let shown = |entry: &Entry| entry.shown(entry.repository.is.owner.is_none());
+        let entries = self.entries.borrow().clone().unwrap_or_default();
+        let repositories = entries.iter().map(shown).collect();
+        snapshot::Index { held: self.is_held(), repositories }
+    }
+
+    /// Lets the indexer stand still, or go on.
+    pub fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
+    }
+}
+
+impl IndexThread {
+    /// Ends the indexer, too. What was not written down is found by the next pass.
+    pub fn close(self) {
+        let told = self.orders.try_send(Order::Close).is_ok();
+        let ended = self.gone.recv_timeout(ENDING);
+        if !told || ended == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("the index did not end in time and was left");
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! The index's thread: takes orders, and goes over one repository after the other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::pass::{Pass, Step};
+use super::view::{Entry, State};
+use super::{Entries, MOST_REPOSITORIES, NewRepository, Order, OrderError, Settings, Wish, naming};
+use crate::store::code::{Code, CodeError, Repository};
+use crate::store::unix_s;
+
+/// How long the indexer is listened to before orders are looked at.
+const LISTEN: Duration = Duration::from_millis(100);
+/// Least time between two looks at the progress from outside.
+const SHOW: Duration = Duration::from_millis(250);
+/// The same for counting, which takes longer the more there is.
+const COUNT: Duration = Duration::from_secs(5);
+/// Wait before a database that failed, or a pass that did, is tried again.
+const RETRY: Duration = Duration::from_secs(30);
+
+pub(super) struct Thread {
+    settings: Settings,
+    code: Code,
+    orders: Receiver<Order>,
+    showing: watch::Sender<Entries>,
+    held: Arc<AtomicBool>,
+    entries: Vec<Due>,
+    /// When the list of repositories is to be read again.
+    settle_at: Option<Instant>,
+    shown: Instant,
+    counted: Instant,
+}
+
+struct Due {
+    entry: Entry,
+    at: Instant,
+}
+
+/// How a pass ended.
+enum Ended {
+    Changed,
+    AsItWas,
+    /// Nobody wants to know any more.
+    Away,
+}
+
+/// Whether to go on.
+enum Go {
+    On,
+    Away,
+}
+
+impl Thread {
+    pub(super) fn new(
+        settings: Settings,
+        orders: Receiver<Order>,
+        showing: watch::Sender<Entries>,
+        held: Arc<AtomicBool>,
+    ) -> Self {
+        let code = Code::new(&settings.database);
+        let now = Instant::now();
+        let (entries, settle_at) = (Vec::new(), Some(now));
+        Self { settings, code, orders, showing, held, entries, settle_at, shown: now, counted: now }
+    }
+
+    /// Runs until it is told to end, or nobody can tell it any more.
+    pub(super) fn run(mut self) {
+        // Whoever answers somebody goes first. On Linux this is the thread's own.
+        let _ = rustix::process::nice(19);
+        loop {
+            if self.code.was_replaced() {
+                self.settle_at = Some(Instant::now());
+            }
+            if self.settle_at.is_some_and(|at| at <= Instant::now()) {
+                self.settle();
+            }
+            let due = self.due();
+            let wait = [due.map(|(_, at)| at), self.settle_at].into_iter().flatten().min();
+            let order = match wait.map(|at| at.saturating_duration_since(Instant::now())) {
+                None => self.orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(wait) => self.orders.recv_timeout(wait),
+            };
+            let go = match order {
+                Ok(order) => self.take(order),
+                Err(RecvTimeoutError::Disconnected) => Go::Away,
+                Err(RecvTimeoutError::Timeout) => match due.filter(|(_, at)| *at <= Instant::now())
+                {
+                    Some((id, _)) => self.go_over(id),
+                    None => Go::On,
+                },
+            };
+            if matches!(go, Go::Away) {
+                return;
+            }
+        }
+    }
+
+    /// The repository whose turn is next.
+    fn due(&self) -> Option<(i64, Instant)> {
+        let next = self.entries.iter().min_by_key(|due| due.at)?;
+        Some((next.entry.repository.id, next.at))
+    }
+
+    /// Reads the list of repositories.
+    fn settle(&mut self) {
+        let settled = self.code.settle(&self.settings.repositories);
+        let kept = match settled {
+            Ok(kept) => kept,
+            Err(error) => return self.out_of_order(&error),
+        };
+        self.settle_at = None;
+        self.entries = kept.into_iter().map(Due::new).collect();
+        for due in &mut self.entries {
+            // They are gone over soon in any case.
+            due.entry.counts = self.code.counts(due.entry.repository.id).ok();
+        }
+        self.show();
+    }
+
+    fn out_of_order(&mut self, error: &CodeError) {
+        self.settle_at = Some(Instant::now() + RETRY);
+        for due in &mut self.entries {
+            due.entry.state = State::Failed(error.to_string());
+            due.at = Instant::now() + 2 * RETRY;
+        }
+        self.show();
+    }
+
+    fn take(&mut self, order: Order) -> Go {
+        match order {
+            Order::Add(wish, reply) => {
+                let added = self.add(wish);
+                self.show();
+                // Who asked may have gone, here and below.
+                let _ = reply.send(added);
+            }
+            Order::Remove { owner, name, reply } => {
+                let removed = self.remove(&owner, name);
+                self.show();
+                let _ = reply.send(removed);
+            }
+            Order::Close => return Go::Away,
+        }
+        Go::On
+    }
+
+    fn add(&mut self, wish: Wish) -> Result<NewRepository, OrderError> {
+        let new = self.checked(wish)?;
+        let visible = |due: &Due| match &new.owner {
+            Some(owner) => due.entry.is_visible_to(owner),
+            None => due.entry.repository.is.owner.is_none(),
+        };
+        if self.entries.iter().any(|due| visible(due) && due.entry.repository.is.name == new.name) {
+            return Err(OrderError::NameTaken(new.name));
+        }
+        if self.entries.len() >= MOST_REPOSITORIES {
+            return Err(OrderError::TooMany);
+        }
+        let added = self.code.add(&new)?;
+        tracing::info!(name = new.name, shared = new.owner.is_none(), "repository added");
+        self.entries.push(Due::new(added));
+        Ok(new)
+    }
+
+    /// Looks at the disk, which may take its time; so that is done here.
+    fn checked(&self, Wish { path, name, owner }: Wish) -> Result<NewRepository, OrderError> {
+        let wrong = |problem: String| OrderError::Path { path: path.clone(), problem };
+        if !path.is_absolute() {
+            return Err(wrong("is not absolute".to_owned()));
+        }
+        let real =
+            path.canonicalize().map_err(|error| wrong(format!("cannot be used: {error}")))?;
+        if !real.is_dir() {
+            return Err(wrong("is no directory".to_owned()));
+        }
+        // Other people's answers stand there.
+        let own = self.settings.database.parent().and_then(|own| own.canonicalize().ok());
+        if own.is_some_and(|own| real.starts_with(own)) {
+            return Err(wrong("lies in the state directory".to_owned()));
+        }
+        let name = naming::of(name.as_deref(), &real).map_err(OrderError::Name)?;
+        Ok(NewRepository { name, path: real, owner })
+    }
+
+    fn remove(&mut self, owner: &str, name: String) -> Result<(), OrderError> {
+        // The own one, if there is a shared one of that name as well.
+        let visible = self.entries.iter().enumerate().filter(|(_, due)| {
+            due.entry.is_visible_to(owner) && due.entry.repository.is.name == name
+        });
+        let found = visible
+            .min_by_key(|(_, due)| due.entry.repository.is.owner.is_none())
+            .map(|(at, _)| at);
+        match found.map(|at| (at, &self.entries[at].entry.repository)) {
+            None => Err(OrderError::Unknown(name)),
+            Some((_, repository)) if repository.configured => Err(OrderError::Configured(name)),
+            Some((at, repository)) => {
+                self.code.remove(repository.id).map_err(Into::into).map(|()| {
+                    tracing::info!(name, "repository removed");
+                    self.entries.remove(at);
+                })
+            }
+        }
+    }
+
+    /// One pass, and meanwhile orders.
+    fn go_over(&mut self, id: i64) -> Go {
+        let Some(repository) = self.of(id).map(|due| due.entry.repository.clone()) else {
+            return Go::On;
+        };
+        let began = Instant::now();
+        (self.shown, self.counted) = (began, began);
+        let code = &mut self.code;
+        let started = Pass::start(&self.settings.indexer, &repository.is.path, |each| {
+            code.known(id, each).map_err(|error| error.to_string())
+        });
+        let ended = match started {
+            Ok(pass) => self.follow(id, pass),
+            Err(problem) => Err(problem),
+        };
+        let wait = match &ended {
+            Ok(Ended::Away) => return Go::Away,
+            Ok(Ended::Changed) => self.settings.period,
+            // Looking at much takes its share of the time, and no more.
+            Ok(Ended::AsItWas) => self.settings.period.max(began.elapsed() * 4),
+            Err(_) => self.settings.period.max(RETRY),
+        };
+        let counts = self.code.counts(id).ok();
+        if let Some(due) = self.of(id) {
+            due.at = Instant::now() + wait;
+            due.entry.counts = counts.or(due.entry.counts);
+            let state = match ended {
+                Ok(_) => State::Indexed,
+                Err(problem) => State::Failed(problem),
+            };
+            if let State::Failed(problem) = &state
+                && due.entry.state != state
+            {
+                tracing::warn!(name = repository.is.name, problem, "repository not indexed");
+            }
+            due.entry.state = state;
+        }
+        self.show();
+        Go::On
+    }
+
+    /// Writes down what the pass tells, until its end.
+    fn follow(&mut self, id: i64, mut pass: Pass) -> Result<Ended, String> {
+        let mut ended = Ended::AsItWas;
+        loop {
+            let held = self.held.load(Ordering::Relaxed);
+            let go = match self.orders.recv_timeout(if held { LISTEN } else { Duration::ZERO }) {
+                Ok(order) => self.take(order),
+                Err(RecvTimeoutError::Timeout) => Go::On,
+                Err(RecvTimeoutError::Disconnected) => Go::Away,
+            };
+            if matches!(go, Go::Away) {
+                return Ok(Ended::Away);
+            }
+            if self.of(id).is_none() {
+                // It was removed, and the process goes with the pass.
+                return Ok(ended);
+            }
+            if held {
+                pass.was_held();
+                continue;
+            }
+            match pass.step(LISTEN)? {
+                Step::Nothing | Step::Further => {}
+                Step::Write(batch) => {
+                    let began = Instant::now();
+                    self.code.apply(id, &batch).map_err(|error| error.to_string())?;
+                    ended = Ended::Changed;
+                    pass.wrote_for(began.elapsed());
+                }
+                Step::Ended => {
+                    let known = self.of(id).and_then(|due| due.entry.repository.passed);
+                    // Nothing is written where nothing has changed.
+                    let passed = match (&ended, known) {
+                        (Ended::AsItWas, Some(_)) => Ok(unix_s()),
+                        _ => self.code.passed(id).map_err(|error| error.to_string()),
+                    }?;
+                    if let Some(due) = self.of(id) {
+                        due.entry.repository.passed = Some(passed);
+                    }
+                    return Ok(ended);
+                }
+            }
+            self.is_at(id, &pass);
+        }
+    }
+
+    /// Shows how far a pass is, from time to time. One that finds nothing new is
+    /// over before anybody sees it.
+    fn is_at(&mut self, id: i64, pass: &Pass) {
+        if self.shown.elapsed() < SHOW {
+            return;
+        }
+        if let Some(due) = self.of(id) {
+            due.entry.state = State::Indexing(pass.progress());
+        }
+        if self.counted.elapsed() >= COUNT {
+            self.counted = Instant::now();
+            let counts = self.code.counts(id).ok();
+            if let Some(due) = self.of(id) {
+                due.entry.counts = counts.or(due.entry.counts);
+            }
+        }
+        self.show();
+    }
+
+    fn of(&mut self, id: i64) -> Option<&mut Due> {
+        self.entries.iter_mut().find(|due| due.entry.repository.id == id)
+    }
+
+    fn show(&mut self) {
+        self.shown = Instant::now();
+        let entries = self.entries.iter().map(|due| due.entry.clone()).collect();
+        // If nobody looks, nobody need see.
+        let _ = self.showing.send(Some(entries));
+    }
+}
+
+impl Due {
+    fn new(repository: Repository) -> Self {
+        let state = match repository.passed {
+            Some(_) => State::Indexed,
+            None => State::Waiting,
+        };
+        Self { entry: Entry { repository, state, counts: None }, at: Instant::now() }
+    }
+}

@@ -1,0 +1,192 @@
+//! Indexed code: repositories, their files, and the chunks that these were cut
+//! into. One connection writes, on the index's own thread; [`search`] reads with
+//! another, and neither is ever waited for by the thread that keeps the history.
+//!
+//! It is a file of its own because a pass over a large repository writes for
+//! minutes. What stands in it can be made again, but for the repositories that
+//! somebody added: those are taken over from a damaged file.
+
+pub(crate) mod search;
+mod writing;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use engine_api::index::{FromIndexer, KnownFile};
+use rusqlite::{Connection, params};
+
+use super::database::{Damaged, Database, News};
+use super::{schema, unix_s};
+
+/// Bits of a chunk's id below the number of its repository.
+const CHUNK_BITS: u32 = 40;
+
+/// A repository as somebody named it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRepository {
+    pub name: String,
+    /// Absolute.
+    pub path: PathBuf,
+    /// Who may search it, as [`crate::request::Client`] is written beside what is
+    /// kept for it; `None` for everybody.
+    pub owner: Option<String>,
+}
+
+/// A repository as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repository {
+    pub id: i64,
+    pub is: NewRepository,
+    /// It stands in the configuration, and only leaving it out there removes it.
+    pub configured: bool,
+    /// Seconds since 1970 of the last whole pass.
+    pub passed: Option<u64>,
+}
+
+/// What is kept of one repository.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub files: u64,
+    /// Files that were passed over, each with its reason.
+    pub skipped: u64,
+    pub chunks: u64,
+}
+
+/// Why nothing is written or found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct CodeError(String);
+
+/// The writing side.
+#[derive(Debug)]
+pub struct Code {
+    database: Database,
+    replaced: bool,
+}
+
+impl Code {
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        let database = Database::new(path.to_owned(), &schema::CODE, Damaged::Rescued);
+        Self { database, replaced: false }
+    }
+
+    /// Makes the repositories of the configuration be those that are `configured`,
+    /// and tells all that there are.
+    ///
+    /// # Errors
+    /// The database is out of order, here and below.
+    pub fn settle(&mut self, configured: &[NewRepository]) -> Result<Vec<Repository>, CodeError> {
+        self.work(|connection| {
+            let transaction = connection.transaction()?;
+            for old in writing::repositories(&transaction)? {
+                if old.configured && !configured.contains(&old.is) {
+                    writing::remove(&transaction, old.id)?;
+                }
+            }
+            let kept = writing::repositories(&transaction)?;
+            for new in configured {
+                if !kept.iter().any(|kept| kept.configured && kept.is == *new) {
+                    writing::add(&transaction, new, true)?;
+                }
+            }
+            transaction.commit()?;
+            forget(connection)?;
+            writing::repositories(connection)
+        })
+    }
+
+    /// Keeps one more repository.
+    pub fn add(&mut self, new: &NewRepository) -> Result<Repository, CodeError> {
+        // Somebody was told that it is there, so it is on the disk.
+        let id = self.work(|connection| {
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            let id = writing::add(connection, new, false);
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+            id
+        })?;
+        Ok(Repository { id, is: new.clone(), configured: false, passed: None })
+    }
+
+    /// Forgets a repository with all that was made of it.
+    pub fn remove(&mut self, id: i64) -> Result<(), CodeError> {
+        self.work(|connection| {
+            let transaction = connection.transaction()?;
+            writing::remove(&transaction, id)?;
+            transaction.commit()?;
+            forget(connection)
+        })
+    }
+
+    /// Gives every file that is known of a repository to `each`, until that says no.
+    pub fn known(
+        &mut self,
+        repository: i64,
+        each: &mut dyn FnMut(KnownFile) -> bool,
+    ) -> Result<(), CodeError> {
+        self.work(|connection| writing::known(connection, repository, each))
+    }
+
+    /// Writes what a pass found, all of it or nothing.
+    pub fn apply(&mut self, repository: i64, said: &[FromIndexer]) -> Result<(), CodeError> {
+        self.work(|connection| {
+            let transaction = connection.transaction()?;
+            writing::apply(&transaction, repository, said)?;
+            transaction.commit()
+        })
+    }
+
+    /// Notes that a pass came to its end; seconds since 1970.
+    pub fn passed(&mut self, repository: i64) -> Result<u64, CodeError> {
+        let now = unix_s();
+        self.work(|connection| {
+            let update = "UPDATE repositories SET passed = ?2 WHERE id = ?1";
+            connection.execute(update, params![repository, now])?;
+            // What was deleted still stands in the log.
+            forget(connection)
+        })?;
+        Ok(now)
+    }
+
+    pub fn counts(&mut self, repository: i64) -> Result<Counts, CodeError> {
+        self.work(|connection| writing::counts(connection, repository))
+    }
+
+    /// Whether the file was damaged and begun anew since this was asked last. What
+    /// was known of it is then to be read again.
+    pub fn was_replaced(&mut self) -> bool {
+        std::mem::take(&mut self.replaced)
+    }
+
+    fn work<T>(
+        &mut self,
+        work: impl FnMut(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, CodeError> {
+        let mut news = Vec::new();
+        let done = self.database.work(&mut news, work);
+        let mut why = "it failed a moment ago and is tried again".to_owned();
+        for event in news {
+            match event {
+                News::Opened => {}
+                News::Replaced { cause, rescued, .. } => {
+                    tracing::warn!(cause, rescued, "index of code damaged and begun anew");
+                    self.replaced = true;
+                    return Err(CodeError(format!("it was damaged and is made again: {cause}")));
+                }
+                News::Failed(trouble) => {
+                    tracing::warn!(cause = trouble.cause, "index of code not usable");
+                    why = trouble.cause;
+                }
+            }
+        }
+        done.ok_or(CodeError(why))
+    }
+}
+
+/// Empties the log, in which deleted code still stands. A reader can prevent that
+/// until the next time.
+fn forget(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
