@@ -22,7 +22,7 @@ pub(crate) const REPOSITORIES: &str = "/api/repositories";
 const REPOSITORY: &str = "/api/repositories/NAME";
 
 /// What is served, for those who ask for something else. [`super::route`] serves it.
-pub(crate) const SERVED: [(&str, &str); 31] = [
+pub(crate) const SERVED: [(&str, &str); 32] = [
     ("GET", "/"),
     ("GET", "/assets/page.css"),
     ("GET", "/assets/page.js"),
