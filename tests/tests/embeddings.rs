@@ -6,7 +6,6 @@
 //! of ones and types of zero, the mean of all tokens' states, divided by its length.
 
 #![allow(clippy::unwrap_used, reason = "a test ends at the first thing that is not there")]
-#![allow(clippy::cast_possible_truncation, reason = "the numbers were sent as f32")]
 
 use std::thread;
 
