@@ -93,6 +93,23 @@ pub fn gate(
     }
 }
 
+/// What the same weights measured `before`, held to what `plan` asks for; `None`
+/// if they have to be measured again.
+#[must_use]
+pub fn held_again(before: &Quality, plan: &Plan) -> Option<Quality> {
+    let (bound, bound_from) = match (plan.most_perplexity, &plan.quantise, before.bound_from) {
+        (Some(most), ..) => (rounded(most), BoundFrom::Catalogue),
+        (None, Some(_), BoundFrom::Source) => (before.bound, BoundFrom::Source),
+        _ => return None,
+    };
+    let same_text = before.text_sha256 == Sha256Hex::of(TEXT.as_bytes()).as_str();
+    (same_text && before.perplexity <= bound).then(|| Quality {
+        bound,
+        bound_from,
+        ..before.clone()
+    })
+}
+
 /// The source's perplexity times this is allowed.
 fn most_cost(target: Target) -> f64 {
     let of_bits = MOST_COST.iter().find(|(bits, _)| target.name.starts_with(bits));
@@ -140,6 +157,7 @@ mod tests {
 
     use super::*;
     use crate::catalogue::Catalogue;
+    use crate::plan::Wishes;
 
     /// The catalogue's bounds were measured with this text. After a change of the
     /// text they have to be measured again before this is.
@@ -148,6 +166,30 @@ mod tests {
     #[test]
     fn the_text_is_the_one_that_the_bounds_were_measured_with() {
         assert_eq!(Sha256Hex::of(TEXT.as_bytes()).as_str(), MEASURED_WITH);
+    }
+
+    #[test]
+    fn what_was_measured_holds_for_the_same_text_and_the_present_bound() {
+        let catalogue = Catalogue::built_in();
+        let entry = catalogue.find("smollm2-135m-instruct").unwrap();
+        let mut plan = crate::plan::from_catalogue(entry, &Wishes::default()).unwrap();
+        plan.most_perplexity = Some(20.0);
+        let before = Quality {
+            perplexity: 16.0,
+            tokens: 990,
+            bound: 18.0,
+            bound_from: BoundFrom::Source,
+            text_sha256: MEASURED_WITH.to_owned(),
+        };
+        let again = held_again(&before, &plan).unwrap();
+        assert_eq!((again.bound, again.bound_from), (20.0, BoundFrom::Catalogue));
+        plan.most_perplexity = Some(15.0);
+        assert_eq!(held_again(&before, &plan), None);
+        plan.most_perplexity = None;
+        assert_eq!(held_again(&before, &plan), None);
+        plan.most_perplexity = Some(20.0);
+        let other = Quality { text_sha256: String::new(), ..before };
+        assert_eq!(held_again(&other, &plan), None);
     }
 
     #[test]

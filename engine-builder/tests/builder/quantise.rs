@@ -81,6 +81,23 @@ fn a_model_is_quantised_measured_published_and_not_built_again() {
 }
 
 #[test]
+fn weights_that_were_measured_are_not_measured_again_for_another_window() {
+    let yard = Yard::new();
+    let build = |context: &str| {
+        let what = ["build", MODEL, "--users", "1", "--format", "json", "--context", context];
+        let ended = yard.place.run(&what);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        ended.stdout.contains("as these weights had it")
+    };
+    assert!(!build("512"));
+    let before = yard.manifest();
+    assert!(build("768"));
+    let after = yard.manifest();
+    assert_eq!((after.serving.context, after.files), (768, before.files));
+    assert!(after.quality.is_some() && after.quality == before.quality, "{:?}", after.quality);
+}
+
+#[test]
 fn a_broken_quantisation_is_not_published_and_the_older_engine_serves_on() {
     let yard = Yard::new();
     let older = yard.place.run(&[&["build", MODEL], &SIZE[..]].concat());
