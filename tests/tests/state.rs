@@ -101,6 +101,7 @@ fn the_status_document_has_every_documented_field() {
         "engine",
         "governor",
         "incidents",
+        "index",
         "limits",
         "machine",
         "problems",
