@@ -12,12 +12,16 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// How often to look while there is something to do.
-pub const LOOK: Duration = Duration::from_millis(250);
+pub const LOOK: Duration = Duration::from_millis(100);
+/// Most of the time between two looks that counts. Longer gaps mean that we did
+/// not run, so perhaps nobody did.
+const MOST_BETWEEN: Duration = Duration::from_millis(500);
 /// A decode step is not expected to be faster than this, however small the model.
 const LEAST_STEP: Duration = Duration::from_millis(50);
 /// How many of the slowest steps an engine may stand still.
 const STEPS: u32 = 3;
-/// What is granted beyond that. With one [`LOOK`] it stays below a second.
+/// What is granted beyond that. With two [`LOOK`]s, at one of which it still moved,
+/// it stays below a second.
 const GRACE: Duration = Duration::from_millis(600);
 /// What the first step of a life is granted besides, if nobody knows what one
 /// takes: it pages the model in.
@@ -270,8 +274,7 @@ impl Watchdog {
 
     /// How much of the time since `last` speaks against the worker.
     fn counted(&mut self, last: Look, waits: Waits, now: Instant) -> Duration {
-        // Longer gaps mean that we did not run, so perhaps nobody did.
-        let passed = now.saturating_duration_since(last.at).min(2 * LOOK);
+        let passed = now.saturating_duration_since(last.at).min(MOST_BETWEEN);
         if waits.pages_fetched > last.waits.pages_fetched && self.fetching < MOST_FETCHING {
             self.fetching += passed;
             return Duration::ZERO;
