@@ -40,10 +40,10 @@ fn what_is_installed_serves_and_is_updated_under_the_engine() {
     assert_eq!(again["changed"], false, "{again}");
     assert_eq!(machine.supervisor(), supervisor);
 
-    let newer = "mkdir /root/new && cd /run/ours/bin && cp stoker engine-worker indexer engine-builder \
-                 /root/new && echo newer >>/root/new/stoker";
+    let newer = "mkdir /opt/new && cd /run/ours/bin && cp stoker engine-worker indexer engine-builder \
+                 /opt/new && echo newer >>/opt/new/stoker";
     machine.must(&["sh", "-c", newer]);
-    let update = report(&machine, &["--programs", "/root/new"]);
+    let update = report(&machine, &["--programs", "/opt/new"]);
     assert_eq!(update["files"], json!([{"path": "/usr/bin/stoker", "action": "updated"}]));
     assert_ne!(machine.supervisor(), supervisor);
     assert_serves(&machine);
