@@ -38,11 +38,7 @@ pub fn clear(
     cache: &Cache,
     worker: Option<&Path>,
 ) -> Result<Cleared, Error> {
-    let worker = find_worker(worker)?;
-    make_dir(engines.path())?;
-    let lock = Lock::take(engines.path())?;
-    // First: what an earlier build left must not count against this one's disk.
-    publish::recover(engines)?;
+    let (worker, lock) = begin(engines, worker)?;
     let available = memory(plan)?;
     let claims = claims(plan, engines, cache)?;
     let free = check_disk(&claims)?;
@@ -61,16 +57,23 @@ pub(crate) fn clear_for(
     engines: &Engines,
     worker: Option<&Path>,
 ) -> Result<Cleared, Error> {
-    let worker = find_worker(worker)?;
-    make_dir(engines.path())?;
-    let lock = Lock::take(engines.path())?;
-    publish::recover(engines)?;
+    let (worker, lock) = begin(engines, worker)?;
     let mut all = vec![Claim::new(engines.path(), SMALL_FILES_BYTES)?];
     for (path, bytes) in claims {
         all.push(Claim::new(path, *bytes)?);
     }
     let finding = format!("{} of disk free", check_disk(&all)?);
     Ok(Cleared { worker, finding, _lock: lock })
+}
+
+/// Makes the directory, takes the lock and tidies up.
+fn begin(engines: &Engines, worker: Option<&Path>) -> Result<(PathBuf, Lock), Error> {
+    let worker = find_worker(worker)?;
+    make_dir(engines.path())?;
+    let lock = Lock::take(engines.path())?;
+    // First: what an earlier build left must not count against this one's disk.
+    publish::recover(engines)?;
+    Ok((worker, lock))
 }
 
 /// The named worker, or the one beside this program.
