@@ -16,6 +16,7 @@ pub(crate) mod lacking;
 pub(crate) mod logit_bias;
 pub(crate) mod logprobs;
 pub(crate) mod stops;
+pub(crate) mod texts_or_ids;
 pub(crate) mod tools;
 
 pub(crate) mod base64;

@@ -1,15 +1,11 @@
 //! Bodies of `/v1/embeddings`, `/api/embed` and `/api/embeddings`.
 
-use std::fmt;
-
 use engine_api::embedding::{Input, LONGEST_TEXT, Purpose};
-use engine_api::protocol::TokenId;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
-use super::bounded::items;
 use super::json::parse;
 use super::number::Integer;
+use super::texts_or_ids::{Many, TextOrIds, TextsOrIds};
 use crate::api::error::Problem;
 use crate::snapshot::Embedder;
 
@@ -33,7 +29,7 @@ pub(crate) struct Ask {
 #[derive(Debug, Deserialize)]
 struct OpenAiBody {
     model: Option<String>,
-    input: InputField,
+    input: TextsOrIds<Inputs>,
     encoding_format: Option<Encoding>,
     dimensions: Option<Integer>,
     input_type: Option<InputType>,
@@ -58,7 +54,7 @@ enum InputType {
 #[derive(Debug, Deserialize)]
 struct OllamaBody {
     model: Option<String>,
-    input: Option<InputField>,
+    input: Option<TextsOrIds<Inputs>>,
     truncate: Option<bool>,
     dimensions: Option<Integer>,
 }
@@ -69,13 +65,33 @@ struct OldOllamaBody {
     prompt: Option<String>,
 }
 
+/// What `input` holds.
+struct Inputs;
+
+impl Many for Inputs {
+    const MOST: usize = MOST;
+
+    fn too_many() -> String {
+        format!("more than {MOST} inputs")
+    }
+}
+
+/// The inputs, and whether they stood in a list.
+fn inputs(field: TextsOrIds<Inputs>) -> (Vec<Input>, bool) {
+    let input = |one| match one {
+        TextOrIds::Text(text) => Input::Text(text),
+        TextOrIds::Ids(ids) => Input::Tokens(ids),
+    };
+    (field.each.into_iter().map(input).collect(), field.listed)
+}
+
 /// Reads the body of `/v1/embeddings`.
 ///
 /// # Errors
 /// The problem says which field is wrong and why.
 pub(crate) fn openai(body: &[u8], embedder: &Embedder) -> Result<Ask, Problem> {
     let OpenAiBody { model, input, encoding_format, dimensions, input_type } = parse(body)?;
-    let InputField { inputs, listed } = input;
+    let (inputs, listed) = inputs(input);
     dimension(dimensions, embedder)?;
     let ask = Ask {
         model,
@@ -110,7 +126,7 @@ pub(crate) fn openai(body: &[u8], embedder: &Embedder) -> Result<Ask, Problem> {
 pub(crate) fn ollama(body: &[u8], embedder: &Embedder) -> Result<Ask, Problem> {
     let OllamaBody { model, input, truncate, dimensions } = parse(body)?;
     dimension(dimensions, embedder)?;
-    let InputField { mut inputs, listed } = input.unwrap_or_default();
+    let (mut inputs, listed) = inputs(input.unwrap_or_default());
     if !listed {
         inputs.retain(|input| !matches!(input, Input::Text(text) if text.is_empty()));
     }
@@ -159,90 +175,6 @@ fn dimension(asked: Option<Integer>, embedder: &Embedder) -> Result<(), Problem>
             format_args!("must be {has} or left out: this model's vectors cannot be cut"),
         )),
         _ => Ok(()),
-    }
-}
-
-/// `input`: one text, several, one list of token ids, or several.
-#[derive(Debug, Default)]
-struct InputField {
-    inputs: Vec<Input>,
-    listed: bool,
-}
-
-impl<'de> Deserialize<'de> for InputField {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Seen;
-
-        impl<'de> Visitor<'de> for Seen {
-            type Value = InputField;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string, a list of strings, or a list of token ids")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<InputField, E> {
-                Ok(InputField { inputs: vec![Input::Text(text.to_owned())], listed: false })
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<InputField, A::Error> {
-                let mut inputs = Vec::new();
-                let mut ids = Vec::new();
-                while let Some(item) = list.next_element()? {
-                    match item {
-                        Item::Id(id) => ids.push(id),
-                        Item::Input(_) if inputs.len() == MOST => {
-                            let why = format_args!("more than {MOST} inputs");
-                            return Err(A::Error::custom(why));
-                        }
-                        Item::Input(input) => inputs.push(input),
-                    }
-                }
-                match (inputs.is_empty(), ids.is_empty()) {
-                    (_, true) => Ok(InputField { inputs, listed: true }),
-                    (true, false) => {
-                        Ok(InputField { inputs: vec![Input::Tokens(ids)], listed: false })
-                    }
-                    (false, false) => Err(A::Error::custom("a list mixes texts and token ids")),
-                }
-            }
-        }
-
-        deserializer.deserialize_any(Seen)
-    }
-}
-
-/// One item of a list in `input`.
-enum Item {
-    Id(TokenId),
-    Input(Input),
-}
-
-impl<'de> Deserialize<'de> for Item {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Seen;
-
-        impl<'de> Visitor<'de> for Seen {
-            type Value = Item;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or a token id")
-            }
-
-            fn visit_u64<E: Error>(self, id: u64) -> Result<Item, E> {
-                let id = u32::try_from(id).map_err(|_| E::custom("a token id is too large"))?;
-                Ok(Item::Id(TokenId(id)))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Item, E> {
-                Ok(Item::Input(Input::Text(text.to_owned())))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Item, A::Error> {
-                Ok(Item::Input(Input::Tokens(items(list, usize::MAX)?)))
-            }
-        }
-
-        deserializer.deserialize_any(Seen)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What clients send for vectors, and what of it is refused.
 
 use engine_api::manifest::BackendKind;
+use engine_api::protocol::TokenId;
 use proptest::prelude::*;
 
 use super::*;

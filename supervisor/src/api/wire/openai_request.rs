@@ -1,18 +1,15 @@
 //! Bodies of `/v1/chat/completions` and `/v1/completions`.
 
-use std::fmt;
-
-use engine_api::protocol::{Priority, Prompt, TokenId};
+use engine_api::protocol::{Priority, Prompt};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::bounded::items;
 use super::content::Messages;
 use super::json::parse;
 use super::knobs::{Knobs, MAX_CHOICES, top_logprobs};
 use super::lacking;
 use super::number::Integer;
+use super::texts_or_ids::{Many, TextOrIds, TextsOrIds};
 use super::tools::{ToolChoiceField, tools};
 use crate::api::error::Problem;
 use crate::api::facts::Facts;
@@ -43,7 +40,7 @@ struct ChatBody {
 #[derive(Debug, Deserialize)]
 struct CompletionBody {
     model: Option<String>,
-    prompt: PromptField,
+    prompt: TextsOrIds<Prompts>,
     suffix: Option<String>,
     echo: Option<bool>,
     logprobs: Option<Integer>,
@@ -81,8 +78,8 @@ pub(crate) fn completion(body: &[u8], facts: &Facts) -> Result<Ask, Problem> {
     let body_fields: CompletionBody = parse(body)?;
     let knobs: Knobs = parse(body)?;
     facts.resolve(body_fields.model.as_deref())?;
-    let CompletionBody { prompt: PromptField(prompts), suffix, echo, logprobs, best_of, .. } =
-        body_fields;
+    let CompletionBody { prompt, suffix, echo, logprobs, best_of, .. } = body_fields;
+    let prompts = prompt.each;
     if prompts.is_empty() {
         return Err(Problem::field("prompt", "is empty"));
     }
@@ -102,7 +99,7 @@ pub(crate) fn completion(body: &[u8], facts: &Facts) -> Result<Ask, Problem> {
     let suffix = suffix.filter(|suffix| !suffix.is_empty());
     let priority = if suffix.is_some() { Priority::Completion } else { Priority::Interactive };
     let prompts: Result<_, _> =
-        prompts.into_iter().map(|prompt| prompt.into_prompt(suffix.as_deref())).collect();
+        prompts.into_iter().map(|prompt| one_prompt(prompt, suffix.as_deref())).collect();
     Ok(Ask { echo, ..ask(&knobs, facts, prompts?, logprobs, priority)? })
 }
 
@@ -128,119 +125,40 @@ fn ask(
 }
 
 /// What `echo` says again: the prompts' own text.
-fn echoes(prompts: &[OnePrompt], with_logprobs: bool) -> Result<Vec<String>, Problem> {
+fn echoes(prompts: &[TextOrIds], with_logprobs: bool) -> Result<Vec<String>, Problem> {
     if with_logprobs {
         let why = "cannot be combined with `logprobs`: the prompt's tokens are not scored";
         return Err(Problem::field("echo", why));
     }
     let texts = prompts.iter().map(|prompt| match prompt {
-        OnePrompt::Text(text) => Ok(text.clone()),
-        OnePrompt::Tokens(_) => Err(Problem::field("echo", "needs a prompt of text, not of ids")),
+        TextOrIds::Text(text) => Ok(text.clone()),
+        TextOrIds::Ids(_) => Err(Problem::field("echo", "needs a prompt of text, not of ids")),
     });
     texts.collect()
 }
 
-/// `prompt`: one text, several, one list of token ids, or several.
-#[derive(Debug)]
-struct PromptField(Vec<OnePrompt>);
+/// What `prompt` holds.
+struct Prompts;
 
-#[derive(Debug)]
-enum OnePrompt {
-    Text(String),
-    Tokens(Vec<TokenId>),
+impl Many for Prompts {
+    const MOST: usize = MAX_CHOICES;
+
+    fn too_many() -> String {
+        format!("asks for more than {MAX_CHOICES} answers at once")
+    }
 }
 
-impl OnePrompt {
-    fn into_prompt(self, suffix: Option<&str>) -> Result<Prompt, Problem> {
-        match (self, suffix) {
-            // Clients send their model's control tokens as text here.
-            (Self::Text(text), None) => Ok(Prompt::Text { text, special: true }),
-            (Self::Text(prefix), Some(suffix)) => {
-                Ok(Prompt::Infill { prefix, suffix: suffix.to_owned() })
-            }
-            (Self::Tokens(ids), None) => Ok(Prompt::Tokens(ids)),
-            (Self::Tokens(_), Some(_)) => {
-                Err(Problem::field("suffix", "needs a prompt of text, not of token ids"))
-            }
+fn one_prompt(prompt: TextOrIds, suffix: Option<&str>) -> Result<Prompt, Problem> {
+    match (prompt, suffix) {
+        // Clients send their model's control tokens as text here.
+        (TextOrIds::Text(text), None) => Ok(Prompt::Text { text, special: true }),
+        (TextOrIds::Text(prefix), Some(suffix)) => {
+            Ok(Prompt::Infill { prefix, suffix: suffix.to_owned() })
         }
-    }
-}
-
-impl<'de> Deserialize<'de> for PromptField {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(PromptVisitor)
-    }
-}
-
-const PROMPT_FORMS: &str = "a string, a list of strings, or a list of token ids";
-
-struct PromptVisitor;
-
-impl<'de> Visitor<'de> for PromptVisitor {
-    type Value = PromptField;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(PROMPT_FORMS)
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<PromptField, E> {
-        Ok(PromptField(vec![OnePrompt::Text(text.to_owned())]))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<PromptField, A::Error> {
-        let mut prompts = Vec::new();
-        let mut ids = Vec::new();
-        while let Some(item) = list.next_element()? {
-            match item {
-                Item::Id(id) => ids.push(id),
-                Item::Prompt(_) if prompts.len() == MAX_CHOICES => {
-                    let why = format_args!("asks for more than {MAX_CHOICES} answers at once");
-                    return Err(A::Error::custom(why));
-                }
-                Item::Prompt(prompt) => prompts.push(prompt),
-            }
+        (TextOrIds::Ids(ids), None) => Ok(Prompt::Tokens(ids)),
+        (TextOrIds::Ids(_), Some(_)) => {
+            Err(Problem::field("suffix", "needs a prompt of text, not of token ids"))
         }
-        match (prompts.is_empty(), ids.is_empty()) {
-            (_, true) => Ok(PromptField(prompts)),
-            (true, false) => Ok(PromptField(vec![OnePrompt::Tokens(ids)])),
-            (false, false) => Err(A::Error::custom("a list mixes texts and token ids")),
-        }
-    }
-}
-
-/// One item of a list in `prompt`.
-enum Item {
-    Id(TokenId),
-    Prompt(OnePrompt),
-}
-
-impl<'de> Deserialize<'de> for Item {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Seen;
-
-        impl<'de> Visitor<'de> for Seen {
-            type Value = Item;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or a token id")
-            }
-
-            fn visit_u64<E: Error>(self, id: u64) -> Result<Item, E> {
-                let id = u32::try_from(id).map_err(|_| E::custom("a token id is too large"))?;
-                Ok(Item::Id(TokenId(id)))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Item, E> {
-                Ok(Item::Prompt(OnePrompt::Text(text.to_owned())))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Item, A::Error> {
-                let ids = items(list, usize::MAX)?;
-                Ok(Item::Prompt(OnePrompt::Tokens(ids)))
-            }
-        }
-
-        deserializer.deserialize_any(Seen)
     }
 }
 

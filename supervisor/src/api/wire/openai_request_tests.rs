@@ -2,6 +2,7 @@
 
 use engine_api::form::{ToolChoice, Tools};
 use engine_api::manifest::BackendKind;
+use engine_api::protocol::TokenId;
 use proptest::prelude::*;
 
 use super::*;
