@@ -15,6 +15,7 @@
 mod server;
 
 mod access;
+mod adding;
 mod body;
 mod cors;
 mod identity;
@@ -53,7 +54,9 @@ use tracing::{Instrument, Span, debug, info_span};
 use crate::index::Index;
 use crate::request::Client;
 use crate::store::Store;
+use crate::store::memory::Memory;
 use crate::supervisor::Handle;
+use adding::Sources;
 use body::Budget;
 use error::Problem;
 use kept::Keeper;
@@ -102,11 +105,13 @@ impl Default for Settings {
 }
 
 /// Serves until `shutdown` resolves, then until running answers have ended.
-/// Streamed answers are kept in `answers`, if there is one.
+/// Streamed answers are kept in `answers`, and what is remembered of chats in `memory`,
+/// if there are any.
 pub async fn serve(
     listener: TcpListener,
     handle: Handle,
     index: Index,
+    memory: Option<Memory>,
     answers: Option<Store>,
     settings: Settings,
     shutdown: impl Future<Output = ()>,
@@ -114,8 +119,9 @@ pub async fn serve(
     let settings = Arc::new(settings);
     let budget = Budget::new(settings.max_bodies_bytes);
     let keeper = Arc::new(Keeper::new(answers));
+    let sources = Sources { index, memory };
     let shared =
-        Arc::new(Shared { handle, index, settings: Arc::clone(&settings), budget, keeper });
+        Arc::new(Shared { handle, sources, settings: Arc::clone(&settings), budget, keeper });
     let service = move |peer, request| answer(Arc::clone(&shared), peer, request);
     server::run(listener, settings, service, shutdown).await;
 }
@@ -126,7 +132,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 /// What all requests share.
 struct Shared {
     handle: Handle,
-    index: Index,
+    sources: Sources,
     settings: Arc<Settings>,
     budget: Budget,
     keeper: Arc<Keeper>,
@@ -135,6 +141,8 @@ struct Shared {
 /// Who asks, and what the answer needs.
 struct Caller {
     handle: Handle,
+    /// What can be added to a chat from.
+    sources: Sources,
     client: Client,
     /// It asks from this machine, and for nobody else.
     is_local: bool,
@@ -161,10 +169,10 @@ async fn answer(
     let answered = async {
         let origin = admitted?;
         let keeper = Arc::clone(&shared.keeper);
-        let handle = shared.handle.clone();
+        let (handle, sources) = (shared.handle.clone(), shared.sources.clone());
         let bulk = identity::is_bulk(request.headers())?;
         let span = Span::current();
-        let caller = Caller { handle, client, is_local, span, keeper, bulk };
+        let caller = Caller { handle, sources, client, is_local, span, keeper, bulk };
         let mut response = match route(&shared, caller, &path, request).await {
             Ok(response) => response,
             Err(problem) => reply::problem(&problem, dialect),
@@ -234,14 +242,19 @@ async fn route(
         ("POST", "/api/embed") => embeddings::ollama(caller, read(incoming).await?).await,
         ("POST", "/api/embeddings") => embeddings::old_ollama(caller, read(incoming).await?).await,
 
-        ("POST", "/v1/search") => code::search(&shared.index, &caller, read(incoming).await?).await,
-        ("GET", paths::REPOSITORIES) => Ok(code::repositories(&shared.index, &caller).await),
+        ("POST", "/v1/search") => {
+            code::search(&shared.sources.index, &caller, read(incoming).await?).await
+        }
+        ("GET", paths::REPOSITORIES) => {
+            Ok(code::repositories(&shared.sources.index, &caller).await)
+        }
         ("POST", paths::REPOSITORIES) => {
-            code::add(&shared.index, &caller, read(incoming).await?).await
+            code::add(&shared.sources.index, &caller, read(incoming).await?).await
         }
         ("DELETE", path) if paths::repository(path).is_some() => {
             let name = paths::repository(path).unwrap_or_default();
-            code::remove(&shared.index, &caller, name).await
+            let Sources { index, memory } = &shared.sources;
+            code::remove(index, memory.as_ref(), &caller, name).await
         }
 
         ("GET", "/health" | "/v1/health") => Ok(status::health(&snapshot())),

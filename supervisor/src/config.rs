@@ -42,6 +42,7 @@ pub struct Settings {
     pub governor: Governor,
     pub store: Store,
     pub index: Index,
+    pub memory: Memory,
     pub repositories: Vec<NewRepository>,
 }
 
@@ -128,6 +129,15 @@ pub struct Index {
     pub period: Duration,
 }
 
+/// `[memory]`: what is remembered of chats.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memory {
+    /// Since it was last used; zero for not at all.
+    pub kept: Duration,
+    /// Bytes of all of it.
+    pub bytes: u64,
+}
+
 /// Where everything lives that must survive a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateDir(PathBuf);
@@ -163,6 +173,11 @@ impl StateDir {
     #[must_use]
     pub fn gpu_clock(&self) -> PathBuf {
         self.0.join("gpu-clock")
+    }
+
+    #[must_use]
+    pub fn memory(&self) -> PathBuf {
+        self.0.join("memory.db")
     }
 
     #[must_use]

@@ -13,6 +13,7 @@ pub mod engines;
 pub mod governor;
 pub mod gpu_clock;
 pub mod index;
+pub mod memory;
 pub mod store;
 pub mod telemetry;
 

@@ -340,10 +340,12 @@ async fn run(
     tokio::spawn(systemd::follow(handle.clone(), threads.telemetry.clone(), threads.store.clone()));
     let ending = Ending::new(handle.clone(), keeper, settings.server.http.drain_timeout);
     let answers = (!settings.store.answers_kept.is_zero()).then(|| threads.store.clone());
+    let (memory, memory_thread) = threads.memory.unzip();
     let http = api::serve(
         listener,
         handle,
         threads.index,
+        memory,
         answers,
         bounds(&settings.server.http),
         ending.closed(),
@@ -370,6 +372,9 @@ async fn run(
         }
     }
     threads.index_thread.close();
+    if let Some(thread) = memory_thread {
+        thread.close();
+    }
     threads.store_thread.close();
     if interrupted.is_finished() {
         bail!("ended at once by a second signal");

@@ -10,12 +10,15 @@
 //! | `stoker.db` | requests and incidents | set aside; what can be read goes into a new one |
 //! | `answers.db` | streamed answers, for minutes | deleted, because people wrote what is in it |
 //! | `code.db` | indexed repositories | deleted and made again; repositories that were added are kept |
+//! | `memory.db` | what is remembered of chats | deleted, because people wrote what is in it |
 //!
-//! The last one is written by the thread of [`crate::index`], through [`code`].
+//! The last two have threads of their own: that of [`crate::index`], through [`code`],
+//! and that of [`memory`].
 
 mod answers;
 pub mod code;
 mod database;
+pub mod memory;
 mod rows;
 mod salvage;
 mod schema;

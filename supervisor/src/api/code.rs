@@ -18,6 +18,7 @@ use crate::api::wire::code::{
 use crate::api::{Caller, identity};
 use crate::index::{CodeError, Index, OrderError, Wish};
 use crate::request::Client;
+use crate::store::memory::Memory;
 
 /// When to ask again while others search.
 const SOON: Duration = Duration::from_secs(1);
@@ -38,7 +39,7 @@ pub(crate) async fn search(
         !visible.any(|entry| entry.repository.is.name == **name)
     });
     if let Some(name) = unknown {
-        return Err(not_found(format!("there is no repository `{}`", shown(name))));
+        return Err(no_repository(name));
     }
     let began = Instant::now();
     let found = index.search(question).await;
@@ -85,6 +86,7 @@ pub(crate) async fn add(
 /// `DELETE /api/repositories/NAME`.
 pub(crate) async fn remove(
     index: &Index,
+    memory: Option<&Memory>,
     caller: &Caller,
     name: &str,
 ) -> Result<Response<Reply>, Problem> {
@@ -96,7 +98,17 @@ pub(crate) async fn remove(
     if shared && !own && !caller.is_local {
         return Err(not_from_here("a shared repository is removed on the server itself"));
     }
-    index.remove(asker, name.to_owned()).await.map_err(refused)?;
+    index.remove(asker.clone(), name.to_owned()).await.map_err(refused)?;
+    if let Some(memory) = memory {
+        // Code of it that chats have stays nowhere either.
+        let whose = own.then_some(asker);
+        if let Err(error) = memory.forget_repository(name, whose).await {
+            return Err(Problem::unavailable(
+                format!("it is removed, but chats still have code of it: {error}"),
+                LATER,
+            ));
+        }
+    }
     Ok(reply::json(&Removed { removed: name }))
 }
 
@@ -113,6 +125,11 @@ fn refused(error: OrderError) -> Problem {
             Problem::new(StatusCode::CONFLICT, "invalid_request_error", message)
         }
     }
+}
+
+/// The refusal of a name that the asker has no repository of.
+pub(crate) fn no_repository(name: &str) -> Problem {
+    not_found(format!("there is no repository `{}`", shown(name)))
 }
 
 fn out_of_order(error: CodeError) -> Problem {

@@ -1,6 +1,7 @@
 //! What a request must know of the engine to be read: its names and sizes.
 
 use crate::api::error::Problem;
+use crate::api::wire::stoker::{ALIASES, Wish, alias};
 use crate::snapshot::Snapshot;
 use engine_api::manifest::BackendKind;
 use engine_api::protocol::Setting;
@@ -50,13 +51,28 @@ impl Facts {
     /// # Errors
     /// It is another model; the problem names those that exist.
     pub(crate) fn resolve(&self, asked: Option<&str>) -> Result<(), Problem> {
-        let asked = asked.unwrap_or_default();
+        let whole = asked.unwrap_or_default();
+        let (asked, _) = alias(whole);
         let Some(model) = &self.model else { return Ok(()) };
-        if matches!(asked, "" | "default") || self.names().any(|name| same(name, asked)) {
+        let is_one = |asked| self.names().any(|name| same(name, asked));
+        if matches!(asked, "" | "default") || is_one(asked) || is_one(whole) {
             return Ok(());
         }
         let aliases = self.aliases.iter().map(String::as_str);
         Err(model_not_found(asked, "has", std::iter::once(model.as_str()).chain(aliases)))
+    }
+
+    /// What a name wishes for, unless the whole of it is a model's own.
+    pub(crate) fn wish(&self, asked: Option<&str>) -> Wish {
+        let asked = asked.unwrap_or_default();
+        let is_own = self.names().any(|name| same(name, asked));
+        if is_own { Wish::default() } else { alias(asked).1 }
+    }
+
+    /// Names of the model that wish for something.
+    pub(crate) fn wishes(&self) -> Vec<String> {
+        let chats = self.model.iter().filter(|_| self.chat);
+        chats.flat_map(|name| ALIASES.map(|end| format!("{name}{end}"))).collect()
     }
 
     /// Every name of the model, its own first.

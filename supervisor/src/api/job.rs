@@ -48,6 +48,16 @@ pub(crate) struct Plan {
     pub(crate) calls: Option<Calls>,
     pub(crate) priority: Priority,
     pub(crate) reuse_prefix: bool,
+    /// What was done with its chat, if anything was.
+    pub(crate) receipt: Option<Told>,
+}
+
+/// A receipt as it is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Told {
+    pub(crate) json: String,
+    /// Its numbers, for a header.
+    pub(crate) line: String,
 }
 
 /// One prompt of a [`Plan`].
@@ -70,6 +80,7 @@ pub(crate) struct Running {
     pub(crate) max_tokens: u32,
     /// How calls of tools stand in every answer.
     pub(crate) calls: Option<Calls>,
+    pub(crate) receipt: Option<Told>,
 }
 
 /// Turns the job's prompts into tokens.
@@ -92,7 +103,8 @@ pub(crate) async fn plan(handle: &Handle, job: Job) -> Result<Plan, Problem> {
     }
     let Form { grammar, calls } = form;
     let prompts = planned;
-    Ok(Plan { prompts, choices, sampling, stops, grammar, calls, priority, reuse_prefix })
+    let receipt = None;
+    Ok(Plan { prompts, choices, sampling, stops, grammar, calls, priority, reuse_prefix, receipt })
 }
 
 /// A refusal by the name that the client gave to the field.
@@ -142,13 +154,24 @@ pub(crate) async fn resume(
         });
     }
     let (max_tokens, calls) = (plan.max_tokens(), plan.calls.clone());
-    Ok(Running { answers, choices: plan.choices, max_tokens, calls })
+    let receipt = plan.receipt.clone();
+    Ok(Running { answers, choices: plan.choices, max_tokens, calls, receipt })
 }
 
 impl Plan {
     /// How many answers it has.
     pub(crate) fn answers(&self) -> usize {
         self.prompts.len() * self.choices
+    }
+
+    /// Tokens of its longest prompt.
+    pub(crate) fn longest_prompt(&self) -> u32 {
+        let longest = self.prompts.iter().map(|prompt| prompt.tokens.len()).max();
+        u32::try_from(longest.unwrap_or_default()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn with_receipt(self, json: String, line: String) -> Self {
+        Self { receipt: Some(Told { json, line }), ..self }
     }
 
     /// The least that any answer is bounded to.

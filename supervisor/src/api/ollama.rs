@@ -13,6 +13,7 @@ use crate::api::deliver::{begin, streamed};
 use crate::api::error::{Dialect, Problem};
 use crate::api::facts::Facts;
 use crate::api::reply::{self, Reply, json};
+use crate::api::stream::Frames as _;
 use crate::api::wire::ollama_reply::{API_VERSION, Chat, Generated, Loaded, Version};
 use crate::api::wire::ollama_request::{self, Ask};
 use crate::api::{Caller, collect};
@@ -48,25 +49,27 @@ pub(crate) async fn generate(
         Kind::Generate => (ollama_request::generate(&body.bytes, &facts)?, "/api/generate"),
     };
     drop(body);
-    let Ask { model, job, stream, num_ctx } = ask;
+    let Ask { model, job, wish, stream, num_ctx } = ask;
     let Some(job) = job else {
         return loaded(kind, &caller.handle, &model).await;
     };
     let logprobs = job.sampling.logprobs.is_some();
     let span = caller.span.clone();
     let job = job.giving_way(caller.bulk);
-    let deciding = begin(caller, endpoint, job);
+    let deciding = begin(caller, endpoint, job, wish);
     let mut frames = OllamaFrames::new(kind, model, arrived, logprobs);
     let response = if stream {
         streamed(deciding, frames, span, reply::NDJSON).await?
     } else {
         let running = deciding.await?.running;
         let (max_tokens, calls) = (running.max_tokens, running.calls.clone());
+        let receipt = running.receipt.clone();
+        if let Some(told) = &receipt {
+            frames.receipt(told);
+        }
         let (answers, _) = collect::collect(running).await?;
-        reply::with_max_tokens(
-            reply::json_bytes(frames.whole(&answers, calls.as_ref())),
-            max_tokens,
-        )
+        let whole = reply::json_bytes(frames.whole(&answers, calls.as_ref()));
+        reply::with_receipt(reply::with_max_tokens(whole, max_tokens), receipt.as_ref())
     };
     Ok(match (num_ctx, facts.context) {
         (Some(_), Some(context)) => reply::with_number(response, reply::NUM_CTX, context),

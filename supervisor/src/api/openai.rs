@@ -18,7 +18,7 @@ use crate::api::reply::{Reply, json};
 use crate::api::stream::{AnswerStream, Begun};
 use crate::api::wire::openai_reply::{Model, ModelMeta, Models, Stamp};
 use crate::api::wire::openai_request::{self, Ask};
-use crate::api::{Caller, collect, reply};
+use crate::api::{Caller, adding, collect, reply};
 use crate::snapshot::{Embedder, Snapshot};
 use frames::OpenAiFrames;
 
@@ -62,16 +62,16 @@ pub(crate) async fn generate(
         Kind::Completion => openai_request::completion(&body.bytes, &facts)?,
     };
     drop(body);
-    let Ask { job, stream, include_usage, echo } = ask;
+    let Ask { job, wish, stream, include_usage, echo } = ask;
     let model = facts.serving().to_owned();
     let stamp = Stamp::new(kind.id_prefix(), now_s(), &model);
     let logprobs = job.sampling.logprobs.is_some();
-    let Caller { handle, client, span, keeper, bulk, .. } = caller;
+    let Caller { handle, sources, client, span, keeper, bulk, .. } = caller;
     let job = job.giving_way(bulk);
     if stream {
         let frames = OpenAiFrames::new(kind, stamp.clone(), include_usage, logprobs, echo.clone());
         let deciding = Box::pin(async move {
-            let plan = job::plan(&handle, job).await?;
+            let plan = adding::plan(&sources, &handle, &client, job, &wish).await?;
             let running = job::start(&handle, &client, kind.endpoint(), &plan).await?;
             let recipe = Recipe { kind, stamp, model, include_usage, logprobs, echo, plan };
             let (seat, recording) = keeper.begin(&client, &recipe).await;
@@ -79,13 +79,13 @@ pub(crate) async fn generate(
         });
         return streamed(deciding, frames, span, reply::EVENT_STREAM).await;
     }
-    let plan = job::plan(&handle, job).await?;
+    let plan = adding::plan(&sources, &handle, &client, job, &wish).await?;
     let running = job::start(&handle, &client, kind.endpoint(), &plan).await?;
     let max_tokens = running.max_tokens;
     let (answers, tally) = collect::collect(running).await?;
-    let calls = plan.calls.as_ref();
-    let body = whole::document(kind, &stamp, &answers, &tally, logprobs, &echo, calls);
-    Ok(reply::with_max_tokens(reply::json_bytes(body), max_tokens))
+    let body = whole::document(kind, &stamp, &answers, &tally, logprobs, &echo, &plan);
+    let response = reply::with_max_tokens(reply::json_bytes(body), max_tokens);
+    Ok(reply::with_receipt(response, plan.receipt.as_ref()))
 }
 
 /// `GET /v1/requests/{id}/stream`: the rest of a stream, after the event that
@@ -161,7 +161,9 @@ pub(crate) fn models(snapshot: &Snapshot) -> Response<Reply> {
         let names = std::iter::once(&embedder.model).chain(&embedder.aliases);
         names.map(move |name| embedding_model(name, embedder, snapshot))
     });
-    let data = facts.names().map(|name| model(name, snapshot)).chain(embedders).collect();
+    let wishes = facts.wishes();
+    let names = facts.names().chain(wishes.iter().map(String::as_str));
+    let data = names.map(|name| model(name, snapshot)).chain(embedders).collect();
     json(&Models { object: "list", data })
 }
 

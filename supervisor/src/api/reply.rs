@@ -11,6 +11,7 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 use crate::api::error::{Dialect, Problem};
+use crate::api::job::Told;
 
 /// Server-sent events.
 pub(crate) const EVENT_STREAM: &str = "text/event-stream";
@@ -21,6 +22,9 @@ pub(crate) const NDJSON: &str = "application/x-ndjson";
 /// Says how many tokens the answer may have: what was asked for, or what the
 /// window leaves.
 pub(crate) const MAX_TOKENS: HeaderName = HeaderName::from_static("x-stoker-max-tokens");
+
+/// Says in numbers what was done with a chat; the answer says it in full.
+pub(crate) const RECEIPT: HeaderName = HeaderName::from_static("x-stoker-receipt");
 
 /// Says the window that is in force, to a client that wished for another.
 pub(crate) const NUM_CTX: HeaderName = HeaderName::from_static("x-stoker-num-ctx");
@@ -95,6 +99,17 @@ pub(crate) fn stream(
 /// The same response, saying how many tokens its answer may have.
 pub(crate) fn with_max_tokens(response: Response<Reply>, tokens: u32) -> Response<Reply> {
     with_number(response, MAX_TOKENS, tokens)
+}
+
+/// The same response, saying what was done with the chat.
+pub(crate) fn with_receipt(
+    mut response: Response<Reply>,
+    receipt: Option<&Told>,
+) -> Response<Reply> {
+    if let Some(value) = receipt.and_then(|told| HeaderValue::from_str(&told.line).ok()) {
+        response.headers_mut().insert(RECEIPT, value);
+    }
+    response
 }
 
 pub(crate) fn with_number(

@@ -24,7 +24,7 @@ use tokio::time::{Instant, Sleep};
 use tracing::{Span, debug};
 
 use crate::api::error::Problem;
-use crate::api::job::Running;
+use crate::api::job::{Running, Told};
 use crate::api::kept::{Entry, Recording, Seat, Sitting};
 use crate::api::tally::Tally;
 use crate::request::{Answer, Event};
@@ -41,6 +41,8 @@ pub(crate) trait Frames: Send + Unpin + 'static {
     /// The answer is kept: a client that loses its connection can come back for
     /// the rest. Said before anything else.
     fn kept(&mut self) {}
+    /// What was done with the chat. Said before it begins.
+    fn receipt(&mut self, _told: &Told) {}
     /// `calls`: how calls of tools stand in the text, if there may be any.
     fn begin(&mut self, choices: usize, calls: Option<&Calls>, out: &mut BytesMut);
     fn text(&mut self, index: usize, text: &str, tokens: &[Token], out: &mut BytesMut);
@@ -178,6 +180,9 @@ impl Phase {
         let Begun { running, past, recording, seat } = begun;
         if recording.is_some() {
             frames.kept();
+        }
+        if let Some(told) = &running.receipt {
+            frames.receipt(told);
         }
         frames.begin(running.answers.len(), running.calls.as_ref(), out);
         seat.sit(Answers {

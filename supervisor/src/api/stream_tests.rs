@@ -22,8 +22,13 @@ struct Engine {
 }
 
 fn running(answers: usize) -> (Running, Engine) {
-    let mut running =
-        Running { answers: Vec::new(), choices: answers, max_tokens: 10, calls: None };
+    let mut running = Running {
+        answers: Vec::new(),
+        choices: answers,
+        max_tokens: 10,
+        calls: None,
+        receipt: None,
+    };
     let mut engine = Engine { events: Vec::new(), cancelled: Vec::new() };
     for id in 0..answers {
         let (answer, events, cancelled) = Answer::channel(RequestId(id as u64), 64);

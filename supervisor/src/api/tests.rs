@@ -46,6 +46,7 @@ async fn server() -> Server {
             handle,
             threads.index,
             None,
+            None,
             Settings::default(),
             std::future::pending(),
         );

@@ -31,3 +31,4 @@ pub(crate) mod ollama_request;
 
 pub(crate) mod code;
 pub(crate) mod llama_server;
+pub(crate) mod stoker;

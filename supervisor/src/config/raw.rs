@@ -20,6 +20,7 @@ pub(super) struct Raw {
     pub(super) governor: Governor,
     pub(super) store: Store,
     pub(super) index: Index,
+    pub(super) memory: Memory,
     pub(super) repository: Vec<Repository>,
 }
 
@@ -101,6 +102,13 @@ pub(super) struct Index {
     pub(super) period_s: u64,
 }
 
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Memory {
+    pub(super) kept_days: u64,
+    pub(super) bytes: u64,
+}
+
 /// `[[repository]]`, as often as there are some.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -125,6 +133,7 @@ impl Default for Raw {
             governor: Governor::default(),
             store: Store::default(),
             index: Index::default(),
+            memory: Memory::default(),
             repository: Vec::new(),
         }
     }
@@ -171,6 +180,12 @@ impl Default for Admission {
 impl Default for Index {
     fn default() -> Self {
         Self { indexer: None, period_s: 60 }
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { kept_days: 30, bytes: 256 * 1024 * 1024 }
     }
 }
 

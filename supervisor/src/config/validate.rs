@@ -13,8 +13,8 @@ use crate::index::{MOST_REPOSITORIES, NewRepository, naming};
 
 use super::raw::{self, Raw};
 use super::{
-    Admission, Embedding, Engine, EngineId, Governor, GpuClock, Index, Server, Settings, StateDir,
-    Store, Telemetry,
+    Admission, Embedding, Engine, EngineId, Governor, GpuClock, Index, Memory, Server, Settings,
+    StateDir, Store, Telemetry,
 };
 
 /// A value that no type on paper could refuse.
@@ -72,6 +72,13 @@ pub(super) fn validate(raw: Raw) -> Result<Settings, Invalid> {
         index: Index {
             indexer: beside("index.indexer", raw.index.indexer, "indexer")?,
             period: seconds("index.period_s", raw.index.period_s)?,
+        },
+        memory: Memory {
+            // Zero is a choice here: nothing is remembered.
+            kept: Duration::from_secs(
+                whole("memory.kept_days", raw.memory.kept_days, 0, 3650)? * DAY_S,
+            ),
+            bytes: whole("memory.bytes", raw.memory.bytes, 1 << 20, 64 * GIB)?,
         },
         repositories: repositories(raw.repository)?,
     })

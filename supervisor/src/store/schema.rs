@@ -1,7 +1,7 @@
 //! The database files: opened, checked, and brought to their newest schemas.
 //!
-//! There are three. History must survive damage as well as it can. Answers hold
-//! what people wrote, so nothing of that file may outlive its minutes. Code can be
+//! There are four. History must survive damage as well as it can. Answers and memory
+//! hold what people wrote, so nothing of those files may outlive its time. Code can be
 //! read again from where it came.
 
 use std::fs::{OpenOptions, Permissions};
@@ -55,6 +55,13 @@ pub(super) const CODE: Layout = Layout {
     migrations: &[include_str!("../../migrations/code/0001_code.sql")],
     private: true,
     salvaged: &[("repositories", "id, name, path, owner, configured")],
+};
+
+/// What is remembered of chats.
+pub(super) const MEMORY: Layout = Layout {
+    migrations: &[include_str!("../../migrations/memory/0001_additions.sql")],
+    private: true,
+    salvaged: &[],
 };
 
 /// How long to wait for another process that has the database locked, for

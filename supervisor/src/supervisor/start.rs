@@ -19,6 +19,7 @@ use crate::config::Settings;
 use crate::engines::restart::{Deaths, Rung};
 use crate::index::{self, Index, IndexThread};
 use crate::snapshot;
+use crate::store::memory::{self, Memory, MemoryThread};
 use crate::store::{self, Bounds, Paths, Store, StoreThread};
 use crate::systemd::keeper::{Keeper, LeftWorker};
 use crate::telemetry::{self, Telemetry};
@@ -36,6 +37,8 @@ pub struct Threads {
     pub store_thread: StoreThread,
     pub index: Index,
     pub index_thread: IndexThread,
+    /// `None` if nothing is to be remembered.
+    pub memory: Option<(Memory, MemoryThread)>,
 }
 
 /// Starts the threads and the engine, or takes over the one that was `left`, and
@@ -71,6 +74,7 @@ pub fn start(
         period: settings.index.period,
         repositories: settings.repositories.clone(),
     })?;
+    let memory = remembered(&settings).map(memory::start).transpose()?;
     let telemetry = start_telemetry(&settings, input_sender.clone())?;
 
     let now = now();
@@ -142,7 +146,17 @@ pub fn start(
     // The first thing that anybody sees is already true.
     supervisor.start_engine(now);
     supervisor.publish(now);
-    Ok((supervisor, handle, Threads { telemetry, store, store_thread, index, index_thread }))
+    Ok((
+        supervisor,
+        handle,
+        Threads { telemetry, store, store_thread, index, index_thread, memory },
+    ))
+}
+
+fn remembered(settings: &Settings) -> Option<memory::Settings> {
+    let (kept, bytes) = (settings.memory.kept, settings.memory.bytes);
+    let database = settings.state_dir.memory();
+    (!kept.is_zero()).then_some(memory::Settings { database, kept, bytes })
 }
 
 fn start_telemetry(settings: &Settings, inputs: mpsc::Sender<Input>) -> std::io::Result<Telemetry> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use engine_api::protocol::{Priority, Prompt, Sampling};
 use supervisor::config::{
-    Admission, Embedding, Engine, Governor, GpuClock, Index, Server, Settings, StateDir, Store,
-    Telemetry,
+    Admission, Embedding, Engine, Governor, GpuClock, Index, Memory, Server, Settings, StateDir,
+    Store, Telemetry,
 };
 use supervisor::governor::Profile;
 use supervisor::request::{Answer, Client, Event, Request};
@@ -182,6 +182,7 @@ fn settings(dir: &Path, worker: PathBuf) -> Settings {
         admission: Admission { queue: 2, wait: long, prepare_wait: long },
         telemetry: Telemetry { period: Duration::from_millis(100) },
         index: Index { indexer: "/nowhere/indexer".into(), period: Duration::from_secs(60) },
+        memory: Memory { kept: Duration::ZERO, bytes: 0 },
         repositories: Vec::new(),
         store: Store {
             requests: 100,

@@ -16,7 +16,7 @@ use crate::api::wire::openai_reply::Stamp;
 use crate::store::KeptAnswer;
 
 /// Grows when a type here changes.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// What does not change while an answer grows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::Sender;
 use tracing::Span;
 
 use super::*;
-use crate::api::job::{Plan, Planned, Running};
+use crate::api::job::{Plan, Planned, Running, Told};
 use crate::api::openai::Kind;
 use crate::api::openai::frames::OpenAiFrames;
 use crate::api::stream::{AnswerStream, Begun, Frames as _};
@@ -98,7 +98,7 @@ async fn stream(kind: Kind, kept: usize, seen: Position) -> String {
         engine.push(events);
     }
     live.iter().for_each(|entry| say(entry, &engine));
-    let running = Running { answers, choices: 2, max_tokens: 10, calls: calls() };
+    let running = Running { answers, choices: 2, max_tokens: 10, calls: calls(), receipt: None };
     let begun = Begun { past: past.to_vec(), ..running.into() };
     let frames = OpenAiFrames::new(kind, Stamp::fixed(), true, true, vec!["echo".to_owned()]);
     let mut frames = frames.after(seen);
@@ -146,6 +146,7 @@ fn recipe() -> Recipe {
         calls: calls(),
         priority: Priority::Interactive,
         reuse_prefix: true,
+        receipt: Some(Told { json: "{}".to_owned(), line: "code=1".to_owned() }),
     };
     let echo = vec!["echo".to_owned()];
     let (stamp, model) = (Stamp::fixed(), "m".to_owned());

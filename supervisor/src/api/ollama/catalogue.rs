@@ -243,7 +243,8 @@ fn parameter_size(parameters: u64) -> String {
 /// The names as Ollama lists them: each has a tag.
 fn names(snapshot: &Snapshot) -> Vec<String> {
     let engine = &snapshot.engine;
-    engine.model.iter().chain(&engine.aliases).map(|name| tagged(name)).collect()
+    let names = engine.model.iter().chain(&engine.aliases).cloned();
+    names.chain(Facts::of(snapshot).wishes()).map(|name| tagged(&name)).collect()
 }
 
 fn embedder_names(snapshot: &Snapshot) -> Vec<String> {

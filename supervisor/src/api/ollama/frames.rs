@@ -10,6 +10,7 @@ use super::{DIALECT, Kind};
 use crate::api::calls::{self, CallParser, News};
 use crate::api::collect::Whole;
 use crate::api::error::Problem;
+use crate::api::job::Told;
 use crate::api::sse;
 use crate::api::stream::{End, Frames};
 use crate::api::tally::Tally;
@@ -29,6 +30,8 @@ pub(crate) struct OllamaFrames {
     parser: Option<CallParser>,
     /// Calls that are not complete: arguments are an object here, and come whole.
     open: Vec<Open>,
+    /// What was done with the chat.
+    receipt: Option<Told>,
 }
 
 /// A call of which more is to come.
@@ -42,7 +45,16 @@ struct Open {
 impl OllamaFrames {
     pub(crate) fn new(kind: Kind, model: String, arrived: Instant, logprobs: bool) -> Self {
         let stamp = Stamp::new("ollama", 0, &model);
-        Self { kind, model, arrived, logprobs, stamp, parser: None, open: Vec::new() }
+        Self {
+            kind,
+            model,
+            arrived,
+            logprobs,
+            stamp,
+            parser: None,
+            open: Vec::new(),
+            receipt: None,
+        }
     }
 
     /// The one line of an answer that is not streamed.
@@ -90,7 +102,8 @@ impl OllamaFrames {
         match self.kind {
             Kind::Chat => {
                 let chat = Chat::new(text).with_calls(calls);
-                sse::line(out, &Line::last(&self.model, now, chat, tokens, end));
+                let line = Line::last(&self.model, now, chat, tokens, end);
+                sse::line(out, &line.with_receipt(self.receipt.as_ref()));
             }
             Kind::Generate => {
                 sse::line(out, &Line::last(&self.model, now, Generated::new(text), tokens, end));
@@ -120,6 +133,10 @@ impl Frames for OllamaFrames {
     /// Lines have no comments; a piece of no text does no harm, but is not
     /// for free in every client, so it comes only where patience may end.
     const SILENCE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(20));
+
+    fn receipt(&mut self, told: &Told) {
+        self.receipt = Some(told.clone());
+    }
 
     fn begin(&mut self, _choices: usize, calls: Option<&Calls>, _out: &mut BytesMut) {
         self.parser = calls.map(CallParser::new);

@@ -12,6 +12,7 @@ use engine_api::protocol::Token;
 use super::{DIALECT, Kind};
 use crate::api::calls::{CallParser, News};
 use crate::api::error::Problem;
+use crate::api::job::Told;
 use crate::api::kept::Position;
 use crate::api::sse::{self, EventId};
 use crate::api::stream::{End, Frames};
@@ -41,6 +42,8 @@ pub(crate) struct OpenAiFrames {
     position: Position,
     /// How far the client has seen it.
     seen: Position,
+    /// What was done with the chat.
+    receipt: Option<Told>,
 }
 
 impl OpenAiFrames {
@@ -63,6 +66,7 @@ impl OpenAiFrames {
             ids: false,
             position: Position::default(),
             seen: Position::default(),
+            receipt: None,
         }
     }
 
@@ -122,6 +126,10 @@ impl Frames for OpenAiFrames {
 
     fn kept(&mut self) {
         self.ids = true;
+    }
+
+    fn receipt(&mut self, told: &Told) {
+        self.receipt = Some(told.clone());
     }
 
     fn begin(&mut self, choices: usize, calls: Option<&Calls>, out: &mut BytesMut) {
@@ -197,11 +205,14 @@ impl Frames for OpenAiFrames {
         if self.choices == 1 && !self.include_usage {
             tally.add(index, end.usage, end.timings);
         }
+        // Without usage it stands in the last chunk as well.
+        let receipt = self.receipt.as_ref().filter(|_| index == 0 && !self.include_usage);
         match self.kind {
             Kind::Chat => {
                 let delta = Delta::default();
                 let choice = ChatDelta { index, delta, logprobs: None, finish_reason };
-                sse::event(out, &self.chat_chunk(choice).with_timings(&tally), self.id());
+                let chunk = self.chat_chunk(choice).with_timings(&tally).with_receipt(receipt);
+                sse::event(out, &chunk, self.id());
             }
             Kind::Completion => {
                 let choice = TextChoice { index, text: "", logprobs: None, finish_reason };
@@ -214,7 +225,8 @@ impl Frames for OpenAiFrames {
         if self.include_usage && self.step_whole() {
             let object = if self.kind == Kind::Chat { CHAT_CHUNK } else { TEXT_CHUNK };
             let chunk = Document::new(&self.stamp, object, [(); 0]);
-            sse::event(out, &chunk.with_usage(tally).with_timings(tally), self.id());
+            let chunk = chunk.with_usage(tally).with_timings(tally);
+            sse::event(out, &chunk.with_receipt(self.receipt.as_ref()), self.id());
         }
         if self.step_whole() {
             sse::done(out, self.id());

@@ -1,11 +1,10 @@
 //! OpenAI's answers that are sent in one piece.
 
-use engine_api::form::Calls;
-
 use super::Kind;
 use super::frames::said_again;
 use crate::api::calls::{self, News};
 use crate::api::collect::Whole;
+use crate::api::job::Plan;
 use crate::api::tally::Tally;
 use crate::api::wire::logprobs;
 use crate::api::wire::openai_reply::{
@@ -20,8 +19,9 @@ pub(super) fn document(
     tally: &Tally,
     with_logprobs: bool,
     echo: &[String],
-    calls: Option<&Calls>,
+    plan: &Plan,
 ) -> Vec<u8> {
+    let (calls, receipt) = (plan.calls.as_ref(), plan.receipt.as_ref());
     let written = match kind {
         Kind::Chat => {
             let said: Vec<News> =
@@ -40,7 +40,8 @@ pub(super) fn document(
                 }
             });
             let document = Document::new(stamp, "chat.completion", choices.collect::<Vec<_>>());
-            serde_json::to_vec(&document.with_usage(tally).with_timings(tally))
+            let document = document.with_usage(tally).with_timings(tally);
+            serde_json::to_vec(&document.with_receipt(receipt))
         }
         Kind::Completion => {
             let texts: Vec<String> = (0..)

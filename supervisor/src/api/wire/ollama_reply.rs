@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::logprobs::Entries;
 use crate::api::calls::call_id;
+use crate::api::job::Told;
 
 /// Version that Ollama's clients compare with what they need. It names the
 /// generation of the API that is spoken here, not this program.
@@ -26,6 +27,9 @@ pub(crate) struct Line<'a, B> {
     done: bool,
     #[serde(flatten)]
     end: Option<End>,
+    /// What was done with the chat, in the last line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stoker: Option<&'a RawValue>,
 }
 
 /// What `/api/chat` said.
@@ -111,7 +115,8 @@ impl<'a, B> Line<'a, B> {
         body: B,
         tokens: Option<&'a [Token]>,
     ) -> Self {
-        Self { model, created_at, body, logprobs: tokens.map(Entries), done: false, end: None }
+        let logprobs = tokens.map(Entries);
+        Self { model, created_at, body, logprobs, done: false, end: None, stoker: None }
     }
 
     pub(crate) fn last(
@@ -121,8 +126,14 @@ impl<'a, B> Line<'a, B> {
         tokens: Option<&'a [Token]>,
         end: End,
     ) -> Self {
-        let end = Some(end);
-        Self { model, created_at, body, logprobs: tokens.map(Entries), done: true, end }
+        let (logprobs, end) = (tokens.map(Entries), Some(end));
+        Self { model, created_at, body, logprobs, done: true, end, stoker: None }
+    }
+
+    /// Says what was done with the chat.
+    pub(crate) fn with_receipt(self, receipt: Option<&'a Told>) -> Self {
+        let stoker = receipt.and_then(|told| serde_json::from_str(&told.json).ok());
+        Self { stoker, ..self }
     }
 }
 

@@ -12,6 +12,7 @@ use super::knobs::{repeat_last_n, repeat_penalty, top_k, top_logprobs};
 use super::lacking;
 use super::number::{Integer, seed, token_limit, within};
 use super::object::Object;
+use super::stoker::{Extension, Wish};
 use super::stops::Stops;
 use super::tools::{ToolChoiceField, tools as tools_of};
 use crate::api::error::Problem;
@@ -25,6 +26,8 @@ pub(crate) struct Ask {
     pub(crate) model: String,
     /// `None`: only to have the model loaded.
     pub(crate) job: Option<Job>,
+    /// What is to be added to its chat.
+    pub(crate) wish: Wish,
     pub(crate) stream: bool,
     /// The window that the client wished for. It never reloads the engine.
     pub(crate) num_ctx: Option<u32>,
@@ -40,6 +43,7 @@ struct Common {
     stream: Option<bool>,
     logprobs: Option<bool>,
     top_logprobs: Option<Integer>,
+    stoker: Option<Object<Extension>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -195,7 +199,9 @@ impl Common {
             priority,
             reuse_prefix: true,
         };
+        let wish = facts.wish(self.model.as_deref()).with(self.stoker)?;
         Ok(Ask {
+            wish,
             model: self
                 .model
                 .filter(|model| !model.is_empty())

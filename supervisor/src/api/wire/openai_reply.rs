@@ -2,10 +2,12 @@
 
 use engine_api::protocol::{FinishReason, Token, Usage};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::llama_server::TimingsReply;
 use super::logprobs;
 use crate::api::calls::{CallNews, call_id};
+use crate::api::job::Told;
 use crate::api::tally::Tally;
 
 /// What every document of one answer repeats.
@@ -47,9 +49,12 @@ pub(crate) struct Document<'a, C> {
     model: &'a str,
     choices: C,
     #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<UsageReply>,
+    usage: Option<UsageReply<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timings: Option<TimingsReply>,
+    /// Where there is no usage in which it could stand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stoker: Option<&'a RawValue>,
 }
 
 impl<'a, C> Document<'a, C> {
@@ -62,11 +67,22 @@ impl<'a, C> Document<'a, C> {
             choices,
             usage: None,
             timings: None,
+            stoker: None,
         }
     }
 
     pub(crate) fn with_usage(self, tally: &Tally) -> Self {
         Self { usage: Some(tally.usage.into()), ..self }
+    }
+
+    /// Says what was done with the chat, in its usage if it has one.
+    pub(crate) fn with_receipt(mut self, receipt: Option<&'a Told>) -> Self {
+        let receipt = receipt.and_then(|told| serde_json::from_str(&told.json).ok());
+        match &mut self.usage {
+            Some(usage) => usage.stoker = receipt,
+            None => self.stoker = receipt,
+        }
+        self
     }
 
     pub(crate) fn with_timings(self, tally: &Tally) -> Self {
@@ -176,13 +192,15 @@ pub(crate) fn finish_reason(reason: &FinishReason, called: bool) -> &'static str
 }
 
 #[derive(Debug, Serialize)]
-struct UsageReply {
+struct UsageReply<'a> {
     prompt_tokens: u32,
     completion_tokens: u32,
     total_tokens: u32,
     /// Left out where the engine does not tell it.
     #[serde(skip_serializing_if = "Option::is_none")]
     prompt_tokens_details: Option<PromptTokensDetails>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stoker: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Serialize)]
@@ -190,7 +208,7 @@ struct PromptTokensDetails {
     cached_tokens: u32,
 }
 
-impl From<Usage> for UsageReply {
+impl From<Usage> for UsageReply<'_> {
     fn from(usage: Usage) -> Self {
         let Usage { prompt_tokens, cached_tokens, completion_tokens } = usage;
         Self {
@@ -199,6 +217,7 @@ impl From<Usage> for UsageReply {
             total_tokens: prompt_tokens + completion_tokens,
             prompt_tokens_details: cached_tokens
                 .map(|cached_tokens| PromptTokensDetails { cached_tokens }),
+            stoker: None,
         }
     }
 }

@@ -9,6 +9,8 @@ use super::json::parse;
 use super::knobs::{Knobs, MAX_CHOICES, top_logprobs};
 use super::lacking;
 use super::number::Integer;
+use super::object::Object;
+use super::stoker::{Extension, Wish};
 use super::texts_or_ids::{Many, TextOrIds, TextsOrIds};
 use super::tools::{ToolChoiceField, tools};
 use crate::api::error::Problem;
@@ -19,6 +21,8 @@ use crate::api::job::Job;
 #[derive(Debug)]
 pub(crate) struct Ask {
     pub(crate) job: Job,
+    /// What is to be added to its chat.
+    pub(crate) wish: Wish,
     pub(crate) stream: bool,
     pub(crate) include_usage: bool,
     /// Said again before each answer to the prompt with the same index.
@@ -35,6 +39,7 @@ struct ChatBody {
     parallel_tool_calls: Option<bool>,
     logprobs: Option<bool>,
     top_logprobs: Option<Integer>,
+    stoker: Option<Object<Extension>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -67,7 +72,8 @@ pub(crate) fn chat(body: &[u8], facts: &Facts) -> Result<Ask, Problem> {
         _ => None,
     };
     let prompt = Prompt::Chat { messages, tools };
-    ask(&knobs, facts, vec![prompt], logprobs, Priority::Interactive)
+    let wish = facts.wish(chat.model.as_deref()).with(chat.stoker)?;
+    Ok(Ask { wish, ..ask(&knobs, facts, vec![prompt], logprobs, Priority::Interactive)? })
 }
 
 /// Reads the body of `/v1/completions`.
@@ -121,7 +127,7 @@ fn ask(
         reuse_prefix: knobs.reuse_prefix(facts)?,
     };
     let (stream, include_usage) = (knobs.streams(), knobs.include_usage());
-    Ok(Ask { job, stream, include_usage, echo: Vec::new() })
+    Ok(Ask { job, wish: Wish::default(), stream, include_usage, echo: Vec::new() })
 }
 
 /// What `echo` says again: the prompts' own text.

@@ -1,0 +1,258 @@
+//! What is remembered of chats: one thread and one file, `memory.db`.
+//!
+//! It is a file of its own because people wrote what is in it: it can be read by our
+//! user alone, deleted pages are overwritten, and when something was forgotten the
+//! log, in which it still stands, is emptied. A damaged one is deleted.
+//!
+//! A chat waits a moment for what was decided for its earlier messages. If the thread
+//! does not answer in that time, the chat goes on without, and its receipt says so.
+
+mod additions;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+pub use additions::Addition;
+
+use super::database::{Damaged, Database, News};
+use super::{schema, unix_s};
+use crate::memory::chain::Link;
+
+/// Orders that may wait for the thread; a further one is refused.
+const ORDERS: usize = 64;
+/// How long somebody waits for the thread.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the thread may take to end.
+const ENDING: Duration = Duration::from_secs(5);
+/// Between two looks for what is too old.
+const LOOK_PERIOD: Duration = Duration::from_secs(600);
+/// SQLite needs little.
+const STACK: usize = 1024 * 1024;
+
+/// How long and how much is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub database: PathBuf,
+    /// Since it was last used.
+    pub kept: Duration,
+    /// Bytes of all of it.
+    pub bytes: u64,
+}
+
+/// Why nothing is remembered now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("memory cannot be used now: {0}")]
+pub struct MemoryError(String);
+
+/// Asks the thread. Clones ask the same one.
+#[derive(Clone)]
+pub struct Memory {
+    orders: SyncSender<Order>,
+}
+
+/// The thread. [`MemoryThread::close`] ends it.
+#[derive(Debug)]
+pub struct MemoryThread {
+    orders: SyncSender<Order>,
+    /// Disconnected when the thread is gone.
+    gone: Receiver<()>,
+}
+
+enum Order {
+    Work(Box<dyn FnOnce(&mut Desk) + Send>),
+    Close,
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// There are no more threads.
+pub fn start(settings: Settings) -> std::io::Result<(Memory, MemoryThread)> {
+    let (orders, ordered) = sync_channel(ORDERS);
+    let (alive, gone) = sync_channel(0);
+    std::thread::Builder::new().name("memory".into()).stack_size(STACK).spawn(move || {
+        Desk::new(settings).run(&ordered);
+        drop(alive);
+    })?;
+    Ok((Memory { orders: orders.clone() }, MemoryThread { orders, gone }))
+}
+
+impl Memory {
+    /// What was put before those of the messages that end these links.
+    ///
+    /// # Errors
+    /// The database is out of order or busy, here and below.
+    pub async fn additions(
+        &self,
+        owner: &str,
+        links: &[Link],
+    ) -> Result<Vec<(Link, Addition)>, MemoryError> {
+        let (owner, links) = (owner.to_owned(), links.to_vec());
+        self.ask(move |connection| additions::find(connection, &owner, &links, unix_s())).await
+    }
+
+    /// Keeps what is put before a message, in the place of what was put there before.
+    /// It is on the disk when this returns.
+    pub async fn add(
+        &self,
+        owner: &str,
+        link: Link,
+        addition: Addition,
+    ) -> Result<(), MemoryError> {
+        let owner = owner.to_owned();
+        self.ask(move |connection| additions::add(connection, &owner, link, &addition, unix_s()))
+            .await
+    }
+
+    /// Puts nothing before these messages any more.
+    pub async fn take_back(&self, owner: &str, links: Vec<Link>) -> Result<(), MemoryError> {
+        let owner = owner.to_owned();
+        self.ask(move |connection| {
+            let transaction = connection.transaction()?;
+            for link in &links {
+                additions::delete(&transaction, &owner, *link)?;
+            }
+            transaction.commit()?;
+            forget(connection)
+        })
+        .await
+    }
+
+    /// Forgets all code of a repository: of this owner's chats, or of everybody's.
+    pub async fn forget_repository(
+        &self,
+        name: &str,
+        owner: Option<String>,
+    ) -> Result<(), MemoryError> {
+        let name = name.to_owned();
+        self.ask(move |connection| {
+            additions::delete_of(connection, &name, owner.as_deref())?;
+            forget(connection)
+        })
+        .await
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        mut work: impl FnMut(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, MemoryError> {
+        let (reply, done) = oneshot::channel();
+        let order = Order::Work(Box::new(move |desk: &mut Desk| {
+            // Who asked may have gone.
+            let _ = reply.send(desk.work(&mut work));
+        }));
+        let busy = || MemoryError("it is busy".to_owned());
+        self.orders.try_send(order).map_err(|_| busy())?;
+        match tokio::time::timeout(PATIENCE, done).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(_)) | Err(_) => Err(busy()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Work(_) => "Work",
+            Self::Close => "Close",
+        })
+    }
+}
+
+impl MemoryThread {
+    /// What was ordered before is done.
+    pub fn close(self) {
+        let told = self.orders.try_send(Order::Close).is_ok();
+        let ended = self.gone.recv_timeout(ENDING);
+        if !told || ended == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("the memory of chats did not end in time and was left");
+        }
+    }
+}
+
+/// The thread's side.
+struct Desk {
+    settings: Settings,
+    database: Database,
+    look_at: Instant,
+}
+
+impl Desk {
+    fn new(settings: Settings) -> Self {
+        let database = database(&settings.database);
+        Self { settings, database, look_at: Instant::now() }
+    }
+
+    fn run(mut self, ordered: &Receiver<Order>) {
+        loop {
+            if self.look_at <= Instant::now() {
+                self.look_at = Instant::now() + LOOK_PERIOD;
+                self.look();
+            }
+            let wait = self.look_at.saturating_duration_since(Instant::now());
+            match ordered.recv_timeout(wait) {
+                Ok(Order::Work(work)) => work(&mut self),
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Order::Close) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Deletes what is too old or too much. A file that nobody has made yet is not
+    /// made for that.
+    fn look(&mut self) {
+        if !self.settings.database.exists() {
+            return;
+        }
+        let Settings { kept, bytes, .. } = self.settings.clone();
+        // What is wrong is said to the next one who asks.
+        let _ = self.work(&mut |connection| {
+            let deleted = additions::retain(connection, kept, bytes, unix_s())?;
+            if deleted > 0 { forget(connection) } else { Ok(()) }
+        });
+    }
+
+    fn work<T>(
+        &mut self,
+        work: &mut impl FnMut(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, MemoryError> {
+        let mut news = Vec::new();
+        let done = self.database.work(&mut news, work);
+        let mut why = "it failed a moment ago and is tried again".to_owned();
+        for event in news {
+            match event {
+                News::Opened => {}
+                News::Replaced { cause, .. } => {
+                    tracing::warn!(cause, "memory of chats damaged and begun anew");
+                }
+                News::Failed(trouble) => {
+                    tracing::warn!(cause = trouble.cause, "memory of chats not usable");
+                    why = trouble.cause;
+                }
+            }
+        }
+        done.ok_or(MemoryError(why))
+    }
+}
+
+fn database(path: &Path) -> Database {
+    Database::new(path.to_owned(), &schema::MEMORY, Damaged::Deleted)
+}
+
+/// Empties the log, in which what was forgotten still stands.
+fn forget(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
