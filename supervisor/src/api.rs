@@ -23,6 +23,7 @@ mod paths;
 
 mod code;
 mod embeddings;
+mod memory;
 mod metrics;
 mod ollama;
 mod openai;
@@ -150,6 +151,8 @@ struct Caller {
     keeper: Arc<Keeper>,
     /// The request can wait for everybody else's.
     bulk: bool,
+    /// What it calls its conversation.
+    conversation: Option<String>,
 }
 
 /// One request, from its head to its response.
@@ -171,8 +174,9 @@ async fn answer(
         let keeper = Arc::clone(&shared.keeper);
         let (handle, sources) = (shared.handle.clone(), shared.sources.clone());
         let bulk = identity::is_bulk(request.headers())?;
+        let conversation = identity::conversation(request.headers())?;
         let span = Span::current();
-        let caller = Caller { handle, sources, client, is_local, span, keeper, bulk };
+        let caller = Caller { handle, sources, client, is_local, span, keeper, bulk, conversation };
         let mut response = match route(&shared, caller, &path, request).await {
             Ok(response) => response,
             Err(problem) => reply::problem(&problem, dialect),
@@ -255,6 +259,16 @@ async fn route(
             let name = paths::repository(path).unwrap_or_default();
             let Sources { index, memory } = &shared.sources;
             code::remove(index, memory.as_ref(), &caller, name).await
+        }
+
+        ("GET", paths::MEMORY) => memory::show(&caller).await,
+        ("GET", paths::MEMORY_EXPORT) => memory::export(&caller, None).await,
+        ("GET", path) if paths::conversation(path).is_some() => {
+            memory::export(&caller, paths::conversation(path)).await
+        }
+        ("DELETE", paths::MEMORY) => memory::forget(&caller, None).await,
+        ("DELETE", path) if paths::conversation(path).is_some() => {
+            memory::forget(&caller, paths::conversation(path)).await
         }
 
         ("GET", "/health" | "/v1/health") => Ok(status::health(&snapshot())),

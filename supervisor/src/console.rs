@@ -4,6 +4,7 @@
 
 pub(crate) mod ask;
 pub mod code;
+pub mod memory;
 mod table;
 
 use std::io::{self, Write};

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use supervisor::config::{self, Flags, Settings};
 use supervisor::console::code::Sought;
@@ -67,6 +67,8 @@ enum Command {
     Index(Index),
     /// Search the code in them.
     Search(Search),
+    /// Show, take away and forget what is remembered of chats.
+    Memory(Memory),
 }
 
 #[derive(Debug, Args)]
@@ -211,6 +213,43 @@ struct Search {
     server: Server,
 }
 
+#[derive(Debug, Args)]
+struct Memory {
+    #[command(subcommand)]
+    action: MemoryAction,
+}
+
+#[derive(Debug, Subcommand)]
+enum MemoryAction {
+    /// Show the conversations of this key, or of this address.
+    Show {
+        /// For people, or for programs.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Forget conversations: rows, words and passages.
+    #[command(group(ArgGroup::new("what").required(true)))]
+    Forget {
+        /// The one that has this number.
+        #[arg(group = "what")]
+        conversation: Option<i64>,
+        /// Everything of this key's chats, or of this address's.
+        #[arg(long, group = "what")]
+        all: bool,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Write what is kept, one JSON document for each message.
+    Export {
+        /// Only the conversation that has this number.
+        conversation: Option<i64>,
+        #[command(flatten)]
+        server: Server,
+    },
+}
+
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(arguments) => serve(arguments).map(|()| ExitCode::SUCCESS),
@@ -220,6 +259,7 @@ fn main() -> ExitCode {
         Command::Firstboot(arguments) => first_boot(&arguments).map(ExitCode::from),
         Command::Index(arguments) => index(&arguments.action).map(|()| ExitCode::SUCCESS),
         Command::Search(arguments) => search(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Memory(arguments) => memory(&arguments.action).map(|()| ExitCode::SUCCESS),
     };
     match result {
         Ok(code) => code,
@@ -269,6 +309,23 @@ fn search(arguments: &Search) -> anyhow::Result<()> {
     };
     console::code::search(server.asked(), &sought, *format, &mut io::stdout().lock())
         .context("search")
+}
+
+fn memory(action: &MemoryAction) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match action {
+        MemoryAction::Show { format, server } => {
+            console::memory::show(server.asked(), *format, &mut out).context("ask for the memory")
+        }
+        // Either a number or all of it, says the group.
+        MemoryAction::Forget { conversation, server, .. } => {
+            console::memory::forget(server.asked(), *conversation, &mut out).context("forget")
+        }
+        MemoryAction::Export { conversation, server } => {
+            console::memory::export(server.asked(), *conversation, &mut out)
+                .context("ask for what is kept")
+        }
+    }
 }
 
 impl Server {

@@ -19,7 +19,8 @@ const DECISION: Duration = Duration::from_secs(1);
 /// The future that hands `job` to the engine, for an answer that is not kept.
 pub(crate) fn begin(caller: Caller, endpoint: &'static str, job: Job, wish: Wish) -> Deciding {
     Box::pin(async move {
-        let Caller { handle, sources, client, .. } = caller;
+        let Caller { handle, sources, client, conversation, .. } = caller;
+        let wish = Wish { conversation, ..wish };
         let plan = adding::plan(&sources, &handle, &client, job, &wish).await?;
         Ok(job::start(&handle, &client, endpoint, &plan).await?.into())
     })

@@ -15,6 +15,11 @@ use crate::request::{Client, KeyDigest};
 /// How a request says that it is not urgent.
 const PRIORITY: &str = "x-stoker-priority";
 
+/// How a client names its conversation.
+const CONVERSATION: &str = "x-conversation-id";
+/// Characters of such a name.
+const LONGEST_NAME: usize = 200;
+
 /// What editors send when nobody entered a key. A whole team would share one
 /// turn if these counted as keys.
 const PLACEHOLDERS: [&str; 13] = [
@@ -51,6 +56,23 @@ pub(crate) fn is_bulk(headers: &HeaderMap) -> Result<bool, Problem> {
         None => Ok(false),
         Some(word) if word.eq_ignore_ascii_case("bulk") => Ok(true),
         Some(_) => Err(Problem::field("X-Stoker-Priority", "can only be `bulk`")),
+    }
+}
+
+/// What a client calls its conversation, if it does.
+///
+/// # Errors
+/// It is no plain text, or too long.
+pub(crate) fn conversation(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(name) = headers.get(CONVERSATION) else { return Ok(None) };
+    let name = name.to_str().ok().map(str::trim).filter(|name| name.len() <= LONGEST_NAME);
+    match name {
+        Some("") => Ok(None),
+        Some(name) => Ok(Some(name.to_owned())),
+        None => {
+            let why = format!("must be plain text of at most {LONGEST_NAME} characters");
+            Err(Problem::field("X-Conversation-Id", why))
+        }
     }
 }
 

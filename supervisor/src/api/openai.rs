@@ -18,6 +18,7 @@ use crate::api::reply::{Reply, json};
 use crate::api::stream::{AnswerStream, Begun};
 use crate::api::wire::openai_reply::{Model, ModelMeta, Models, Stamp};
 use crate::api::wire::openai_request::{self, Ask};
+use crate::api::wire::stoker::Wish;
 use crate::api::{Caller, adding, collect, reply};
 use crate::snapshot::{Embedder, Snapshot};
 use frames::OpenAiFrames;
@@ -66,8 +67,8 @@ pub(crate) async fn generate(
     let model = facts.serving().to_owned();
     let stamp = Stamp::new(kind.id_prefix(), now_s(), &model);
     let logprobs = job.sampling.logprobs.is_some();
-    let Caller { handle, sources, client, span, keeper, bulk, .. } = caller;
-    let job = job.giving_way(bulk);
+    let Caller { handle, sources, client, span, keeper, bulk, conversation, .. } = caller;
+    let (job, wish) = (job.giving_way(bulk), Wish { conversation, ..wish });
     if stream {
         let frames = OpenAiFrames::new(kind, stamp.clone(), include_usage, logprobs, echo.clone());
         let deciding = Box::pin(async move {

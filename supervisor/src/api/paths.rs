@@ -21,8 +21,15 @@ pub(crate) const REPOSITORIES: &str = "/api/repositories";
 /// As it stands in what is said of it.
 const REPOSITORY: &str = "/api/repositories/NAME";
 
+/// What is remembered of chats; below it is each conversation.
+pub(crate) const MEMORY: &str = "/api/memory";
+/// All of it.
+pub(crate) const MEMORY_EXPORT: &str = "/api/memory/export";
+/// As it stands in what is said of it.
+const CONVERSATION: &str = "/api/memory/ID";
+
 /// What is served, for those who ask for something else. [`super::route`] serves it.
-pub(crate) const SERVED: [(&str, &str); 32] = [
+pub(crate) const SERVED: [(&str, &str); 37] = [
     ("GET", "/"),
     ("GET", "/assets/page.css"),
     ("GET", "/assets/page.js"),
@@ -49,6 +56,11 @@ pub(crate) const SERVED: [(&str, &str); 32] = [
     ("GET", "/api/repositories"),
     ("POST", "/api/repositories"),
     ("DELETE", REPOSITORY),
+    ("GET", MEMORY),
+    ("DELETE", MEMORY),
+    ("GET", MEMORY_EXPORT),
+    ("GET", CONVERSATION),
+    ("DELETE", CONVERSATION),
     ("GET", "/health"),
     ("GET", "/ready"),
     ("GET", "/props"),
@@ -58,7 +70,7 @@ pub(crate) const SERVED: [(&str, &str); 32] = [
 ];
 
 /// Paths that only our own page reads.
-const PRIVATE: [&str; 4] = ["/api/status", "/api/history", "/metrics", REPOSITORIES];
+const PRIVATE: [&str; 5] = ["/api/status", "/api/history", "/metrics", REPOSITORIES, MEMORY];
 
 /// The path as it is routed: base URLs with a slash at their end lead to `//`,
 /// and some clients put one at the end of everything.
@@ -95,6 +107,12 @@ pub(crate) fn repository(path: &str) -> Option<&str> {
     (!name.is_empty() && !name.contains('/')).then_some(name)
 }
 
+/// The id in `/api/memory/{id}`.
+pub(crate) fn conversation(path: &str) -> Option<&str> {
+    let id = path.strip_prefix(MEMORY)?.strip_prefix('/')?;
+    (!id.is_empty() && !id.contains('/') && path != MEMORY_EXPORT).then_some(id)
+}
+
 /// Whose shape the errors on this path have.
 pub(crate) fn dialect(path: &str) -> Dialect {
     if path.starts_with("/api/") && is_public(path) { Dialect::Ollama } else { Dialect::OpenAi }
@@ -102,14 +120,18 @@ pub(crate) fn dialect(path: &str) -> Dialect {
 
 /// Whether web pages of other, allowed origins may read the answers.
 pub(crate) fn is_public(path: &str) -> bool {
-    !PRIVATE.contains(&path) && repository(path).is_none()
+    let is_memory = path == MEMORY_EXPORT || conversation(path).is_some();
+    !PRIVATE.contains(&path) && repository(path).is_none() && !is_memory
 }
 
 /// 405 for a known path with another method, else 404 with the nearest one.
 pub(crate) fn not_served(path: &str) -> Response<Reply> {
     let shown = shown(path);
-    let is_this =
-        |served: &str| served == path || served == REPOSITORY && repository(path).is_some();
+    let is_this = |served: &str| {
+        served == path
+            || served == REPOSITORY && repository(path).is_some()
+            || served == CONVERSATION && conversation(path).is_some()
+    };
     let methods: Vec<_> =
         SERVED.iter().filter(|(_, served)| is_this(served)).map(|(method, _)| *method).collect();
     if !methods.is_empty() {

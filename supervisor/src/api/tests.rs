@@ -97,7 +97,8 @@ async fn every_served_path_is_routed() {
     for (method, path) in paths::SERVED {
         let answer = server.ask(method, path, "", "{}").await;
         // What nobody has is looked for and not found, like an embedder.
-        let sought = ["answer_not_found", "no_embedder", "repository_not_found"];
+        let sought =
+            ["answer_not_found", "no_embedder", "repository_not_found", "conversation_not_found"];
         let found = sought.iter().any(|code| answer.body.contains(code)) || answer.status != 404;
         assert!(found && answer.status != 405, "{method} {path}: {}", answer.body);
         let other = if method == "GET" { "POST" } else { "GET" };

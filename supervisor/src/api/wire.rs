@@ -31,4 +31,5 @@ pub(crate) mod ollama_request;
 
 pub(crate) mod code;
 pub(crate) mod llama_server;
+pub(crate) mod memory;
 pub(crate) mod stoker;

@@ -101,7 +101,12 @@ pub fn search(
 }
 
 impl Server<'_> {
-    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, StatusError> {
+    pub(super) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, StatusError> {
         let host = host_of(self.url).ok_or_else(|| StatusError::Url(self.url.to_owned()))?;
         let (key, patience) = (self.key, PATIENCE);
         let answer = ask(&Ask { method, host: &host, path, key, body, patience })?;

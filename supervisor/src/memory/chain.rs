@@ -12,10 +12,14 @@ use sha2::{Digest, Sha256};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Link(pub [u8; 16]);
 
-/// The hash of the messages up to each one, and itself.
+/// The hash of the messages up to each one, and itself. In a conversation that has a
+/// name all hashes are others than in every other one.
 #[must_use]
-pub fn chain(messages: &[Message]) -> Vec<Link> {
-    let mut before = Link([0; 16]);
+pub fn chain(name: Option<&str>, messages: &[Message]) -> Vec<Link> {
+    let mut before = match name {
+        Some(name) => cut(Sha256::new().chain_update(name)),
+        None => Link([0; 16]),
+    };
     let mut links = Vec::with_capacity(messages.len());
     for message in messages {
         let mut digest = Sha256::new();
@@ -25,6 +29,12 @@ pub fn chain(messages: &[Message]) -> Vec<Link> {
         links.push(before);
     }
     links
+}
+
+/// The hash of a message alone.
+#[must_use]
+pub fn alone(message: &Message) -> Link {
+    chain(None, std::slice::from_ref(message))[0]
 }
 
 fn say(message: &Message, digest: &mut Sha256) {
@@ -73,7 +83,7 @@ pub(crate) mod tests {
     #[test]
     fn an_edit_changes_what_follows_it_and_nothing_before() {
         let said = |texts: &[&str]| {
-            chain(&texts.iter().map(|text| message(Role::User, text)).collect::<Vec<_>>())
+            chain(None, &texts.iter().map(|text| message(Role::User, text)).collect::<Vec<_>>())
         };
         let first = said(&["a", "b", "c"]);
         assert_eq!(said(&["a", "b", "c", "d"])[..3], first);
@@ -84,12 +94,14 @@ pub(crate) mod tests {
 
     #[test]
     fn who_says_it_and_how_it_is_cut_counts() {
-        let one = |message: Message| chain(&[message])[0];
+        let one = |message: Message| alone(&message);
         let plain = one(message(Role::User, "ab"));
         assert_ne!(plain, one(message(Role::Assistant, "ab")));
         let named = Message { name: Some("b".into()), ..message(Role::User, "a") };
         let called = Message { tool_call_id: Some("b".into()), ..message(Role::User, "a") };
         assert_ne!(one(named), one(called));
-        assert_ne!(chain(&[message(Role::User, "a"), message(Role::User, "b")])[1], plain);
+        let two = [message(Role::User, "a"), message(Role::User, "b")];
+        assert_ne!(chain(None, &two)[1], plain);
+        assert_ne!(chain(Some("x"), &two), chain(None, &two));
     }
 }

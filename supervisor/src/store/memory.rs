@@ -8,6 +8,7 @@
 //! does not answer in that time, the chat goes on without, and its receipt says so.
 
 mod additions;
+mod conversations;
 
 #[cfg(test)]
 mod tests;
@@ -20,10 +21,12 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 pub use additions::Addition;
+pub use conversations::{Exported, Known, Said, Shown};
 
 use super::database::{Damaged, Database, News};
 use super::{schema, unix_s};
 use crate::memory::chain::Link;
+use crate::memory::recall::Passage;
 
 /// Orders that may wait for the thread; a further one is refused.
 const ORDERS: usize = 64;
@@ -105,10 +108,13 @@ impl Memory {
         owner: &str,
         link: Link,
         addition: Addition,
+        conversation: Option<i64>,
     ) -> Result<(), MemoryError> {
         let owner = owner.to_owned();
-        self.ask(move |connection| additions::add(connection, &owner, link, &addition, unix_s()))
-            .await
+        self.ask(move |connection| {
+            additions::add(connection, &owner, link, &addition, conversation, unix_s())
+        })
+        .await
     }
 
     /// Puts nothing before these messages any more.
@@ -135,6 +141,84 @@ impl Memory {
         self.ask(move |connection| {
             additions::delete_of(connection, &name, owner.as_deref())?;
             forget(connection)
+        })
+        .await
+    }
+
+    /// Finds the conversation that these messages are of, or begins one, and keeps
+    /// those that are new.
+    pub async fn open(
+        &self,
+        owner: &str,
+        name: Option<String>,
+        said: Vec<Said>,
+    ) -> Result<Known, MemoryError> {
+        let owner = owner.to_owned();
+        self.ask(move |connection| {
+            conversations::open(connection, &owner, name.as_deref(), &said, unix_s())
+        })
+        .await
+    }
+
+    /// Notes how a conversation was made shorter at a message: tool output up to there is
+    /// `masked`, or all is left out and `block` stands in its place.
+    pub async fn shorten(
+        &self,
+        conversation: i64,
+        link: Link,
+        masked: bool,
+        block: &str,
+    ) -> Result<(), MemoryError> {
+        let block = block.to_owned();
+        self.ask(move |connection| {
+            conversations::shorten(connection, conversation, link, masked, &block)
+        })
+        .await
+    }
+
+    /// What was said of these words in a conversation, best first: of all of it or, where
+    /// `among` is given, in those messages; and never in those that are `there`.
+    pub async fn recall(
+        &self,
+        conversation: i64,
+        terms: Vec<String>,
+        among: Option<Vec<Link>>,
+        there: Vec<Link>,
+    ) -> Result<Vec<Passage>, MemoryError> {
+        self.ask(move |connection| {
+            conversations::recall(connection, conversation, &terms, among.as_deref(), &there)
+        })
+        .await
+    }
+
+    /// All conversations of an owner, the newest first.
+    pub async fn list(&self, owner: &str) -> Result<Vec<Shown>, MemoryError> {
+        let owner = owner.to_owned();
+        self.ask(move |connection| conversations::list(connection, &owner)).await
+    }
+
+    /// All messages of an owner that are kept, or of one conversation.
+    pub async fn export(
+        &self,
+        owner: &str,
+        conversation: Option<i64>,
+    ) -> Result<Vec<Exported>, MemoryError> {
+        let owner = owner.to_owned();
+        self.ask(move |connection| conversations::export(connection, &owner, conversation)).await
+    }
+
+    /// Forgets a conversation of an owner, or everything of this owner's chats. Says how
+    /// many conversations.
+    pub async fn forget(
+        &self,
+        owner: &str,
+        conversation: Option<i64>,
+    ) -> Result<usize, MemoryError> {
+        let owner = owner.to_owned();
+        self.ask(move |connection| {
+            let forgotten = conversations::forget(connection, &owner, conversation)?;
+            forget(connection)?;
+            Ok(forgotten)
         })
         .await
     }
@@ -220,7 +304,8 @@ impl Desk {
         let Settings { kept, bytes, .. } = self.settings.clone();
         // What is wrong is said to the next one who asks.
         let _ = self.work(&mut |connection| {
-            let deleted = additions::retain(connection, kept, bytes, unix_s())?;
+            let deleted = additions::retain(connection, kept, bytes, unix_s())?
+                + conversations::retain(connection, kept, bytes, unix_s())?;
             if deleted > 0 { forget(connection) } else { Ok(()) }
         });
     }

@@ -59,7 +59,10 @@ pub(super) const CODE: Layout = Layout {
 
 /// What is remembered of chats.
 pub(super) const MEMORY: Layout = Layout {
-    migrations: &[include_str!("../../migrations/memory/0001_additions.sql")],
+    migrations: &[
+        include_str!("../../migrations/memory/0001_additions.sql"),
+        include_str!("../../migrations/memory/0002_conversations.sql"),
+    ],
     private: true,
     salvaged: &[],
 };

@@ -1,7 +1,8 @@
 //! What a chat wishes to have added, and what it is told of it.
 //!
 //! A wish is the body's `stoker` object, or the end of the model's name for editors
-//! that can set nothing else: `NAME+code`. What stands in the object wins.
+//! that can set nothing else: `NAME+code`, `NAME+memory`, `NAME+code+memory`. What
+//! stands in the object wins.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,10 @@ const MOST_REPOSITORIES: usize = 64;
 pub(crate) struct Wish {
     /// From which repositories; none named for all that the client may see.
     pub(crate) code: Option<Vec<String>>,
+    /// The conversation may be made shorter, and what was said be recalled.
+    pub(crate) memory: bool,
+    /// What its client calls the conversation.
+    pub(crate) conversation: Option<String>,
 }
 
 /// The body's `stoker` object.
@@ -24,32 +29,46 @@ pub(crate) struct Wish {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Extension {
     repositories: Option<Vec<String>>,
+    memory: Option<Remembering>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Remembering {
+    Auto,
+    Off,
 }
 
 /// Ends of a model's name that wish for something.
-pub(crate) const ALIASES: [&str; 1] = ["+code"];
+pub(crate) const ALIASES: [&str; 3] = ["+code", "+memory", "+code+memory"];
 
 /// The model's name without such an end, and what that wishes for.
 pub(crate) fn alias(name: &str) -> (&str, Wish) {
     let bare = name.strip_suffix(":latest").unwrap_or(name);
-    for alias in ALIASES {
-        if let Some(model) = bare.strip_suffix(alias).or_else(|| {
-            // The model's name may be left out, and then the sign as well.
-            (bare == &alias[1..]).then_some("")
-        }) {
-            return (model, Wish { code: Some(Vec::new()) });
+    // The longest first, because it ends like others.
+    for alias in ALIASES.iter().rev() {
+        // The model's name may be left out, and then the sign as well.
+        let unnamed = || (bare == &alias[1..]).then_some("");
+        if let Some(model) = bare.strip_suffix(alias).or_else(unnamed) {
+            let code = alias.contains("code").then(Vec::new);
+            return (model, Wish { code, memory: alias.contains("memory"), conversation: None });
         }
     }
     (name, Wish::default())
 }
 
 impl Wish {
+    pub(crate) fn is_off(&self) -> bool {
+        self.code.is_none() && !self.memory
+    }
+
     /// The same, where the body says otherwise.
     ///
     /// # Errors
     /// It names too many repositories.
     pub(crate) fn with(mut self, extension: Option<Object<Extension>>) -> Result<Self, Problem> {
-        let Some(Object(Extension { repositories })) = extension else { return Ok(self) };
+        let Some(Object(Extension { repositories, memory })) = extension else { return Ok(self) };
+        self.memory = memory.map_or(self.memory, |memory| memory == Remembering::Auto);
         if let Some(repositories) = repositories {
             if repositories.len() > MOST_REPOSITORIES {
                 let why = format!("names more than {MOST_REPOSITORIES} repositories");
@@ -71,6 +90,8 @@ impl Wish {
 pub(crate) struct Receipt {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) code: Option<CodeReceipt>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory: Option<MemoryReceipt>,
     /// Tokens of the parts of the prompt; together they are all of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sections: Option<Sections>,
@@ -87,6 +108,36 @@ pub(crate) struct CodeReceipt {
     pub(crate) kept: Vec<Counted>,
     /// Found, and not in the prompt.
     pub(crate) left_out: Vec<LeftOut>,
+}
+
+/// What was left out of a conversation, and what stands in its place.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct MemoryReceipt {
+    /// As `GET /api/memory` names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) conversation: Option<i64>,
+    /// That the client sent.
+    pub(crate) messages: usize,
+    /// Messages of tools that are there without their text.
+    pub(crate) masked: usize,
+    /// Messages that are not there.
+    pub(crate) replaced: usize,
+    /// They went with this request.
+    pub(crate) reset: bool,
+    /// Lines that stand in their place, where that was decided now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ledger_lines: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ledger_lines_left_out: Option<usize>,
+    /// Passages from earlier in the conversation.
+    pub(crate) recalled: Vec<RecalledReceipt>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RecalledReceipt {
+    /// Who said it.
+    pub(crate) role: String,
+    pub(crate) tokens: u32,
 }
 
 /// Code in a prompt.
@@ -121,10 +172,12 @@ pub(crate) enum Why {
 pub(crate) struct Sections {
     /// System messages.
     pub(crate) system: u32,
+    /// What stands in the place of messages that are left out.
+    pub(crate) ledger: u32,
     /// Everything between, with tools and what the template adds.
     pub(crate) log: u32,
-    /// All that was added, now and earlier.
-    pub(crate) code: u32,
+    /// Code and passages, of this turn and earlier ones.
+    pub(crate) added: u32,
     /// The last message of the user.
     pub(crate) last_turn: u32,
 }
@@ -146,6 +199,11 @@ impl Receipt {
             say("code", added.len());
             say("code_kept", kept.len());
             say("code_left_out", left_out.len());
+        }
+        if let Some(memory) = &self.memory {
+            say("masked", memory.masked);
+            say("replaced", memory.replaced);
+            say("recalled", memory.recalled.len());
         }
         say("problems", self.problems.len());
         line
@@ -171,7 +229,8 @@ mod tests {
     }
 
     fn code(names: &[&str]) -> Wish {
-        Wish { code: Some(names.iter().map(|&name| name.to_owned()).collect()) }
+        let code = Some(names.iter().map(|&name| name.to_owned()).collect());
+        Wish { code, ..Wish::default() }
     }
 
     #[test]
@@ -185,6 +244,11 @@ mod tests {
         ] {
             assert_eq!(alias(name), (model, code(&[])), "{name}");
         }
+        let both = Wish { memory: true, ..code(&[]) };
+        assert_eq!(alias("coder+code+memory"), ("coder", both.clone()));
+        assert_eq!(alias("code+memory"), ("", both));
+        let memory = Wish { memory: true, ..Wish::default() };
+        assert_eq!(alias("coder+memory"), ("coder", memory));
         for name in ["coder", "coder:latest", "code-7b", ""] {
             assert_eq!(alias(name), (name, Wish::default()), "{name}");
         }
@@ -198,6 +262,9 @@ mod tests {
         assert_eq!(wish("m+code", r#"{"repositories":["x"]}"#), Ok(code(&["x"])));
         assert_eq!(wish("m", r#"{"repositories":["x","*"]}"#), Ok(code(&[])));
         assert_eq!(wish("m+code", r#"{"repositories":[]}"#), Ok(Wish::default()));
+        assert_eq!(wish("m+memory", r#"{"memory":"off"}"#), Ok(Wish::default()));
+        assert!(wish("m", r#"{"memory":"auto"}"#).unwrap().memory);
+        assert!(wish("m", r#"{"memory":"maybe"}"#).is_err());
         let refusal = wish("m", r#"{"repository":"x"}"#).unwrap_err();
         assert!(refusal.contains("unknown field `repository`"), "{refusal}");
         let refusal = wish("m", r#"{"repositories":"x"}"#).unwrap_err();
@@ -218,10 +285,11 @@ mod tests {
                 kept: Vec::new(),
                 left_out: vec![LeftOut { place: place("b.rs"), why: Why::NoRoom }],
             }),
-            sections: Some(Sections { system: 5, log: 0, code: 60, last_turn: 8 }),
+            memory: None,
+            sections: Some(Sections { system: 5, ledger: 0, log: 0, added: 60, last_turn: 8 }),
             problems: Vec::new(),
         };
-        expect![[r#"{"code":{"added":[{"repository":"shop","path":"a.rs","first_line":1,"last_line":9,"tokens":40}],"kept":[],"left_out":[{"repository":"shop","path":"b.rs","first_line":1,"last_line":9,"why":"no_room"}]},"sections":{"system":5,"log":0,"code":60,"last_turn":8}}"#]].assert_eq(&receipt.json());
+        expect![[r#"{"code":{"added":[{"repository":"shop","path":"a.rs","first_line":1,"last_line":9,"tokens":40}],"kept":[],"left_out":[{"repository":"shop","path":"b.rs","first_line":1,"last_line":9,"why":"no_room"}]},"sections":{"system":5,"ledger":0,"log":0,"added":60,"last_turn":8}}"#]].assert_eq(&receipt.json());
         assert_eq!(receipt.line(), "code=1; code_kept=0; code_left_out=1; problems=0");
     }
 }

@@ -13,11 +13,11 @@ const TOUCH_AGAIN_S: u64 = 3600;
 /// side's business.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addition {
-    /// JSON: names of repositories.
+    /// JSON: what was wished for.
     pub asked: String,
     /// As it stands in the prompt.
     pub block: String,
-    /// JSON: a list of objects with the field `repository`, among others.
+    /// JSON: an object whose field `code` is a list of objects with the field `repository`.
     pub items: String,
 }
 
@@ -57,14 +57,15 @@ pub(super) fn add(
     owner: &str,
     link: Link,
     addition: &Addition,
+    conversation: Option<i64>,
     now: u64,
 ) -> rusqlite::Result<()> {
     let Addition { asked, block, items } = addition;
     let mut insert = connection.prepare_cached(
-        "INSERT OR REPLACE INTO additions (owner, link, touched, asked, block, items)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT OR REPLACE INTO additions (owner, link, touched, asked, block, items, conversation)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
-    insert.execute(params![owner, link.0, now, asked, block, items]).map(drop)
+    insert.execute(params![owner, link.0, now, asked, block, items, conversation]).map(drop)
 }
 
 pub(super) fn delete(connection: &Connection, owner: &str, link: Link) -> rusqlite::Result<()> {
@@ -81,7 +82,7 @@ pub(super) fn delete_of(
 ) -> rusqlite::Result<()> {
     let mut delete = connection.prepare_cached(
         "DELETE FROM additions WHERE (?2 IS NULL OR owner = ?2) AND EXISTS (
-             SELECT 1 FROM json_each(items) WHERE json_extract(value, '$.repository') = ?1)",
+             SELECT 1 FROM json_each(items, '$.code') WHERE json_extract(value, '$.repository') = ?1)",
     )?;
     delete.execute(params![repository, owner]).map(drop)
 }

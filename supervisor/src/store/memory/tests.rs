@@ -14,8 +14,17 @@ fn link(number: u8) -> Link {
 }
 
 fn addition(block: &str, repository: &str) -> Addition {
-    let items = format!(r#"[{{"repository":"{repository}","tokens":3}}]"#);
+    let items = format!(r#"{{"code":[{{"repository":"{repository}","tokens":3}}]}}"#);
     Addition { asked: "[]".into(), block: block.into(), items }
+}
+
+fn migrate(connection: &Connection) {
+    for migration in [
+        include_str!("../../../migrations/memory/0001_additions.sql"),
+        include_str!("../../../migrations/memory/0002_conversations.sql"),
+    ] {
+        connection.execute_batch(migration).unwrap();
+    }
 }
 
 fn on_disk(settings: &Settings, text: &str) -> bool {
@@ -31,9 +40,9 @@ fn on_disk(settings: &Settings, text: &str) -> bool {
 async fn what_was_added_is_there_for_its_owner_also_after_a_restart() {
     let dir = TempDir::new().unwrap();
     let (memory, thread) = start(settings(&dir)).unwrap();
-    memory.add("a", link(1), addition("old", "r")).await.unwrap();
-    memory.add("a", link(1), addition("one", "r")).await.unwrap();
-    memory.add("a", link(2), addition("two", "r")).await.unwrap();
+    memory.add("a", link(1), addition("old", "r"), None).await.unwrap();
+    memory.add("a", link(1), addition("one", "r"), None).await.unwrap();
+    memory.add("a", link(2), addition("two", "r"), None).await.unwrap();
     thread.close();
     let (memory, thread) = start(settings(&dir)).unwrap();
     let found = memory.additions("a", &[link(2), link(3), link(1)]).await.unwrap();
@@ -53,7 +62,7 @@ async fn what_is_forgotten_is_in_no_file() {
         ("a", 2, "zeppelin of plans", "plans"),
         ("b", 3, "balloon of plans", "plans"),
     ] {
-        memory.add(owner, link(number), addition(block, repository)).await.unwrap();
+        memory.add(owner, link(number), addition(block, repository), None).await.unwrap();
     }
     assert!(on_disk(&settings, "zeppelin"));
     memory.take_back("a", vec![link(1)]).await.unwrap();
@@ -68,12 +77,10 @@ async fn what_is_forgotten_is_in_no_file() {
 #[test]
 fn what_is_too_old_or_too_much_goes() {
     let mut connection = Connection::open_in_memory().unwrap();
-    connection
-        .execute_batch(include_str!("../../../migrations/memory/0001_additions.sql"))
-        .unwrap();
+    migrate(&connection);
     for (number, now) in [(1, 100), (2, 200), (3, 300), (4, 9_000)] {
         let large = addition(&"x".repeat(1000), "r");
-        additions::add(&connection, "a", link(number), &large, now).unwrap();
+        additions::add(&connection, "a", link(number), &large, None, now).unwrap();
     }
     let kept = Duration::from_secs(1000);
     // The last one is from a time when the clock was wrong.
@@ -86,4 +93,103 @@ fn what_is_too_old_or_too_much_goes() {
     assert_eq!(left(&mut connection), [2, 3]);
     assert_eq!(additions::retain(&connection, kept, 1500, 1150).unwrap(), 1);
     assert_eq!(left(&mut connection), [3]);
+}
+
+/// Messages by their links, all of the user.
+fn said(texts: &[(u8, &str)]) -> Vec<Said> {
+    let one = |(number, text): &(u8, &str)| Said {
+        link: link(*number),
+        alone: Link([u8::try_from(text.len()).unwrap(); 16]),
+        role: "user",
+        content: (*text).to_owned(),
+        calls: None,
+    };
+    texts.iter().map(one).collect()
+}
+
+#[tokio::test]
+async fn a_conversation_is_known_by_its_messages_or_its_name() {
+    let dir = TempDir::new().unwrap();
+    let (memory, thread) = start(settings(&dir)).unwrap();
+    let open = |owner: &'static str, name: Option<&str>, texts: &[(u8, &str)]| {
+        let (memory, name, said) = (memory.clone(), name.map(str::to_owned), said(texts));
+        async move { memory.open(owner, name, said).await.unwrap() }
+    };
+    let first = open("a", None, &[(1, "one"), (2, "second")]).await;
+    let grown = open("a", None, &[(1, "one"), (2, "second"), (3, "the third")]).await;
+    assert_eq!(grown.id, first.id);
+    assert_eq!(open("a", None, &[(1, "one"), (4, "another")]).await.id, first.id, "a branch");
+    assert_ne!(open("b", None, &[(1, "one")]).await.id, first.id);
+    assert_ne!(open("a", None, &[(9, "else")]).await.id, first.id);
+    let named = open("a", Some("x"), &[(1, "one"), (2, "second")]).await;
+    assert_ne!(named.id, first.id);
+    // Its client sends only the end of it, whose links are others.
+    assert_eq!(open("a", Some("x"), &[(7, "second"), (8, "and now")]).await.id, named.id);
+    let list = memory.list("a").await.unwrap();
+    let of_named = list.iter().find(|shown| shown.id == named.id).unwrap();
+    assert_eq!((of_named.messages, of_named.bytes, of_named.name.as_deref()), (3, 16, Some("x")));
+
+    memory.shorten(first.id, link(1), false, "short").await.unwrap();
+    memory.shorten(first.id, link(2), true, "").await.unwrap();
+    thread.close();
+    let (memory, thread) = start(settings(&dir)).unwrap();
+    let all = said(&[(1, "one"), (2, "second"), (3, "the third")]);
+    let known = memory.open("a", None, all).await.unwrap();
+    assert_eq!(known, Known { id: first.id, cut: Some((0, "short".into())), masked: Some(1) });
+    let branch = memory.open("a", None, said(&[(1, "one"), (5, "not the second")])).await.unwrap();
+    assert_eq!((branch.cut, branch.masked), (Some((0, "short".into())), None));
+    thread.close();
+}
+
+#[tokio::test]
+async fn passages_are_found_again_until_they_are_forgotten() {
+    let dir = TempDir::new().unwrap();
+    let settings = settings(&dir);
+    let (memory, thread) = start(settings.clone()).unwrap();
+    let long = format!("{}\nThe zeppelinPort is 8443.\n{}", "x ".repeat(900), "y ".repeat(900));
+    let all = said(&[(1, "hello"), (2, "zeppelin moored")]);
+    let mut all: Vec<_> = all.into_iter().collect();
+    all.push(Said { content: long, ..said(&[(3, "abcdefghi")]).remove(0) });
+    let id = memory.open("a", None, all).await.unwrap().id;
+    let terms = || vec!["zeppelin".to_owned(), "port".to_owned()];
+    let found = memory.recall(id, terms(), None, Vec::new()).await.unwrap();
+    assert!(found[0].text.contains("8443") && found[0].words >= 2, "{found:?}");
+    assert_eq!(found.len(), 2);
+    let among = Some(vec![link(1), link(2)]);
+    let found = memory.recall(id, terms(), among, Vec::new()).await.unwrap();
+    assert_eq!((found.len(), found[0].text.as_str()), (1, "zeppelin moored"));
+    let there = vec![Link([15; 16])];
+    assert_eq!(memory.recall(id, terms(), None, there).await.unwrap().len(), 1);
+    assert_eq!(memory.recall(id + 1, terms(), None, Vec::new()).await.unwrap(), []);
+    assert_eq!(memory.export("a", Some(id)).await.unwrap().len(), 3);
+    assert_eq!(memory.export("b", Some(id)).await.unwrap(), []);
+
+    assert_eq!(memory.forget("b", Some(id)).await.unwrap(), 0);
+    assert!(on_disk(&settings, "zeppelin") && on_disk(&settings, "8443"));
+    assert_eq!(memory.forget("a", Some(id)).await.unwrap(), 1);
+    for word in ["zeppelin", "8443", "moor", "hello"] {
+        assert!(!on_disk(&settings, word), "{word}");
+    }
+    thread.close();
+}
+
+#[test]
+fn conversations_that_are_too_old_or_too_much_go_with_their_words() {
+    let mut connection = Connection::open_in_memory().unwrap();
+    migrate(&connection);
+    for (number, now) in [(1, 100), (2, 1000), (3, 1001)] {
+        let text = "zeppelin ".repeat(100);
+        let all = said(&[(number, &text[..100 + usize::from(number)])]);
+        conversations::open(&mut connection, "a", None, &all, now).unwrap();
+    }
+    let retain = |connection: &mut Connection, bytes| {
+        conversations::retain(connection, Duration::from_secs(500), bytes, 1001).unwrap()
+    };
+    assert_eq!(retain(&mut connection, 10_000), 1);
+    assert_eq!(retain(&mut connection, 110), 1);
+    let count = |table: &str| -> i64 {
+        let select = format!("SELECT count(*) FROM {table}");
+        connection.query_row(&select, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!((count("conversations"), count("turns"), count("passages")), (1, 1, 1));
 }

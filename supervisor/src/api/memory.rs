@@ -1,0 +1,86 @@
+//! The routes for what is remembered of chats. Everybody sees, takes away and forgets
+//! what is kept for the own key or address, and nothing of others.
+
+use std::time::Duration;
+
+use hyper::{Response, StatusCode};
+
+use crate::api::error::Problem;
+use crate::api::reply::{self, Reply};
+use crate::api::wire::memory::{Conversations, Export, Forgotten};
+use crate::api::{Caller, identity};
+use crate::store::memory::{Memory, MemoryError};
+
+/// When to ask again for memory that is out of order.
+const SOON: Duration = Duration::from_secs(5);
+
+/// `GET /api/memory`.
+pub(crate) async fn show(caller: &Caller) -> Result<Response<Reply>, Problem> {
+    let owner = identity::owner(&caller.client);
+    let conversations = match &caller.sources.memory {
+        Some(memory) => memory.list(&owner).await.map_err(out_of_order)?,
+        None => Vec::new(),
+    };
+    let kept = caller.sources.memory.is_some();
+    Ok(reply::json(&Conversations { owner: &owner, kept, conversations: &conversations }))
+}
+
+/// `GET /api/memory/export`, and of one conversation `GET /api/memory/ID`.
+pub(crate) async fn export(
+    caller: &Caller,
+    conversation: Option<&str>,
+) -> Result<Response<Reply>, Problem> {
+    let owner = identity::owner(&caller.client);
+    let id = conversation.map(id).transpose()?;
+    let messages = match &caller.sources.memory {
+        Some(memory) => memory.export(&owner, id).await.map_err(out_of_order)?,
+        None => Vec::new(),
+    };
+    if let Some(named) = conversation
+        && messages.is_empty()
+    {
+        return Err(not_found(named));
+    }
+    Ok(reply::json(&Export { messages: &messages }))
+}
+
+/// `DELETE /api/memory`, and of one conversation `DELETE /api/memory/ID`.
+pub(crate) async fn forget(
+    caller: &Caller,
+    conversation: Option<&str>,
+) -> Result<Response<Reply>, Problem> {
+    let owner = identity::owner(&caller.client);
+    let id = conversation.map(id).transpose()?;
+    let forgotten = match &caller.sources.memory {
+        Some(memory) => forget_in(memory, &owner, id).await?,
+        None => 0,
+    };
+    match conversation {
+        Some(named) if forgotten == 0 => Err(not_found(named)),
+        _ => Ok(reply::json(&Forgotten { forgotten })),
+    }
+}
+
+async fn forget_in(memory: &Memory, owner: &str, id: Option<i64>) -> Result<usize, Problem> {
+    memory.forget(owner, id).await.map_err(out_of_order)
+}
+
+fn id(text: &str) -> Result<i64, Problem> {
+    text.parse().map_err(|_| not_found(text))
+}
+
+fn not_found(named: &str) -> Problem {
+    let named: String = named.chars().take(100).collect();
+    Problem {
+        code: Some("conversation_not_found"),
+        ..Problem::new(
+            StatusCode::NOT_FOUND,
+            "invalid_request_error",
+            format!("no conversation `{named}` is kept for this key or address"),
+        )
+    }
+}
+
+fn out_of_order(error: MemoryError) -> Problem {
+    Problem::unavailable(error.to_string(), SOON)
+}

@@ -1,0 +1,349 @@
+//! The rows of conversations: what was said, how it was made shorter, and passages
+//! that can be found again.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::index::words;
+use crate::memory::chain::Link;
+use crate::memory::recall::{self, MOST_PASSAGES, Passage};
+
+/// Passages of all conversations that are looked at for one question.
+const LOOKED_AT: usize = 500;
+/// Around a word that was found; no passage has them left after `words::split`.
+const MARKS: (char, char) = ('\u{2}', '\u{3}');
+
+/// A message as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Hash of all messages up to it.
+    pub link: Link,
+    /// Hash of it alone.
+    pub alone: Link,
+    /// `system`, `user`, `assistant` or `tool`.
+    pub role: &'static str,
+    pub content: String,
+    pub calls: Option<String>,
+}
+
+/// What is known of a conversation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    pub id: i64,
+    /// The last message that is left out, and what stands in the place of all of them.
+    pub cut: Option<(usize, String)>,
+    /// The last message up to which tool output is masked.
+    pub masked: Option<usize>,
+}
+
+/// A conversation as its owner may see it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Shown {
+    pub id: i64,
+    pub name: Option<String>,
+    /// Seconds since 1970.
+    pub begun: u64,
+    pub touched: u64,
+    pub messages: u64,
+    pub bytes: u64,
+}
+
+/// One message of an export.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Exported {
+    pub conversation: i64,
+    pub role: String,
+    pub content: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<String>,
+    /// Seconds since 1970.
+    pub at: u64,
+}
+
+/// Finds the conversation that these messages are of, or begins one, and keeps those
+/// that are new; `now` is in seconds since 1970, here and below.
+pub(super) fn open(
+    connection: &mut Connection,
+    owner: &str,
+    name: Option<&str>,
+    said: &[Said],
+    now: u64,
+) -> rusqlite::Result<Known> {
+    let transaction = connection.transaction()?;
+    let found = match name {
+        Some(name) => transaction
+            .prepare_cached("SELECT id FROM conversations WHERE owner = ?1 AND name = ?2")?
+            .query_row(params![owner, name], |row| row.get(0))
+            .optional()?,
+        None => by_messages(&transaction, owner, said)?,
+    };
+    let id: i64 = match found {
+        Some(id) => id,
+        None => {
+            transaction.execute(
+                "INSERT INTO conversations (owner, name, begun, touched, bytes)
+                 VALUES (?1, ?2, ?3, ?3, 0)",
+                params![owner, name, now],
+            )?;
+            transaction.last_insert_rowid()
+        }
+    };
+    let mut bytes = 0;
+    for said in said {
+        bytes += keep(&transaction, id, name.is_some(), said, now)?;
+    }
+    transaction.execute(
+        "UPDATE conversations SET touched = ?2, bytes = bytes + ?3 WHERE id = ?1",
+        params![id, now, bytes],
+    )?;
+    let newest = |masked: bool| -> rusqlite::Result<Option<(usize, String)>> {
+        let mut select = transaction.prepare_cached(
+            "SELECT block FROM resets WHERE conversation = ?1 AND link = ?2 AND masked = ?3",
+        )?;
+        for (at, said) in said.iter().enumerate().rev() {
+            let values = params![id, said.link.0, masked];
+            if let Some(block) = select.query_row(values, |row| row.get(0)).optional()? {
+                return Ok(Some((at, block)));
+            }
+        }
+        Ok(None)
+    };
+    let (cut, masked) = (newest(false)?, newest(true)?.map(|(at, _)| at));
+    transaction.commit()?;
+    Ok(Known { id, cut, masked })
+}
+
+/// The conversation that has the most of these messages, with one of the user at least.
+fn by_messages(
+    connection: &Connection,
+    owner: &str,
+    said: &[Said],
+) -> rusqlite::Result<Option<i64>> {
+    let Some(first) = said.iter().position(|said| said.role == "user") else { return Ok(None) };
+    let mut select = connection.prepare_cached(
+        "SELECT conversations.id FROM turns JOIN conversations ON conversations.id = conversation
+         WHERE link = ?1 AND owner = ?2 ORDER BY touched DESC LIMIT 1",
+    )?;
+    for said in said[first..].iter().rev() {
+        let found = select.query_row(params![said.link.0, owner], |row| row.get(0)).optional()?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+/// Keeps a message, and says how many bytes that took.
+fn keep(
+    connection: &Connection,
+    conversation: i64,
+    is_named: bool,
+    said: &Said,
+    now: u64,
+) -> rusqlite::Result<usize> {
+    // A client that gave it a name may send only the end of it.
+    let mut select = connection.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM turns WHERE conversation = ?1
+             AND (link = ?2 OR ?4 AND alone = ?3))",
+    )?;
+    let values = params![conversation, said.link.0, said.alone.0, is_named];
+    if select.query_row(values, |row| row.get(0))? {
+        return Ok(0);
+    }
+    let Said { link, alone, role, content, calls } = said;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO turns (conversation, link, alone, role, content, calls, at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    insert.execute(params![conversation, link.0, alone.0, role, content, calls, now])?;
+    let turn = connection.last_insert_rowid();
+    if *role != "system" {
+        let mut insert = connection
+            .prepare_cached("INSERT INTO passages (rowid, words, text) VALUES (?1, ?2, ?3)")?;
+        for (number, passage) in (0_i64..).zip(recall::passages(content)) {
+            insert.execute(params![first(turn) + number, words::split(passage), passage])?;
+        }
+    }
+    Ok(content.len() + calls.as_ref().map_or(0, String::len))
+}
+
+/// The id of a message's first passage.
+fn first(turn: i64) -> i64 {
+    turn * i64::from(MOST_PASSAGES)
+}
+
+/// Notes how a conversation was made shorter at a message.
+pub(super) fn shorten(
+    connection: &Connection,
+    conversation: i64,
+    link: Link,
+    masked: bool,
+    block: &str,
+) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached(
+        "INSERT OR REPLACE INTO resets (conversation, link, masked, block)
+         VALUES (?1, ?2, ?3, ?4)",
+    )?;
+    insert.execute(params![conversation, link.0, masked, block]).map(drop)
+}
+
+/// What was said of these words in a conversation, best first: of all of it, or where
+/// `among` is given, in those messages; and never in those that are `there`.
+pub(super) fn recall(
+    connection: &Connection,
+    conversation: i64,
+    terms: &[String],
+    among: Option<&[Link]>,
+    there: &[Link],
+) -> rusqlite::Result<Vec<Passage>> {
+    let quoted: Vec<_> = terms.iter().map(|term| format!("\"{term}\"")).collect();
+    let (begin, end) = MARKS;
+    let mut select = connection.prepare_cached(
+        "SELECT role, text, link, alone, highlight(passages, 0, ?3, ?4)
+         FROM passages JOIN turns ON turns.id = passages.rowid / ?5
+         WHERE passages MATCH ?1 AND conversation = ?2 ORDER BY passages.rank LIMIT ?6",
+    )?;
+    let values = params![
+        quoted.join(" OR "),
+        conversation,
+        begin.to_string(),
+        end.to_string(),
+        MOST_PASSAGES,
+        LOOKED_AT
+    ];
+    let mut rows = select.query(values)?;
+    let mut found: Vec<Passage> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (link, alone) = (Link(row.get(2)?), Link(row.get(3)?));
+        if there.contains(&alone) || among.is_some_and(|among| !among.contains(&link)) {
+            continue;
+        }
+        let text: String = row.get(1)?;
+        if found.iter().any(|known| known.text == text) {
+            continue;
+        }
+        let words = marked(&row.get::<_, String>(4)?);
+        found.push(Passage { role: row.get(0)?, text, words });
+    }
+    Ok(found)
+}
+
+/// How many different words stand between the marks.
+fn marked(text: &str) -> u32 {
+    let (begin, end) = MARKS;
+    let mut words: Vec<String> = Vec::new();
+    for part in text.split(begin).skip(1) {
+        let part = part.split(end).next().unwrap_or_default().to_lowercase();
+        words.extend(part.split([' ', '_']).map(str::to_owned));
+    }
+    words.sort();
+    words.dedup();
+    u32::try_from(words.len()).unwrap_or(u32::MAX)
+}
+
+/// All conversations of an owner, the newest first.
+pub(super) fn list(connection: &Connection, owner: &str) -> rusqlite::Result<Vec<Shown>> {
+    let mut select = connection.prepare_cached(
+        "SELECT id, name, begun, touched, bytes,
+             (SELECT count(*) FROM turns WHERE conversation = conversations.id)
+         FROM conversations WHERE owner = ?1 ORDER BY touched DESC, id DESC",
+    )?;
+    let rows = select.query_map([owner], |row| {
+        Ok(Shown {
+            id: row.get(0)?,
+            name: row.get(1)?,
+            begun: row.get(2)?,
+            touched: row.get(3)?,
+            bytes: row.get(4)?,
+            messages: row.get(5)?,
+        })
+    })?;
+    rows.collect()
+}
+
+/// Some messages of an owner that are kept, in the order in which they came, behind one.
+pub(super) fn export(
+    connection: &Connection,
+    owner: &str,
+    conversation: Option<i64>,
+) -> rusqlite::Result<Vec<Exported>> {
+    let mut select = connection.prepare_cached(
+        "SELECT conversation, role, content, calls, at
+         FROM turns JOIN conversations ON conversations.id = conversation
+         WHERE owner = ?1 AND (?2 IS NULL OR conversation = ?2) ORDER BY conversation, turns.id",
+    )?;
+    let rows = select.query_map(params![owner, conversation], |row| {
+        Ok(Exported {
+            conversation: row.get(0)?,
+            role: row.get(1)?,
+            content: row.get(2)?,
+            tool_calls: row.get(3)?,
+            at: row.get(4)?,
+        })
+    })?;
+    rows.collect()
+}
+
+/// Deletes a conversation of an owner, or all of them with all that was added to this
+/// one's chats. Says how many conversations.
+pub(super) fn forget(
+    connection: &mut Connection,
+    owner: &str,
+    conversation: Option<i64>,
+) -> rusqlite::Result<usize> {
+    let transaction = connection.transaction()?;
+    let mut select = transaction
+        .prepare("SELECT id FROM conversations WHERE owner = ?1 AND (?2 IS NULL OR id = ?2)")?;
+    let ids = select.query_map(params![owner, conversation], |row| row.get(0))?;
+    let ids: Vec<i64> = ids.collect::<Result<_, _>>()?;
+    drop(select);
+    for id in &ids {
+        delete(&transaction, *id)?;
+    }
+    if conversation.is_none() {
+        transaction.execute("DELETE FROM additions WHERE owner = ?1", [owner])?;
+    }
+    transaction.commit()?;
+    Ok(ids.len())
+}
+
+/// Deletes a conversation and all that hangs on it; passages have no foreign keys.
+fn delete(connection: &Connection, conversation: i64) -> rusqlite::Result<()> {
+    let mut select = connection.prepare_cached("SELECT id FROM turns WHERE conversation = ?1")?;
+    let turns = select.query_map([conversation], |row| row.get(0))?;
+    let turns: Vec<i64> = turns.collect::<Result<_, _>>()?;
+    let mut passages =
+        connection.prepare_cached("DELETE FROM passages WHERE rowid BETWEEN ?1 AND ?2")?;
+    for turn in turns {
+        passages.execute(params![first(turn), first(turn + 1) - 1])?;
+    }
+    connection.execute("DELETE FROM conversations WHERE id = ?1", [conversation]).map(drop)
+}
+
+/// Deletes what is too old, or from another time because the clock was set, then the
+/// oldest of what is too much. Says how many.
+pub(super) fn retain(
+    connection: &mut Connection,
+    kept: Duration,
+    bytes: u64,
+    now: u64,
+) -> rusqlite::Result<usize> {
+    let seconds = kept.as_secs();
+    let transaction = connection.transaction()?;
+    let mut select = transaction.prepare(
+        "SELECT id FROM (
+             SELECT id, touched, sum(bytes) OVER (ORDER BY touched DESC, id DESC) AS with_newer
+             FROM conversations)
+         WHERE touched NOT BETWEEN ?1 AND ?2 OR with_newer > ?3",
+    )?;
+    let values = params![(now + 1).saturating_sub(seconds), now + seconds, bytes];
+    let ids = select.query_map(values, |row| row.get(0))?;
+    let ids: Vec<i64> = ids.collect::<Result<_, _>>()?;
+    drop(select);
+    for id in &ids {
+        delete(&transaction, *id)?;
+    }
+    transaction.commit()?;
+    Ok(ids.len())
+}
