@@ -10,7 +10,7 @@ use std::thread;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tests::appliance::Appliance;
-use tests::virtual_board::{VirtualBoard, ask, wait, with_users};
+use tests::virtual_board::{VirtualBoard, ask, held, wait, with_users};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -160,13 +160,13 @@ fn with_profile(profile: &str, fan: &str) -> (VirtualBoard, Appliance) {
 
 #[test]
 fn each_profile_holds_the_temperature_that_it_promises() {
-    for (profile, held) in [("quiet", 70.0), ("balanced", 92.5)] {
+    // As much as readings swing is left below 94.8 °C.
+    for (profile, promised) in [("quiet", 70.0..=70.0), ("balanced", 90.0..=94.8)] {
         let (_board, appliance) = with_profile(profile, "stuck");
         with_users(&appliance, || {
             let hot = wait(&appliance, "heat limits", |status| limiting(status) == "heat");
             let reason = hot["governor"]["reason"].as_str().unwrap();
-            let promise = format!("is held at {held:.1} °C");
-            assert!(reason.contains(&promise), "{profile}: {reason}");
+            assert!(promised.contains(&held(reason)), "{profile}: {reason}");
         });
         assert_eq!(appliance.status()["totals"]["failed"], 0, "{profile}");
     }
