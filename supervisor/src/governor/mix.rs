@@ -43,22 +43,20 @@ const GAP: f64 = 10.0;
 const PROMPTS: (f64, f64) = (1.2, 1.0);
 /// What requests get done together, to what each of them would alone. Where they
 /// gain from each other, that is not given up for shorter gaps.
-const TOGETHER: f64 = 1.02;
+const TOGETHER: f64 = 1.05;
 /// Work after which it shows how much gets done, together and one after the other,
 /// in seconds.
 const TELLS: f64 = 120.0;
 /// As much is this share of what was done before.
-const AS_MUCH: f64 = 0.985;
+const AS_MUCH: f64 = 0.975;
 /// Work before it is tried again where it got less done, in seconds.
 const AGAIN: f64 = 3600.0;
 /// Requests at once, on average, from which on there is somebody to serve first.
 const SEVERAL: f64 = 1.5;
 /// The share of gaps in which a large part may fall, and may stay.
-const SELDOM: (f64, f64) = (0.042, 0.047);
+const SELDOM: (f64, f64) = (0.045, 0.05);
 /// How long a large part may hold up running answers, in seconds.
-const BEARABLE: f64 = 0.55;
-/// The same where tokens are to cost little.
-const BEARABLE_TO_SAVE: f64 = 0.8;
+const BEARABLE: f64 = 0.9;
 /// A large part that is not so many times the operator's is not worth a change.
 const LARGE: f64 = 1.5;
 /// Readers for each one who waits, from which on parts are small, and stay so.
@@ -167,7 +165,7 @@ impl Mix {
     /// How to share the engine from now on; `now` is how it is shared.
     pub(super) fn choose(&self, now: Sharing, choice: Choice) -> Sharing {
         let Choice { usual, saves, .. } = choice;
-        let large = choice.part(if saves { BEARABLE_TO_SAVE } else { BEARABLE });
+        let large = choice.part(BEARABLE);
         let is_large = f64::from(large) >= LARGE * f64::from(usual);
         if saves {
             // Whatever is asked.
