@@ -17,7 +17,16 @@ fn is_at_full_power(status: &Value) -> bool {
 
 #[test]
 fn limits_fall_with_heat_and_rise_when_it_leaves() {
-    let board = VirtualBoard::start(&["--ambient", "42", "--speed", "8", "--fault", "fan stuck"]);
+    let board = VirtualBoard::start(&[
+        "--ambient",
+        "42",
+        "--warm",
+        "84",
+        "--speed",
+        "8",
+        "--fault",
+        "fan stuck",
+    ]);
     let appliance = board.appliance().start();
     let cap = board.root().join("sys/class/devfreq/17000000.gpu/max_freq");
     // Unlike sysfs's, a plain file is empty for a moment when it is written.
