@@ -36,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const ENDING: Duration = Duration::from_secs(5);
 /// Between two looks for what is too old.
 const LOOK_PERIOD: Duration = Duration::from_secs(600);
+/// How soon it is looked for where much came at once.
+const EARLY: Duration = Duration::from_secs(10);
 /// SQLite needs little.
 const STACK: usize = 1024 * 1024;
 
@@ -288,10 +290,26 @@ impl Desk {
             }
             let wait = self.look_at.saturating_duration_since(Instant::now());
             match ordered.recv_timeout(wait) {
-                Ok(Order::Work(work)) => work(&mut self),
+                Ok(Order::Work(work)) => {
+                    work(&mut self);
+                    self.look_early();
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Order::Close) | Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    /// Looks sooner where much came at once: with its words a file is about four times as
+    /// large as what was said.
+    fn look_early(&mut self) {
+        let soon = Instant::now() + EARLY;
+        if self.look_at <= soon {
+            return;
+        }
+        let size = std::fs::metadata(&self.settings.database).map_or(0, |facts| facts.len());
+        if size / 4 > self.settings.bytes {
+            self.look_at = soon;
         }
     }
 

@@ -61,9 +61,11 @@ pub(super) fn add(
     now: u64,
 ) -> rusqlite::Result<()> {
     let Addition { asked, block, items } = addition;
+    // The conversation may have been forgotten since it was asked for.
     let mut insert = connection.prepare_cached(
         "INSERT OR REPLACE INTO additions (owner, link, touched, asked, block, items, conversation)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
+         WHERE ?7 IS NULL OR EXISTS (SELECT 1 FROM conversations WHERE id = ?7)",
     )?;
     insert.execute(params![owner, link.0, now, asked, block, items, conversation]).map(drop)
 }

@@ -143,12 +143,11 @@ fn keep(
     now: u64,
 ) -> rusqlite::Result<usize> {
     // A client that gave it a name may send only the end of it.
-    let mut select = connection.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM turns WHERE conversation = ?1
-             AND (link = ?2 OR ?4 AND alone = ?3))",
-    )?;
-    let values = params![conversation, said.link.0, said.alone.0, is_named];
-    if select.query_row(values, |row| row.get(0))? {
+    let is_there = |column: &str, hash: Link| {
+        let select = format!("SELECT 1 FROM turns WHERE conversation = ?1 AND {column} = ?2");
+        connection.prepare_cached(&select)?.exists(params![conversation, hash.0])
+    };
+    if is_there("link", said.link)? || is_named && is_there("alone", said.alone)? {
         return Ok(0);
     }
     let Said { link, alone, role, content, calls } = said;
@@ -182,13 +181,15 @@ pub(super) fn shorten(
     block: &str,
 ) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
+        // It may have been forgotten since it was asked for.
         "INSERT OR REPLACE INTO resets (conversation, link, masked, block)
-         VALUES (?1, ?2, ?3, ?4)",
+         SELECT id, ?2, ?3, ?4 FROM conversations WHERE id = ?1",
     )?;
     insert.execute(params![conversation, link.0, masked, block]).map(drop)
 }
 
-/// What was said of these words in a conversation, best first: of all of it, or where
+/// What was said of these words in a conversation, best first, and of about equals the
+/// newest: of all of it, or where
 /// `among` is given, in those messages; and never in those that are `there`.
 pub(super) fn recall(
     connection: &Connection,
@@ -202,7 +203,8 @@ pub(super) fn recall(
     let mut select = connection.prepare_cached(
         "SELECT role, text, link, alone, highlight(passages, 0, ?3, ?4)
          FROM passages JOIN turns ON turns.id = passages.rowid / ?5
-         WHERE passages MATCH ?1 AND conversation = ?2 ORDER BY passages.rank LIMIT ?6",
+         WHERE passages MATCH ?1 AND conversation = ?2
+         ORDER BY round(passages.rank, 1), turns.id DESC LIMIT ?6",
     )?;
     let values = params![
         quoted.join(" OR "),

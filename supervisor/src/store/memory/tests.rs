@@ -167,6 +167,10 @@ async fn passages_are_found_again_until_they_are_forgotten() {
     assert_eq!(memory.forget("b", Some(id)).await.unwrap(), 0);
     assert!(on_disk(&settings, "zeppelin") && on_disk(&settings, "8443"));
     assert_eq!(memory.forget("a", Some(id)).await.unwrap(), 1);
+    // Somebody who was in the middle of it leaves nothing, and does no harm.
+    memory.shorten(id, link(1), false, "zeppelin").await.unwrap();
+    memory.add("a", link(1), addition("zeppelin", "r"), Some(id)).await.unwrap();
+    assert_eq!(memory.additions("a", &[link(1)]).await.unwrap(), []);
     for word in ["zeppelin", "8443", "moor", "hello"] {
         assert!(!on_disk(&settings, word), "{word}");
     }
