@@ -201,10 +201,14 @@ impl Steps<'_> {
             keys.push(before.clone());
         }
         let output = |step: &Step| step.output.clone().expect("every tool's step has an output");
-        let is_finished = |(step, key): &(&&Step, &String)| record.has(key, &output(step));
         // The last finished step counts: what came before it may be gone.
-        let finished = steps.iter().zip(&keys).collect::<Vec<_>>().iter().rposition(is_finished);
-        let first = finished.map_or(0, |last| last + 1);
+        let mut first = 0;
+        for (number, (step, key)) in steps.iter().zip(&keys).enumerate().rev() {
+            if record.has(key, &output(step), self.report)? {
+                first = number + 1;
+                break;
+            }
+        }
         for (number, (step, key)) in steps.iter().zip(&keys).enumerate() {
             let words = format!("{} ({} of {})", step.name, number + 1, steps.len());
             self.report.begin(report::Step::Build, &format!("{words}: {}", step.does));
@@ -213,7 +217,7 @@ impl Steps<'_> {
                 continue;
             }
             self.step(step, &output(step))?;
-            record.add(step.name, key, &output(step))?;
+            record.add(step.name, key, &output(step), self.report)?;
             if let Some(earlier) = number.checked_sub(1).map(|earlier| output(steps[earlier])) {
                 remove(&earlier).map_err(io("remove", &earlier))?;
             }

@@ -104,7 +104,7 @@ impl Step<'_> {
         let key = key(&from_sha256, self.wish.target);
         make_dir(self.work)?;
         let mut record = Record::read(self.work);
-        let is_finished = record.has(&key, &output);
+        let is_finished = record.has(&key, &output, self.report)?;
         let result = output.join("result.json");
         if !is_finished {
             remove(&output).map_err(io("remove", &output))?;
@@ -115,7 +115,7 @@ impl Step<'_> {
         }
         let bytes = self.check(&to)?;
         if !is_finished {
-            record.add(STEP, &key, &output)?;
+            record.add(STEP, &key, &output, self.report)?;
         }
         let text = fs::read_to_string(&result).map_err(io("read", &result))?;
         let quantised: Quantised =
