@@ -34,14 +34,19 @@ pub(super) fn run(order: Build, backend: Backend, report: &Report) -> Result<(),
     let setting = Setting {
         board,
         release,
-        wishes: Wishes { backend: Some(backend), context: order.context, users: order.users },
+        wishes: Wishes {
+            backend: Some(backend),
+            context: order.context,
+            users: order.users,
+            form: order.form,
+        },
         places: Places {
             state_dir: absolute(order.common.state_dir)?,
             cache_dir: absolute(cache_dir(order.cache_dir)?)?,
             runtimes_dir: absolute(order.runtimes_dir)?,
         },
     };
-    let plan = plan::choose(entry, &setting, &catalogue)?;
+    let plan = planning::choose_or_say(entry, &setting, &catalogue)?;
     if order.dry_run {
         let mut facts = json!(plan);
         facts["kind"] = "plan".into();

@@ -195,7 +195,7 @@ pub(super) fn written(dir: &Path) -> io::Result<u64> {
 }
 
 /// The files below `dir` and their names from there, sorted.
-pub(super) fn files(dir: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
+pub(crate) fn files(dir: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
     let mut found = Vec::new();
     let mut dirs = vec![(PathBuf::new(), 0)];
     while let Some((below, depth)) = dirs.pop() {

@@ -80,7 +80,7 @@ fn some_wishes() -> Vec<Wishes> {
     backends
         .flat_map(|backend| {
             [(None, None), (Some(3000), None), (None, Some(1)), (Some(4096), Some(9))]
-                .map(|(context, users)| Wishes { backend, context, users })
+                .map(|(context, users)| Wishes { backend, context, users, form: None })
         })
         .collect()
 }
@@ -112,8 +112,7 @@ fn every_command_line_of_every_plan_is_one_that_its_tool_takes() {
     }
     assert!(checked > 1000, "{checked}");
     let unused: Vec<_> = flags::TOOLS.into_iter().filter(|tool| !seen.contains(tool)).collect();
-    // A worker serves over its socket, and what else it does is no plan's yet.
-    assert_eq!(unused, [flags::Tool::EngineWorker]);
+    assert_eq!(unused, []);
 }
 
 /// The catalogue's models as users might write them: no quantised source.
@@ -134,8 +133,10 @@ fn a_plan_in_full_for_each_backend() {
         ("tensorrt-edge-llm-0.8.0", "qwen3:4b", "orin-nano-8gb-super", "6.2"),
         ("tensorrt-edge-llm-0.11.0", "qwen3:8b", "orin-nx-16gb", "7.2"),
         ("llama-cpp", "deepseek-coder:6.7b", "orin-nx-16gb", "6.0"),
+        ("checkpoint", "deepseek-coder:6.7b", "orin-nx-16gb", "6.0"),
     ] {
-        let plan = plan(model, board, jetpack, wishes).unwrap();
+        let form = (file == "checkpoint").then_some(Form::Checkpoint);
+        let plan = plan(model, board, jetpack, Wishes { form, ..wishes }).unwrap();
         let path = format!("{}/tests/golden/plan-{file}.txt", env!("CARGO_MANIFEST_DIR"));
         let text = text(&plan).replace(crate::plan::LLAMA_CPP, "VERSION");
         expect_file![path].assert_eq(&format!("{text}\n"));
@@ -144,7 +145,7 @@ fn a_plan_in_full_for_each_backend() {
 
 #[test]
 fn a_wish_that_cannot_be_granted_is_refused_with_what_can() {
-    let wish = |context, users| Wishes { context, users, backend: None };
+    let wish = |context, users| Wishes { context, users, ..Wishes::default() };
     let refused = |outcome: Result<BoardPlan, Refusal>| match outcome.unwrap_err() {
         Refusal::Wish(what) | Refusal::Release(what) => what,
         Refusal::Nowhere(rejected) => rejected.last().unwrap().why.clone(),
@@ -251,7 +252,7 @@ proptest! {
         let entry = &catalogue.entries()[model];
         let memory = Bytes::from_kib(memory_mib * 1024);
         let board = Board::all().nth(board).unwrap().with_memory(memory);
-        let wishes = Wishes { backend: BACKENDS.get(backend).copied(), context, users };
+        let wishes = Wishes { backend: BACKENDS.get(backend).copied(), context, users, form: None };
         let setting = setting(board, RELEASES[jetpack], wishes);
         if let Ok(plan) = choose(entry, &setting) {
             prop_assert!(plan.memory.needed() <= plan.memory.budget_bytes);
