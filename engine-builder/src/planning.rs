@@ -8,6 +8,7 @@
 //!   for each form of the weights       variant.rs   what can be fetched or made
 //!     the sizes that fit               budget.rs    context, users, KV cache
 //!       → estimates, command lines     estimate.rs, steps.rs, needs.rs
+//! an embedder                          embedder.rs   has one way only
 //! ```
 //!
 //! The first that fits is the plan; what was passed over on the way is in it,
@@ -22,6 +23,7 @@ mod attempt;
 mod backend;
 mod board;
 mod budget;
+mod embedder;
 mod estimate;
 mod needs;
 mod refusal;
@@ -33,6 +35,7 @@ mod variant;
 pub use backend::{BACKENDS, Backend};
 pub use board::{Board, Class, Origin};
 pub use budget::{Sizes, budget};
+pub use embedder::{EmbedderPlan, embedder, embedder_context, embedder_text};
 pub use estimate::{Disk, Speed};
 pub use refusal::choose_or_say;
 pub use release::{Release, USUAL};

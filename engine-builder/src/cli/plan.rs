@@ -8,13 +8,14 @@ use serde_json::json;
 
 use super::{Common, MOST_USERS, Models, cache_dir};
 use crate::catalogue::{Catalogue, Form};
+use crate::embedder;
 use crate::error::Error;
-use crate::planning::{self, Backend, Board, Places, Release, Setting, Wishes};
+use crate::planning::{self, Backend, Board, EmbedderPlan, Places, Release, Setting, Wishes};
 use crate::report::Report;
 
 #[derive(Debug, Args)]
 pub(super) struct Plan {
-    /// A model of the catalogue, by name or alias
+    /// A model of the catalogue or an embedder, by name or alias
     model: String,
     /// A board by name, or the directory of a captured one; by default this machine
     #[arg(long, value_name = "NAME|DIR")]
@@ -48,7 +49,8 @@ pub(super) struct Plan {
 
 pub(super) fn run(order: &Plan, report: &Report) -> Result<(), Error> {
     let catalogue = Catalogue::with_dir(&order.models.models_dir)?;
-    let entry = catalogue.find(&order.model)?;
+    let embedder = embedder::find(&order.model);
+    let entry = if embedder.is_none() { Some(catalogue.find(&order.model)?) } else { None };
     let (board, release) = machine(order.board.as_deref(), order.jetpack.as_deref())?;
     let setting = Setting {
         board,
@@ -65,11 +67,26 @@ pub(super) fn run(order: &Plan, report: &Report) -> Result<(), Error> {
             runtimes_dir: order.runtimes_dir.clone(),
         },
     };
-    let plan = planning::choose_or_say(entry, &setting, &catalogue)?;
-    let mut facts = json!(plan);
+    let (text, mut facts) = match (embedder, entry) {
+        (Some(embedder), _) => {
+            let plan = of_embedder(embedder, &setting)?;
+            (planning::embedder_text(&plan), json!(plan))
+        }
+        (None, entry) => {
+            let entry = entry.expect("it is the one or the other");
+            let plan = planning::choose_or_say(entry, &setting, &catalogue)?;
+            (planning::text(&plan), json!(plan))
+        }
+    };
     facts["kind"] = "plan".into();
-    report.item(&planning::text(&plan), facts);
+    report.item(&text, facts);
     Ok(())
+}
+
+fn of_embedder(entry: &embedder::Entry, setting: &Setting) -> Result<EmbedderPlan, Error> {
+    let Setting { board, release, places, wishes } = setting;
+    let context = planning::embedder_context(entry, wishes)?;
+    planning::embedder(entry, context, board, release.as_ref(), places).map_err(Error::NoPlanFits)
 }
 
 /// The board and the release that are meant.

@@ -293,7 +293,7 @@ impl Job<'_> {
     }
 }
 
-fn own(name: &'static str, does: String, limit_s: u64) -> Step {
+pub(super) fn own(name: &'static str, does: String, limit_s: u64) -> Step {
     Step {
         name,
         does,
@@ -306,7 +306,13 @@ fn own(name: &'static str, does: String, limit_s: u64) -> Step {
     }
 }
 
-fn run(name: &'static str, does: String, tool: Tool, argv: Vec<String>, limit_s: u64) -> Step {
+pub(super) fn run(
+    name: &'static str,
+    does: String,
+    tool: Tool,
+    argv: Vec<String>,
+    limit_s: u64,
+) -> Step {
     Step { argv, tool: Some(tool), ..own(name, does, limit_s) }
 }
 

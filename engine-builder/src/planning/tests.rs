@@ -58,6 +58,22 @@ fn summary(outcome: &Result<BoardPlan, Refusal>) -> String {
     }
 }
 
+/// One line of the table.
+fn embedder_summary(entry: &crate::embedder::Entry, setting: &Setting) -> String {
+    let Setting { board, release, places, wishes } = setting;
+    let context = embedder_context(entry, wishes).unwrap();
+    match embedder(entry, context, board, release.as_ref(), places) {
+        Ok(plan) => format!(
+            "{} {}, {context} tokens, {} of {}",
+            plan.backend,
+            plan.quantisation,
+            plan.memory.needed(),
+            plan.memory.budget_bytes
+        ),
+        Err(why) => format!("none; {why}"),
+    }
+}
+
 #[test]
 fn every_model_has_a_plan_or_a_refusal_on_every_board_and_release() {
     let catalogue = Catalogue::built_in();
@@ -68,6 +84,15 @@ fn every_model_has_a_plan_or_a_refusal_on_every_board_and_release() {
                 let outcome = choose(entry, &setting(board.clone(), jetpack, Wishes::default()));
                 let place = format!("{} {} {jetpack}", entry.id, board.name);
                 writeln!(table, "{place}: {}", summary(&outcome)).unwrap();
+            }
+        }
+    }
+    for entry in crate::embedder::entries() {
+        for board in Board::all() {
+            for jetpack in RELEASES {
+                let setting = setting(board.clone(), jetpack, Wishes::default());
+                let place = format!("{} {} {jetpack}", entry.id, board.name);
+                writeln!(table, "{place}: {}", embedder_summary(entry, &setting)).unwrap();
             }
         }
     }
@@ -196,6 +221,30 @@ fn smaller_models_are_offered_where_one_does_not_fit() {
     let offered = alternatives(&catalogue, large, &setting, 2);
     let names: Vec<&str> = offered.iter().map(|entry| entry.id.as_str()).collect();
     assert_eq!(names, ["llama-3.2-1b-instruct", "qwen3-0.6b"]);
+}
+
+#[test]
+fn an_embedder_has_one_way_and_a_refusal_where_it_does_not_fit() {
+    let entry = crate::embedder::find("all-minilm").unwrap();
+    let setting = setting(Board::named("orin-nano-4gb").unwrap(), "6.0", Wishes::default());
+    let of = |board: &Board| {
+        embedder(entry, entry.context, board, setting.release.as_ref(), &setting.places)
+    };
+    let plan = of(&setting.board).unwrap();
+    for step in plan.steps.iter().filter(|step| step.tool.is_some()) {
+        flags::check(step.tool.unwrap(), &step.argv).unwrap();
+    }
+    let text = embedder_text(&plan).replace(engine_api::manifest::RTEN, "rten VERSION");
+    expect_file!["../../tests/golden/plan-embedder.txt"].assert_eq(&format!("{text}\n"));
+    let small = setting.board.clone().with_memory(Bytes::from_kib(1024 * 1024));
+    let refused = of(&small).unwrap_err();
+    assert!(refused.starts_with("all-minilm-l6-v2 has no plan on orin-nano-4gb: "), "{refused}");
+    let wish = |wishes: Wishes| embedder_context(entry, &wishes).unwrap_err().to_string();
+    let context = Some(513);
+    assert!(wish(Wishes { context, ..Wishes::default() }).contains("the model's 512 tokens"));
+    assert!(wish(Wishes { users: Some(2), ..Wishes::default() }).contains("neither users"));
+    let backend = Some(Backend::LlamaCpp);
+    assert!(wish(Wishes { backend, ..Wishes::default() }).contains("leave --backend and --form"));
 }
 
 /// A captured tree with these files.
