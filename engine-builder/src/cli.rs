@@ -107,7 +107,8 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Build stale engines again, from their own weights
+    /// Build stale engines again: llama.cpp's from their own weights, TensorRT-LLM's from the
+    /// checkpoint in the cache
     #[command(after_help = EXIT_CODES)]
     Rebuild(rebuild::Rebuild),
     /// Remove an engine that is not in use

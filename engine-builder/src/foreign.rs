@@ -60,6 +60,9 @@ pub struct Order<'a> {
     pub worker: Option<&'a Path>,
     /// Only run the tools: nothing is proved or published.
     pub unproved: bool,
+    /// An engine of that name is built again: it comes back if the new one fails where
+    /// it serves, and what serves by default stays that.
+    pub again: bool,
 }
 
 /// Runs the steps of a plan up to a published engine, unless it is already there.
@@ -97,7 +100,9 @@ fn go_on(
 ) -> Result<(), Error> {
     let work = places.state_dir.join("work").join(&plan.model);
     if candidate.as_ref().is_some_and(|candidate| candidate.is_published(engines)) {
-        publish::set_default(engines, &plan.engine)?;
+        if !candidate.as_ref().is_some_and(Candidate::is_again) {
+            publish::set_default(engines, &plan.engine)?;
+        }
         say(plan, "is already built", &engines.engine(&plan.engine), false, report);
         return remove(&work).map_err(io("remove", &work));
     }

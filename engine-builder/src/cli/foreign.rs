@@ -60,11 +60,12 @@ pub(super) fn run(order: Build, backend: Backend, report: &Report) -> Result<(),
         root: Root::new(order.root),
         worker: order.worker.as_deref(),
         unproved: order.unproved,
+        again: false,
     };
     foreign::run(&order, report)
 }
 
 /// Tools run in a directory of their own, where a relative path leads elsewhere.
-fn absolute(path: PathBuf) -> Result<PathBuf, Error> {
+pub(super) fn absolute(path: PathBuf) -> Result<PathBuf, Error> {
     std::path::absolute(&path).map_err(io("find", &path))
 }
