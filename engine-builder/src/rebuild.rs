@@ -75,10 +75,12 @@ pub fn run(
             BackendKind::TensorrtLlm => {
                 tensorrt::again(id, &sound.manifest, order, catalogue, report)
             }
-            _ => again(id, sound, catalogue, &engines, order.worker.as_deref(), report),
+            _ => again(id, sound, catalogue, &engines, order.worker.as_deref(), report)
+                .map(|()| true),
         };
         match built {
-            Ok(()) => rebuilt.push(id.as_str()),
+            Ok(true) => rebuilt.push(id.as_str()),
+            Ok(false) => report.note(&format!("{id} is what would be built here already")),
             Err(error) if error.class() == Class::Interrupted => return Err(error),
             Err(error) if first.is_none() => first = Some(error),
             Err(error) => report.note(&error.chain()),
@@ -88,7 +90,11 @@ pub fn run(
         return Err(error);
     }
     let facts = json!({"rebuilt": rebuilt, "dry_run": false});
-    report.result(&format!("built again: {}", rebuilt.join(", ")), facts);
+    let text = match rebuilt.as_slice() {
+        [] => "nothing had to be built again".to_owned(),
+        ids => format!("built again: {}", ids.join(", ")),
+    };
+    report.result(&text, facts);
     Ok(())
 }
 

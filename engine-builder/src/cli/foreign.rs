@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{Build, cache_dir, plan};
 use crate::catalogue::Catalogue;
 use crate::error::{Error, io};
-use crate::foreign;
+use crate::foreign::{self, Outcome};
 use crate::planning::{self, Backend, Places, Setting, Wishes};
 use crate::report::Report;
 
@@ -62,7 +62,14 @@ pub(super) fn run(order: Build, backend: Backend, report: &Report) -> Result<(),
         unproved: order.unproved,
         again: false,
     };
-    foreign::run(&order, report)
+    let (what, dir, built) = match foreign::run(&order, report)? {
+        Outcome::Already(dir) => ("is already built", dir, false),
+        Outcome::Unproved(dir) => ("is finished, and neither proved nor published", dir, true),
+        Outcome::Built(dir) => ("is built", dir, true),
+    };
+    let facts = json!({"engine": plan.engine, "dir": dir, "built": built});
+    report.result(&format!("{} {what}: {}", plan.engine, dir.display()), facts);
+    Ok(())
 }
 
 /// Tools run in a directory of their own, where a relative path leads elsewhere.

@@ -12,11 +12,11 @@ use super::Order;
 use crate::catalogue::{Catalogue, Entry};
 use crate::engines::EngineId;
 use crate::error::{Error, io};
-use crate::foreign;
+use crate::foreign::{self, Outcome};
 use crate::planning::{self, Backend, Board, Places, Release, Setting, Wishes};
 use crate::report::{Report, Step};
 
-/// Builds the engine `id` again.
+/// Builds the engine `id` again, and says whether it had to.
 ///
 /// # Errors
 /// Those of a build; [`Error::Unsupported`] if it cannot be built here any more. What
@@ -27,7 +27,7 @@ pub(super) fn again(
     order: &Order,
     catalogue: &Catalogue,
     report: &Report,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     report.begin(Step::Plan, "reading what there is");
     let entry = entry(id, manifest, catalogue)?;
     let (board, l4t) = Board::read(order.root.clone())?;
@@ -53,7 +53,7 @@ pub(super) fn again(
         unproved: false,
         again: true,
     };
-    foreign::run(&order, report)
+    Ok(matches!(foreign::run(&order, report)?, Outcome::Built(_)))
 }
 
 /// The model that a plan gives this engine's name to.
