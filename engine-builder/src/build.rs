@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine_api::manifest::{BoundTo, Capabilities, MANIFEST_VERSION, Manifest, Quality};
+use jetpack::Bytes;
 use serde_json::json;
 
-use crate::catalogue::{Catalogue, Form};
+use crate::catalogue::{Catalogue, Entry, Form};
+use crate::convert::{self, converter::Converter};
 use crate::embedder;
 use crate::engines::Engines;
 use crate::error::{Error, io};
@@ -38,6 +40,8 @@ pub struct Order {
     pub models_dir: PathBuf,
     /// The worker for the smoke run; else the one beside this program.
     pub worker: Option<PathBuf>,
+    /// What makes a GGUF of a checkpoint.
+    pub converter: Converter,
     /// Only say what would be done.
     pub dry_run: bool,
 }
@@ -98,8 +102,13 @@ fn plan(order: &Order) -> Result<Plan, Error> {
     match &order.model {
         Choice::Catalogue(name) => {
             let catalogue = Catalogue::with_dir(&order.models_dir)?;
-            let mut plan = plan::from_catalogue(catalogue.find(name)?, &order.wishes)?;
-            recall(&mut plan, &order.state_dir)?;
+            let entry = catalogue.find(name)?;
+            let only_checkpoint = order.wishes.form.is_none()
+                && Cache::at(&order.cache_dir).has_only_checkpoint(entry, &order.sources);
+            let form = only_checkpoint.then_some(Form::Checkpoint).or(order.wishes.form);
+            let wishes = Wishes { form, ..order.wishes.clone() };
+            let mut plan = plan::from_catalogue(entry, &wishes)?;
+            recall(&mut plan, order)?;
             Ok(plan)
         }
         Choice::File(path) if pickle::is_named(path) => Err(Error::Pickle { path: path.clone() }),
@@ -113,9 +122,17 @@ fn plan(order: &Order) -> Result<Plan, Error> {
 }
 
 /// Completes the plan with what was learnt when the model was first fetched.
-fn recall(plan: &mut Plan, state_dir: &Path) -> Result<(), Error> {
-    let Origin::Hub { entry, .. } = &plan.weights.origin else { return Ok(()) };
-    let pins = Pins::read(state_dir, &entry.id)?;
+fn recall(plan: &mut Plan, order: &Order) -> Result<(), Error> {
+    let (entry, is_checkpoint) = match &plan.weights.origin {
+        Origin::Hub { entry, .. } => (entry, false),
+        Origin::Checkpoint { entry } => (entry, true),
+        Origin::Package { .. } | Origin::File(_) => return Ok(()),
+    };
+    let pins = Pins::read(&order.state_dir, &entry.id)?;
+    if is_checkpoint {
+        plan.weights.sha256 = convert::known(entry, &pins, &order.converter);
+        return Ok(());
+    }
     let wanted = wanted::wanted(entry, Form::Gguf, &pins);
     let Some(file) = wanted.and_then(|wanted| wanted.files.into_iter().next()) else {
         return Ok(());
@@ -130,6 +147,9 @@ fn recall(plan: &mut Plan, state_dir: &Path) -> Result<(), Error> {
 fn build(plan: Plan, order: &Order, engines: &Engines, report: &Report) -> Result<(), Error> {
     report.begin(Step::Preflight, "checking disk, memory and the worker");
     let cache = Cache::at(&order.cache_dir);
+    if matches!(plan.weights.origin, Origin::Checkpoint { .. }) {
+        order.converter.check()?;
+    }
     let cleared = preflight::clear(&plan, engines, &cache, order.worker.as_deref())?;
     report.end(&cleared.finding);
     let id = plan.id.clone();
@@ -148,7 +168,12 @@ fn go_on(
     report: &Report,
 ) -> Result<(), Error> {
     report.begin(Step::Fetch, "looking into the cache");
-    let fetched = cache.fetch(&plan, &order.sources, &order.state_dir, report)?;
+    let fetched = match plan.weights.origin.clone() {
+        Origin::Checkpoint { entry } => {
+            converted(&mut plan, &entry, order, engines, cache, report)?
+        }
+        _ => cache.fetch(&plan, &order.sources, &order.state_dir, report)?,
+    };
     (plan.weights.bytes, plan.weights.estimated) = (fetched.bytes, false);
     let plan = &plan;
     check_header(plan, &fetched.path)?;
@@ -167,6 +192,35 @@ fn go_on(
     });
     report.result(&format!("{} is built: {}", plan.id, dir.display()), facts);
     Ok(())
+}
+
+/// The model file that is made of a checkpoint. Both are fetched or made unless they
+/// are there.
+fn converted(
+    plan: &mut Plan,
+    entry: &Entry,
+    order: &Order,
+    engines: &Engines,
+    cache: &Cache,
+    report: &Report,
+) -> Result<Fetched, Error> {
+    let form = Form::Checkpoint;
+    let files = cache.fetch_form(entry, form, &order.sources, &order.state_dir, report)?;
+    let bytes = files.iter().map(|file| file.bytes).fold(0, u64::saturating_add);
+    report.end(&format!("{} files of the checkpoint, {}", files.len(), Bytes::new(bytes)));
+    // By now all of its files are known.
+    recall(plan, order)?;
+    report.begin(Step::Convert, "the checkpoint to a GGUF of 16 bits");
+    let work = work(engines, plan)?;
+    let checkpoint = cache.dir_of(&entry.id, form);
+    let step = convert::Step {
+        converter: &order.converter,
+        checkpoint: &checkpoint,
+        work: &work,
+        plan,
+        report,
+    };
+    step.run(&files)
 }
 
 /// Removes what was made on the way: it is in the engine now.
@@ -293,11 +347,11 @@ fn measure(
 /// The catalogue was right about the model, down to what decides its memory. A
 /// hub's file may count its parameters otherwise: some converters store a tied
 /// output matrix once more, and factors of RoPE as a tensor.
-fn check_header(plan: &Plan, path: &Path) -> Result<(), Error> {
+pub(crate) fn check_header(plan: &Plan, path: &Path) -> Result<(), Error> {
     let facts = read(path)?;
     let same = facts.architecture == plan.model.architecture
         && (facts.parameters == plan.model.parameters
-            || matches!(plan.weights.origin, Origin::Hub { .. }))
+            || matches!(plan.weights.origin, Origin::Hub { .. } | Origin::Checkpoint { .. }))
         && facts.quantisation == plan.source_quantisation()
         && facts.kv_bytes_per_token == plan.weights.kv_bytes_per_token;
     if same {

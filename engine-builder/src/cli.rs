@@ -16,9 +16,11 @@ mod rebuild;
 mod sources;
 
 use crate::build::{self, Choice, Order};
-use crate::catalogue::{self, Catalogue};
+use crate::catalogue::{self, Catalogue, Form};
+use crate::convert::converter::{self, Converter};
 use crate::engines::{EngineId, Engines};
 use crate::error::Error;
+use crate::hash::Sha256Hex;
 use crate::interrupt::Interrupt;
 use crate::plan::Wishes;
 use crate::planning::{self, Backend};
@@ -105,7 +107,8 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Build stale engines again, from their own weights
+    /// Build stale engines again: llama.cpp's from their own weights, TensorRT-LLM's from the
+    /// checkpoint in the cache
     #[command(after_help = EXIT_CODES)]
     Rebuild(rebuild::Rebuild),
     /// Remove an engine that is not in use
@@ -197,6 +200,10 @@ struct Build {
     /// or Q3_K_M
     #[arg(long, value_name = "TYPE", value_parser = target)]
     quantise: Option<Target>,
+    /// Which of the model's forms is taken: package, gguf or checkpoint, from which llama.cpp's
+    /// converter makes a GGUF [default: the first of them that there is]
+    #[arg(long, value_enum, conflicts_with = "gguf")]
+    form: Option<Form>,
     #[command(flatten)]
     sources: sources::Sources,
     /// What the engine is for [default: llama-cpp]
@@ -217,9 +224,15 @@ struct Build {
     /// Below it are the files of the machine that a TensorRT backend builds for
     #[arg(long, default_value = "/", value_name = "DIR", requires = "backend")]
     root: PathBuf,
-    /// Where the tools of the TensorRT backends are installed
+    /// Where the tools of the TensorRT backends and llama.cpp's converter are installed
     #[arg(long, env = "STOKER_RUNTIMES_DIR", default_value = planning::RUNTIMES, value_name = "DIR")]
     runtimes_dir: PathBuf,
+    /// The release of llama.cpp's converter, by the hash of its modules
+    #[arg(
+        long, env = "STOKER_CONVERTER_SHA256", default_value = converter::SHA256,
+        value_name = "SHA256", value_parser = sha256
+    )]
+    converter_sha256: Sha256Hex,
     #[command(flatten)]
     models: Models,
     #[command(flatten)]
@@ -289,11 +302,13 @@ impl Build {
                 context: self.context,
                 users: self.users,
                 quantise: self.quantise,
+                form: self.form,
             },
             state_dir: self.common.state_dir,
             cache_dir: cache_dir(self.cache_dir)?,
             models_dir: self.models.models_dir,
             worker: self.worker,
+            converter: Converter::below(&self.runtimes_dir, self.converter_sha256),
             dry_run: self.dry_run,
         })
     }
@@ -308,6 +323,10 @@ fn target(name: &str) -> Result<Target, String> {
              which nothing here computes"
         )
     })
+}
+
+fn sha256(text: &str) -> Result<Sha256Hex, String> {
+    Sha256Hex::try_from(text.to_owned()).map_err(|_| "it is no sha256".into())
 }
 
 /// The named directory, or the usual one.

@@ -87,9 +87,9 @@ pub fn fetch(
 }
 
 /// What a user may wish of an embedder is its name and how long a text may be.
-fn context(entry: &Entry, wishes: &Wishes) -> Result<u32, Error> {
-    if wishes.users.is_some() || wishes.quantise.is_some() {
-        let what = "an embedder has neither users nor another quantisation; leave both out";
+pub(crate) fn context(entry: &Entry, wishes: &Wishes) -> Result<u32, Error> {
+    if wishes.users.is_some() || wishes.quantise.is_some() || wishes.form.is_some() {
+        let what = "an embedder has neither users nor another form or quantisation; leave them out";
         return Err(Error::Usage(what.into()));
     }
     match wishes.context {

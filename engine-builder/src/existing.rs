@@ -83,7 +83,7 @@ pub fn same(engines: &Engines, plan: &Plan, report: &Report) -> Result<Option<Ma
     }
     let same = match (&plan.weights.sha256, &plan.weights.origin) {
         (Some(sha256), _) => weights.sha256 == sha256.as_str(),
-        (None, Origin::Package { .. } | Origin::Hub { .. }) => false,
+        (None, Origin::Package { .. } | Origin::Hub { .. } | Origin::Checkpoint { .. }) => false,
         (None, Origin::File(path)) => {
             let placed = engines.engine(&plan.id).join(&weights.path);
             is_untouched_link(path, &placed, manifest.built_at)?
@@ -99,12 +99,14 @@ pub fn same(engines: &Engines, plan: &Plan, report: &Report) -> Result<Option<Ma
 /// Whether an engine was quantised from the file that `plan` names. The type is
 /// the model's, and has been compared.
 fn is_from(quantised: &Quantised, plan: &Plan, report: &Report) -> Result<bool, Error> {
-    if quantised.from != plan.source_quantisation() || quantised.tool != plan.backend.version {
+    if quantised.from != plan.made_from() || quantised.tool != plan.backend.version {
         return Ok(false);
     }
     let source = match (&plan.weights.sha256, &plan.weights.origin) {
         (Some(sha256), _) => sha256.clone(),
-        (None, Origin::Package { .. } | Origin::Hub { .. }) => return Ok(false),
+        (None, Origin::Package { .. } | Origin::Hub { .. } | Origin::Checkpoint { .. }) => {
+            return Ok(false);
+        }
         (None, Origin::File(path)) => {
             hash::file(path, &mut report.meter(plan.weights.bytes)).map_err(io("read", path))?
         }

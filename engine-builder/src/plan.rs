@@ -9,12 +9,15 @@ use engine_api::manifest::{
 };
 use jetpack::Bytes;
 
+mod origin;
 mod requantise;
 
+pub use origin::Origin;
+pub(crate) use origin::no_such_form;
 pub use requantise::Requantise;
-use requantise::{K_BLOCK, Shape, requantise};
+use requantise::{K_BLOCK, Shape, in_16_bits, requantise};
 
-use crate::catalogue::{Entry, Package, Quantisation};
+use crate::catalogue::{Entry, Form, Quantisation};
 use crate::engines::EngineId;
 use crate::error::Error;
 use crate::gguf::Facts;
@@ -41,7 +44,15 @@ pub struct Wishes {
     pub users: Option<u16>,
     /// What the weights are to be quantised to.
     pub quantise: Option<Target>,
+    /// Which of the model's forms is taken.
+    pub form: Option<Form>,
 }
+
+/// What is made of a checkpoint unless somebody wants another type.
+pub(crate) const OF_CHECKPOINTS: &str = "Q4_K_M";
+
+/// What the manifest calls a checkpoint that an engine was made from.
+const CHECKPOINT: &str = "checkpoint";
 
 /// One engine to be built.
 #[derive(Debug, Clone)]
@@ -66,22 +77,12 @@ pub struct Weights {
     /// Whether the size follows from the model's shape alone, because nobody has
     /// told it. It is known once the file is there.
     pub estimated: bool,
-    /// Known before the file is there if it comes from the catalogue.
+    /// Known before the file is there if it comes from the catalogue. Of a
+    /// checkpoint: what its files are known by together ([`crate::convert`]).
     pub sha256: Option<Sha256Hex>,
     /// KV cache of one token; `None` if the model has no plain KV cache.
     pub kv_bytes_per_token: Option<u64>,
     pub origin: Origin,
-}
-
-/// Where the model file comes from.
-#[derive(Debug, Clone)]
-pub enum Origin {
-    /// Fetched once and kept in the cache under the catalogue's name.
-    Package { cached_as: EngineId, package: Package },
-    /// Fetched once and kept likewise.
-    Hub { entry: Box<Entry>, file: String },
-    /// The user's own.
-    File(PathBuf),
 }
 
 /// What a catalogue model must be able to do.
@@ -110,6 +111,15 @@ impl Plan {
         self.quantise.as_ref().map_or(&self.model.quantisation, |wish| &wish.from)
     }
 
+    /// What the manifest says the weights were quantised from.
+    #[must_use]
+    pub fn made_from(&self) -> &str {
+        match self.weights.origin {
+            Origin::Checkpoint { .. } => CHECKPOINT,
+            _ => self.source_quantisation(),
+        }
+    }
+
     /// Users that could be served in `available` memory, at this context.
     #[must_use]
     pub fn users_that_fit(&self, available: Bytes) -> u16 {
@@ -128,7 +138,7 @@ impl Plan {
         let estimated = self.weights.estimated || self.quantise.is_some();
         let about = if estimated { "about " } else { "" };
         let from = match &self.quantise {
-            Some(wish) => format!(" (quantised from {})", wish.from),
+            Some(_) => format!(" (quantised from {})", self.made_from()),
             None => String::new(),
         };
         format!(
@@ -144,27 +154,43 @@ impl Plan {
 /// The plan for a model of the catalogue.
 ///
 /// # Errors
-/// [`Error::Usage`] if a wish cannot be granted, [`Error::Unsupported`] if the
-/// model is not to be had as a GGUF.
+/// [`Error::Usage`] if a wish cannot be granted, or the model is not to be had in
+/// the form that is wished for.
 pub fn from_catalogue(entry: &Entry, wishes: &Wishes) -> Result<Plan, Error> {
-    let origin = match (&entry.source.package, &entry.source.gguf) {
-        (Some(package), _) => {
-            Origin::Package { cached_as: entry.id.clone(), package: package.clone() }
-        }
-        (None, Some(gguf)) => {
-            Origin::Hub { entry: Box::new(entry.clone()), file: gguf.file.clone() }
-        }
-        (None, None) => return Err(Error::Unsupported(no_gguf(entry))),
+    let origin = Origin::of(entry, wishes.form)?;
+    let mut model = entry.model();
+    let from_checkpoint = matches!(origin, Origin::Checkpoint { .. });
+    // A checkpoint becomes a file of 16 bits, which is then quantised.
+    let (told, sha256) = match from_checkpoint {
+        true => (None, None),
+        false => (entry.weights.bytes, entry.weights.sha256.clone()),
     };
-    let quantisation = Quantisation::of_gguf(&entry.weights.quantisation);
-    let estimate = || Some(entry.architecture.resident_bytes(quantisation?));
-    let Some(bytes) = entry.weights.bytes.or_else(estimate) else {
-        return Err(Error::Unsupported(no_gguf(entry)));
+    if from_checkpoint {
+        model.quantisation = Quantisation::F16.name().into();
+    }
+    let wishes = &Wishes {
+        quantise: wishes
+            .quantise
+            .or_else(|| from_checkpoint.then(|| Target::named(OF_CHECKPOINTS)).flatten()),
+        ..wishes.clone()
+    };
+    let estimate = || match from_checkpoint {
+        true => Some(in_16_bits(entry.weights.parameters)),
+        false => {
+            let quantisation = Quantisation::of_gguf(&model.quantisation)?;
+            Some(entry.architecture.resident_bytes(quantisation))
+        }
+    };
+    let Some(bytes) = told.or_else(estimate) else {
+        return Err(Error::Unsupported(format!(
+            "how large {} is in {} is unknown; write it into its catalogue file",
+            entry.id, model.quantisation
+        )));
     };
     let weights = Weights {
         bytes,
-        estimated: entry.weights.bytes.is_none(),
-        sha256: entry.weights.sha256.clone(),
+        estimated: told.is_none(),
+        sha256,
         kv_bytes_per_token: Some(entry.weights.kv_bytes_per_token),
         origin,
     };
@@ -175,7 +201,6 @@ pub fn from_catalogue(entry: &Entry, wishes: &Wishes) -> Result<Plan, Error> {
     };
     let promise = Promise { capabilities: entry.capabilities, smoke_answer };
     let usual = entry.serving;
-    let mut model = entry.model();
     let shape = Shape {
         parameters: entry.weights.parameters,
         even: entry.architecture.hidden.is_multiple_of(K_BLOCK),
@@ -274,12 +299,6 @@ pub fn again(manifest: &Manifest, dir: &Path, id: EngineId, entry: Option<&Entry
         // It may not get worse than it was allowed to be.
         most_perplexity: manifest.quality.as_ref().map(|quality| quality.bound),
     })
-}
-
-/// What to do about a model that is published in no form that can be built.
-fn no_gguf(entry: &Entry) -> String {
-    let id = &entry.id;
-    format!("{id} is not published as GGUF; bring it as one and use --gguf FILE --name {id}")
 }
 
 fn llama_cpp() -> Backend {
@@ -409,13 +428,30 @@ mod tests {
     }
 
     #[test]
-    fn a_model_without_a_gguf_is_refused_with_what_to_do() {
+    fn a_checkpoint_is_taken_if_there_is_nothing_else_or_it_is_asked_for() {
         let mut entry = Catalogue::built_in().find("qwen3:4b").unwrap().clone();
+        let asked = Wishes { form: Some(Form::Checkpoint), ..Wishes::default() };
+        let of = |entry: &Entry, wishes: &Wishes| from_catalogue(entry, wishes).unwrap();
+        let usual = of(&entry, &Wishes::default());
+        assert!(matches!(usual.weights.origin, Origin::Hub { .. }));
+        let plan = of(&entry, &asked);
+        assert!(matches!(plan.weights.origin, Origin::Checkpoint { .. }));
+        assert_eq!((plan.source_quantisation(), plan.made_from()), ("F16", "checkpoint"));
+        assert_eq!(plan.model.quantisation, "Q4_K_M");
+        assert!(plan.weights.estimated && plan.weights.sha256.is_none());
+        assert!(plan.weights.bytes > 2 * entry.weights.parameters);
         entry.source.gguf = None;
-        assert_eq!(
-            from_catalogue(&entry, &Wishes::default()).unwrap_err().to_string(),
-            "qwen3-4b is not published as GGUF; bring it as one and use --gguf FILE --name qwen3-4b"
-        );
+        let eight = Wishes { quantise: Target::named("Q8_0"), ..Wishes::default() };
+        assert_eq!(of(&entry, &eight).model.quantisation, "Q8_0");
+        let refused = |form| {
+            let wishes = Wishes { form: Some(form), ..Wishes::default() };
+            from_catalogue(&entry, &wishes).unwrap_err().to_string()
+        };
+        assert!(refused(Form::Gguf).starts_with("qwen3-4b is not published as gguf, only as "));
+        assert!(refused(Form::Awq).starts_with("llama-cpp takes no weights that are awq already"));
+        entry.source = crate::catalogue::Sources::default();
+        let nothing = from_catalogue(&entry, &Wishes::default()).unwrap_err().to_string();
+        assert!(nothing.ends_with("use --gguf FILE --name qwen3-4b"), "{nothing}");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //!   for each form of the weights       variant.rs   what can be fetched or made
 //!     the sizes that fit               budget.rs    context, users, KV cache
 //!       → estimates, command lines     estimate.rs, steps.rs, needs.rs
+//! an embedder                          embedder.rs   has one way only
 //! ```
 //!
 //! The first that fits is the plan; what was passed over on the way is in it,
@@ -22,8 +23,10 @@ mod attempt;
 mod backend;
 mod board;
 mod budget;
+mod embedder;
 mod estimate;
 mod needs;
+mod refusal;
 mod release;
 mod show;
 mod steps;
@@ -32,14 +35,16 @@ mod variant;
 pub use backend::{BACKENDS, Backend};
 pub use board::{Board, Class, Origin};
 pub use budget::{Sizes, budget};
+pub use embedder::{EmbedderPlan, embedder, embedder_context, embedder_text};
 pub use estimate::{Disk, Speed};
+pub use refusal::choose_or_say;
 pub use release::{Release, USUAL};
 pub use show::text;
 pub use steps::{Places, RUNTIMES, Step};
 
 use attempt::Attempt;
 
-use crate::catalogue::{Catalogue, Entry};
+use crate::catalogue::{Catalogue, Entry, Form};
 use crate::engines::EngineId;
 
 /// What the user asked for beside model and board.
@@ -50,6 +55,8 @@ pub struct Wishes {
     pub context: Option<u32>,
     /// Requests answered at once.
     pub users: Option<u16>,
+    /// Which of the model's forms is taken.
+    pub form: Option<Form>,
 }
 
 /// Everything that a plan depends on beside the model.
@@ -193,6 +200,9 @@ fn possible(entry: &Entry, setting: &Setting) -> Result<(), Refusal> {
             )));
         }
         _ => {}
+    }
+    if let Some(form) = setting.wishes.form.filter(|form| form.published(entry).is_none()) {
+        return Err(Refusal::Wish(crate::plan::no_such_form(entry, form).to_string()));
     }
     match setting.release.as_ref().and_then(Release::fault) {
         Some(fault) => Err(Refusal::Release(fault)),

@@ -11,9 +11,10 @@ use crate::catalogue::Form;
 use crate::engines::Engines;
 use crate::error::{Error, io};
 use crate::fetch::Cache;
+use crate::foreign::record;
 use crate::lock::Lock;
 use crate::plan::{Origin, Plan};
-use crate::{publish, quantise};
+use crate::{convert, publish, quantise};
 
 /// Room for the manifest and directory entries.
 const SMALL_FILES_BYTES: u64 = 1024 * 1024;
@@ -163,6 +164,16 @@ fn claims(plan: &Plan, engines: &Engines, cache: &Cache) -> Result<Vec<Claim>, E
                 let begun = Cache::begun(&dir.join(file));
                 claims.push(Claim::new(&dir, plan.weights.bytes.saturating_sub(begun))?);
             }
+            dir
+        }
+        Origin::Checkpoint { entry } => {
+            let dir = cache.dir_of(&entry.id, Form::Checkpoint);
+            make_dir(&dir)?;
+            // Two bytes for each parameter, as far as they have not come yet.
+            let whole = entry.weights.parameters.saturating_mul(2);
+            claims.push(Claim::new(&dir, whole.saturating_sub(record::bytes(&dir)))?);
+            let begun = convert::begun(engines.state_dir(), plan);
+            claims[0].bytes += plan.weights.bytes.saturating_sub(begun);
             dir
         }
     };

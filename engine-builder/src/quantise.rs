@@ -4,6 +4,7 @@
 //! ```text
 //! <state>/work/<engine>@llama-cpp/
 //! ├── finished.json       whether the step is finished, see foreign/record.rs
+//! ├── converted/          the source, if it is made from a checkpoint, see convert.rs
 //! ├── quantise.log        what the worker said
 //! └── quantised/          the step's output, removed when the engine is published
 //!     ├── weights.gguf
@@ -24,6 +25,7 @@ use engine_api::chore::{QUANTISE, Quantised, Target};
 use engine_api::manifest;
 use jetpack::Bytes;
 
+use crate::engines::EngineId;
 use crate::error::{Error, io};
 use crate::fetch::Fetched;
 use crate::flags::{self, Tool};
@@ -43,8 +45,10 @@ const STEP: &str = "quantise";
 /// What the names of work directories end with.
 const ENDING: &str = "@llama-cpp";
 
-/// As long as a plan gives to quantising.
-const LIMIT: Duration = Duration::from_secs(2 * 3600);
+/// After this it is killed.
+pub const LIMIT_S: u64 = 2 * 3600;
+
+const LIMIT: Duration = Duration::from_secs(LIMIT_S);
 
 /// Memory beside the mapped source: rows before and after, and the program.
 const BESIDE_SOURCE: u64 = 1 << 30;
@@ -52,8 +56,12 @@ const BESIDE_SOURCE: u64 = 1 << 30;
 /// Where the steps of one engine work. The directory need not be there.
 #[must_use]
 pub fn work_dir(state_dir: &Path, plan: &Plan) -> PathBuf {
+    work_of(state_dir, &plan.id)
+}
+
+pub(crate) fn work_of(state_dir: &Path, engine: &EngineId) -> PathBuf {
     // No engine's name has an @, so no other build works there.
-    state_dir.join("work").join(format!("{}{ENDING}", plan.id))
+    state_dir.join("work").join(format!("{engine}{ENDING}"))
 }
 
 /// Bytes of the result that an earlier build has left.
@@ -64,6 +72,18 @@ pub fn begun(state_dir: &Path, plan: &Plan) -> u64 {
 
 fn output(work: &Path) -> PathBuf {
     work.join("quantised")
+}
+
+/// Where the result of the step stands, in a work directory.
+pub(crate) fn result(work: &Path) -> PathBuf {
+    output(work).join("weights.gguf")
+}
+
+/// The command line that makes `to` of `from`.
+pub(crate) fn argv(from: &Path, to: &Path, target: &str) -> Vec<String> {
+    let text = |path: &Path| path.display().to_string();
+    let words = ["engine-worker".into(), QUANTISE.into(), text(from), text(to), "--to".into()];
+    words.into_iter().chain([target.to_owned()]).collect()
 }
 
 /// What the step made.
@@ -99,27 +119,27 @@ impl Step<'_> {
                 .map_err(io("read", &from))?,
         };
         let output = output(self.work);
-        let to = output.join("weights.gguf");
+        let to = result(self.work);
         let argv = self.argv(&from, &to)?;
         let key = key(&from_sha256, self.wish.target);
         make_dir(self.work)?;
         let mut record = Record::read(self.work);
-        let is_finished = record.has(&key, &output);
-        let result = output.join("result.json");
+        let is_finished = record.has(&key, &output, self.report)?;
+        let outcome = output.join("result.json");
         if !is_finished {
             remove(&output).map_err(io("remove", &output))?;
             make_dir(&output)?;
             let quantised = self.quantise(&argv, source.bytes)?;
             let text = serde_json::to_string(&quantised).expect("two numbers are JSON");
-            write_whole(&result, &text)?;
+            write_whole(&outcome, &text)?;
         }
         let bytes = self.check(&to)?;
         if !is_finished {
-            record.add(STEP, &key, &output)?;
+            record.add(STEP, &key, &output, self.report)?;
         }
-        let text = fs::read_to_string(&result).map_err(io("read", &result))?;
+        let text = fs::read_to_string(&outcome).map_err(io("read", &outcome))?;
         let quantised: Quantised =
-            serde_json::from_str(&text).map_err(|error| io("read", &result)(error.into()))?;
+            serde_json::from_str(&text).map_err(|error| io("read", &outcome)(error.into()))?;
         let mut commands = source.commands.clone();
         commands.push(argv);
         let outcome = if is_finished { "already finished" } else { "finished" };
@@ -132,8 +152,16 @@ impl Step<'_> {
             ),
             weights: Fetched { path: to, bytes, sha256: None, commands, outcome: "quantised" },
             quantised: manifest::Quantised {
-                from: self.wish.from.clone(),
-                from_sha256: from_sha256.as_str().into(),
+                from: self.plan.made_from().into(),
+                // Of a checkpoint not the file on the way, but what that was made from.
+                from_sha256: self
+                    .plan
+                    .weights
+                    .sha256
+                    .as_ref()
+                    .unwrap_or(&from_sha256)
+                    .as_str()
+                    .into(),
                 tool: LLAMA_CPP.into(),
                 tensors: quantised.tensors,
                 fallbacks: quantised.fallbacks,
@@ -142,15 +170,11 @@ impl Step<'_> {
     }
 
     fn argv(&self, from: &Path, to: &Path) -> Result<Vec<String>, Error> {
-        let text = |path: &Path| path.display().to_string();
-        let arguments = [QUANTISE.into(), text(from), text(to), "--to".into()];
-        let mut argv = vec!["engine-worker".to_owned()];
-        argv.extend(arguments);
-        argv.push(self.wish.target.name.into());
+        let mut argv = argv(from, to, self.wish.target.name);
         flags::check(Tool::EngineWorker, &argv).map_err(|fault| {
             Error::Unsupported(format!("the command line of {STEP} is wrong: {fault}"))
         })?;
-        argv[0] = text(self.worker);
+        argv[0] = self.worker.display().to_string();
         Ok(argv)
     }
 

@@ -1,4 +1,5 @@
-//! Stale engines are built again, from their own weights, with no network.
+//! Stale engines are built again with no network: llama.cpp's from their own weights,
+//! those of TensorRT-LLM by its tools from the checkpoint in the cache ([`tensorrt`]).
 //!
 //! The new engine answers its golden prompts before it gets the name and once
 //! more where it then stands. If it fails there, the engine before it, which has
@@ -8,7 +9,10 @@
 use std::path::{Path, PathBuf};
 
 use engine_api::manifest::{BackendKind, Manifest};
+use jetpack::Root;
 use serde_json::json;
+
+mod tensorrt;
 
 use crate::catalogue::{Catalogue, Entry};
 use crate::engines::{EngineId, Engines};
@@ -16,6 +20,7 @@ use crate::error::{Class, Error};
 use crate::fetch::{Cache, Fetched};
 use crate::installed::{self, Installed, Sound};
 use crate::plan::{self, Origin, Plan};
+use crate::publish::Replaced;
 use crate::report::{Report, Step};
 use crate::server::{self, Work};
 use crate::smoke::{self, SmokeError};
@@ -32,6 +37,12 @@ pub struct Order {
     pub worker: Option<PathBuf>,
     pub dry_run: bool,
     pub state_dir: PathBuf,
+    /// Below it are the files of the machine to build for.
+    pub root: Root,
+    /// Where checkpoints are kept; `None`: nobody has said it.
+    pub cache_dir: Option<PathBuf>,
+    /// Where the tools of the backends are.
+    pub runtimes_dir: PathBuf,
 }
 
 /// Builds what is stale `here` again. One engine that cannot be built keeps none
@@ -60,8 +71,16 @@ pub fn run(
     }
     let (mut rebuilt, mut first) = (Vec::new(), None);
     for (id, sound) in &stale {
-        match again(id, sound, catalogue, &engines, order.worker.as_deref(), report) {
-            Ok(()) => rebuilt.push(id.as_str()),
+        let built = match sound.manifest.backend.kind {
+            BackendKind::TensorrtLlm => {
+                tensorrt::again(id, &sound.manifest, order, catalogue, report)
+            }
+            _ => again(id, sound, catalogue, &engines, order.worker.as_deref(), report)
+                .map(|()| true),
+        };
+        match built {
+            Ok(true) => rebuilt.push(id.as_str()),
+            Ok(false) => report.note(&format!("{id} is what would be built here already")),
             Err(error) if error.class() == Class::Interrupted => return Err(error),
             Err(error) if first.is_none() => first = Some(error),
             Err(error) => report.note(&error.chain()),
@@ -71,7 +90,11 @@ pub fn run(
         return Err(error);
     }
     let facts = json!({"rebuilt": rebuilt, "dry_run": false});
-    report.result(&format!("built again: {}", rebuilt.join(", ")), facts);
+    let text = match rebuilt.as_slice() {
+        [] => "nothing had to be built again".to_owned(),
+        ids => format!("built again: {}", ids.join(", ")),
+    };
+    report.result(&text, facts);
     Ok(())
 }
 
@@ -145,25 +168,19 @@ fn again(
         report.begin(Step::Publish, "giving the new engine the name");
         let replaced = publish::put(engines, id, building, &manifest)?;
         report.end("the one before it is kept until the new one has answered");
-        report.begin(Step::Verify, "loading the new engine where it serves");
-        match proved(&plan, &manifest, engines, &cleared.worker, report) {
-            Ok(()) => {
-                replaced.keep();
-                report.end("it answers as when it was built");
-                build::tidy(engines, &plan)
-            }
-            Err(error) => {
-                replaced.undo(engines, id)?;
-                Err(match error {
-                    Error::Interrupted(_) => error,
-                    error => Error::RolledBack { id: id.to_string(), source: Box::new(error) },
-                })
-            }
-        }
+        let expected = plan.promised.as_ref().map(|promise| promise.smoke_answer.as_slice());
+        let proof = Proof {
+            id,
+            manifest: &manifest,
+            expected: expected.unwrap_or_default(),
+            worker: &cleared.worker,
+        };
+        proof.settle(replaced, engines, report)?;
+        build::tidy(engines, &plan)
     })
 }
 
-/// How an engine is built again; only llama.cpp's can be from what they are.
+/// How an engine is built again from what it is; only llama.cpp's can be.
 fn plan(
     id: &EngineId,
     manifest: &Manifest,
@@ -195,27 +212,58 @@ fn own_weights(plan: &Plan, old: Manifest) -> Fetched {
     }
 }
 
-/// The golden prompts, where the engine now stands: what the catalogue expects,
-/// and the answer that it gave before.
-fn proved(
-    plan: &Plan,
-    manifest: &Manifest,
-    engines: &Engines,
-    worker: &Path,
-    report: &Report,
-) -> Result<(), Error> {
-    let failed = |source| Error::Smoke { model: plan.model.name.clone(), source };
-    existing::open(engines, &plan.id)?;
-    let expected = plan.promised.as_ref().map(|promise| promise.smoke_answer.as_slice());
-    let dir = engines.engine(&plan.id);
-    let outcome = smoke::run(worker, &dir, &plan.serving, expected.unwrap_or_default(), report);
-    let outcome = match outcome {
-        Err(SmokeError::Interrupted(interrupted)) => return Err(interrupted.into()),
-        outcome => outcome.map_err(failed)?,
-    };
-    let built = manifest.smoke.as_ref().map(|smoke| smoke.answer_sha256.as_str());
-    if built != Some(outcome.smoke.answer_sha256.as_str()) {
-        return Err(failed(SmokeError::OtherThanBuilt));
+/// The golden prompts, where the engine now stands.
+#[derive(Debug)]
+pub(crate) struct Proof<'a> {
+    pub(crate) id: &'a EngineId,
+    /// The new engine's: it says what it answered before it had the name.
+    pub(crate) manifest: &'a Manifest,
+    /// What the catalogue expects; empty if it expects nothing.
+    pub(crate) expected: &'a [u32],
+    pub(crate) worker: &'a Path,
+}
+
+impl Proof<'_> {
+    /// The new engine keeps the name if it answers as before, and gives it back else.
+    ///
+    /// # Errors
+    /// [`Error::RolledBack`], or [`Error::Interrupted`]; the engine before it is back.
+    pub(crate) fn settle(
+        &self,
+        replaced: Replaced,
+        engines: &Engines,
+        report: &Report,
+    ) -> Result<(), Error> {
+        report.begin(Step::Verify, "loading the new engine where it serves");
+        match self.holds(engines, report) {
+            Ok(()) => {
+                replaced.keep();
+                report.end("it answers as when it was built");
+                Ok(())
+            }
+            Err(error) => {
+                replaced.undo(engines, self.id)?;
+                Err(match error {
+                    Error::Interrupted(_) => error,
+                    error => Error::RolledBack { id: self.id.to_string(), source: Box::new(error) },
+                })
+            }
+        }
     }
-    Ok(())
+
+    fn holds(&self, engines: &Engines, report: &Report) -> Result<(), Error> {
+        let failed = |source| Error::Smoke { model: self.manifest.model.name.clone(), source };
+        existing::open(engines, self.id)?;
+        let dir = engines.engine(self.id);
+        let outcome = smoke::run(self.worker, &dir, &self.manifest.serving, self.expected, report);
+        let outcome = match outcome {
+            Err(SmokeError::Interrupted(interrupted)) => return Err(interrupted.into()),
+            outcome => outcome.map_err(failed)?,
+        };
+        let built = self.manifest.smoke.as_ref().map(|smoke| smoke.answer_sha256.as_str());
+        if built != Some(outcome.smoke.answer_sha256.as_str()) {
+            return Err(failed(SmokeError::OtherThanBuilt));
+        }
+        Ok(())
+    }
 }

@@ -39,6 +39,7 @@ pub enum Step {
     Plan,
     Preflight,
     Fetch,
+    Convert,
     Quantise,
     Build,
     Verify,
@@ -51,6 +52,7 @@ impl Step {
             Self::Plan => "plan",
             Self::Preflight => "preflight",
             Self::Fetch => "fetch",
+            Self::Convert => "convert",
             Self::Quantise => "quantise",
             Self::Build => "build",
             Self::Verify => "verify",
@@ -58,14 +60,14 @@ impl Step {
         }
     }
 
-    /// Its place among the steps, from 1. Few builds quantise, so that counts as
-    /// a part of building.
+    /// Its place among the steps, from 1. Few builds convert or quantise, so
+    /// that counts as a part of building.
     fn number(self) -> u32 {
         match self {
             Self::Plan => 1,
             Self::Preflight => 2,
             Self::Fetch => 3,
-            Self::Quantise | Self::Build => 4,
+            Self::Convert | Self::Quantise | Self::Build => 4,
             Self::Verify => 5,
             Self::Publish => 6,
         }

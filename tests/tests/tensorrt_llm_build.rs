@@ -8,6 +8,7 @@
 mod yard;
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
@@ -102,6 +103,21 @@ impl Site {
     /// How many tools were started so far.
     fn tools(&self) -> usize {
         fs::read_to_string(self.path("state/ran")).unwrap_or_default().lines().count()
+    }
+
+    fn rebuild(&self, worker: &Path) -> Output {
+        let mut command = self.builder(&["rebuild"]);
+        command.arg("--root").arg(self.path("root")).arg("--worker").arg(worker).output().unwrap()
+    }
+
+    /// Puts another Jetson Linux on the board.
+    fn upgrade(&self, major: u32, revision: &str) {
+        let text = format!("# R{major} (release), REVISION: {revision}, GCID: 1, BOARD: generic\n");
+        fs::write(self.path("root/etc/nv_tegra_release"), text).unwrap();
+    }
+
+    fn manifest(&self) -> Manifest {
+        Manifest::read(&self.engine()).unwrap()
     }
 
     fn engine(&self) -> PathBuf {
@@ -204,6 +220,54 @@ fn an_engine_that_does_not_prove_itself_is_not_published_and_can_be_mended() {
     site.speak("{% for m in messages %}<|begin|>{{ m.content }}{% endfor %}<|answer|>");
     assert!(site.built().contains("is built: "));
     served(&site, "mended");
+}
+
+/// The worker with the stand-in, for its first starts.
+const WORKER: &str = "#!/bin/sh
+echo start >> \"$0.starts\"
+if [ \"$(wc -l < \"$0.starts\")\" -gt GOOD ]; then echo no such device >&2; exit 3; fi
+exec WORKER \"$@\"
+";
+
+/// A worker that dies at each start after the first `good` ones.
+fn worker(site: &Site, good: u32) -> PathBuf {
+    let path = site.path(&format!("worker-{good}"));
+    let real = program("engine-worker-on-stand-in");
+    let script = WORKER.replace("GOOD", &good.to_string());
+    fs::write(&path, script.replace("WORKER", real.to_str().unwrap())).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn a_stale_engine_is_built_again_for_the_new_release_and_comes_back_if_it_fails() {
+    let site = Site::new();
+    site.built();
+    let before = site.manifest();
+    let real = program("engine-worker-on-stand-in");
+    let nothing = good(site.rebuild(&real));
+    assert!(nothing.starts_with("no engine is stale"), "{nothing}");
+    site.upgrade(36, "5.0");
+
+    // Asked what it can run, then proved, then proved once more in its place.
+    refused(site.rebuild(&worker(&site, 2)), 17, "failed where it serves, and the one before");
+    assert_eq!((site.manifest(), site.tools()), (before.clone(), 4));
+    site.run(&["verify", ENGINE]);
+
+    // What the tools made is still there.
+    let again = good(site.rebuild(&real));
+    assert!(again.starts_with(&format!("built again: {ENGINE}")), "{again}");
+    assert_eq!(site.tools(), 4);
+    let after = site.manifest();
+    assert_eq!(after.bound_to.l4t.as_deref(), Some("36.5.0"));
+    assert_eq!((&after.serving, &after.model), (&before.serving, &before.model));
+    assert!(!site.path("state/work").join(MODEL).exists());
+    site.run(&["verify", ENGINE]);
+
+    // Where the release has nothing that can build it, it stays as it is.
+    site.upgrade(39, "2.0");
+    refused(site.rebuild(&real), 9, "0.12.0-jetson is built for CUDA 12.6");
+    assert_eq!((site.manifest(), site.tools()), (after, 4));
 }
 
 /// The same moments each time, as far as a machine has the same moments.

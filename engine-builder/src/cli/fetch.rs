@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::fetch::Cache;
 use crate::fetch::pins::Pins;
 use crate::fetch::wanted::{Wanted, path_of, wanted};
-use crate::plan::{self, Wishes};
+use crate::plan::{self, Wishes, no_such_form};
 use crate::report::{Report, Step};
 
 #[derive(Debug, Args)]
@@ -154,15 +154,6 @@ fn list(
     );
     report.result(&text, json!({"models": listed}));
     Ok(())
-}
-
-pub(super) fn no_such_form(entry: &Entry, form: Form) -> Error {
-    let forms: Vec<&str> = Form::ALL
-        .into_iter()
-        .filter(|form| form.published(entry).is_some())
-        .map(Form::name)
-        .collect();
-    Error::Usage(format!("{} is not published as {form}, only as {}", entry.id, forms.join(", ")))
 }
 
 /// One model's files, with what is known of each.

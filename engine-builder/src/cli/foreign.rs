@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{Build, cache_dir, plan};
 use crate::catalogue::Catalogue;
 use crate::error::{Error, io};
-use crate::foreign;
+use crate::foreign::{self, Outcome};
 use crate::planning::{self, Backend, Places, Setting, Wishes};
 use crate::report::Report;
 
@@ -34,14 +34,19 @@ pub(super) fn run(order: Build, backend: Backend, report: &Report) -> Result<(),
     let setting = Setting {
         board,
         release,
-        wishes: Wishes { backend: Some(backend), context: order.context, users: order.users },
+        wishes: Wishes {
+            backend: Some(backend),
+            context: order.context,
+            users: order.users,
+            form: order.form,
+        },
         places: Places {
             state_dir: absolute(order.common.state_dir)?,
             cache_dir: absolute(cache_dir(order.cache_dir)?)?,
             runtimes_dir: absolute(order.runtimes_dir)?,
         },
     };
-    let plan = plan::choose(entry, &setting, &catalogue)?;
+    let plan = planning::choose_or_say(entry, &setting, &catalogue)?;
     if order.dry_run {
         let mut facts = json!(plan);
         facts["kind"] = "plan".into();
@@ -55,11 +60,19 @@ pub(super) fn run(order: Build, backend: Backend, report: &Report) -> Result<(),
         root: Root::new(order.root),
         worker: order.worker.as_deref(),
         unproved: order.unproved,
+        again: false,
     };
-    foreign::run(&order, report)
+    let (what, dir, built) = match foreign::run(&order, report)? {
+        Outcome::Already(dir) => ("is already built", dir, false),
+        Outcome::Unproved(dir) => ("is finished, and neither proved nor published", dir, true),
+        Outcome::Built(dir) => ("is built", dir, true),
+    };
+    let facts = json!({"engine": plan.engine, "dir": dir, "built": built});
+    report.result(&format!("{} {what}: {}", plan.engine, dir.display()), facts);
+    Ok(())
 }
 
 /// Tools run in a directory of their own, where a relative path leads elsewhere.
-fn absolute(path: PathBuf) -> Result<PathBuf, Error> {
+pub(super) fn absolute(path: PathBuf) -> Result<PathBuf, Error> {
     std::path::absolute(&path).map_err(io("find", &path))
 }

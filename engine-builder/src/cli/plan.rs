@@ -7,19 +7,15 @@ use jetpack::Root;
 use serde_json::json;
 
 use super::{Common, MOST_USERS, Models, cache_dir};
-use crate::catalogue::{Catalogue, Entry};
+use crate::catalogue::{Catalogue, Form};
+use crate::embedder;
 use crate::error::Error;
-use crate::planning::{
-    self, Backend, Board, BoardPlan, Places, Refusal, Rejected, Release, Setting, Wishes,
-};
+use crate::planning::{self, Backend, Board, EmbedderPlan, Places, Release, Setting, Wishes};
 use crate::report::Report;
-
-/// Models that a refusal offers instead.
-const OFFERED: usize = 3;
 
 #[derive(Debug, Args)]
 pub(super) struct Plan {
-    /// A model of the catalogue, by name or alias
+    /// A model of the catalogue or an embedder, by name or alias
     model: String,
     /// A board by name, or the directory of a captured one; by default this machine
     #[arg(long, value_name = "NAME|DIR")]
@@ -30,6 +26,9 @@ pub(super) struct Plan {
     /// Only this backend
     #[arg(long, value_enum)]
     backend: Option<Backend>,
+    /// Only this form of the weights
+    #[arg(long, value_enum)]
+    form: Option<Form>,
     /// Tokens in one request's window, prompt and answer together
     #[arg(long, value_name = "TOKENS")]
     context: Option<u32>,
@@ -50,32 +49,44 @@ pub(super) struct Plan {
 
 pub(super) fn run(order: &Plan, report: &Report) -> Result<(), Error> {
     let catalogue = Catalogue::with_dir(&order.models.models_dir)?;
-    let entry = catalogue.find(&order.model)?;
+    let embedder = embedder::find(&order.model);
+    let entry = if embedder.is_none() { Some(catalogue.find(&order.model)?) } else { None };
     let (board, release) = machine(order.board.as_deref(), order.jetpack.as_deref())?;
     let setting = Setting {
         board,
         release,
-        wishes: Wishes { backend: order.backend, context: order.context, users: order.users },
+        wishes: Wishes {
+            backend: order.backend,
+            context: order.context,
+            users: order.users,
+            form: order.form,
+        },
         places: Places {
             state_dir: order.common.state_dir.clone(),
             cache_dir: cache_dir(order.cache_dir.clone())?,
             runtimes_dir: order.runtimes_dir.clone(),
         },
     };
-    let plan = choose(entry, &setting, &catalogue)?;
-    let mut facts = json!(plan);
+    let (text, mut facts) = match (embedder, entry) {
+        (Some(embedder), _) => {
+            let plan = of_embedder(embedder, &setting)?;
+            (planning::embedder_text(&plan), json!(plan))
+        }
+        (None, entry) => {
+            let entry = entry.expect("it is the one or the other");
+            let plan = planning::choose_or_say(entry, &setting, &catalogue)?;
+            (planning::text(&plan), json!(plan))
+        }
+    };
     facts["kind"] = "plan".into();
-    report.item(&planning::text(&plan), facts);
+    report.item(&text, facts);
     Ok(())
 }
 
-/// The plan for `entry`, or the refusal in words.
-pub(super) fn choose(
-    entry: &Entry,
-    setting: &Setting,
-    catalogue: &Catalogue,
-) -> Result<BoardPlan, Error> {
-    planning::choose(entry, setting).map_err(|no| in_words(no, entry, setting, catalogue))
+fn of_embedder(entry: &embedder::Entry, setting: &Setting) -> Result<EmbedderPlan, Error> {
+    let Setting { board, release, places, wishes } = setting;
+    let context = planning::embedder_context(entry, wishes)?;
+    planning::embedder(entry, context, board, release.as_ref(), places).map_err(Error::NoPlanFits)
 }
 
 /// The board and the release that are meant.
@@ -111,40 +122,4 @@ pub(super) fn machine(
         }
     };
     Ok((board, release))
-}
-
-/// A refusal in one sentence, with what would fit instead.
-fn in_words(refusal: Refusal, entry: &Entry, setting: &Setting, catalogue: &Catalogue) -> Error {
-    let on = setting.release.as_ref().map(|release| format!(" with {release}")).unwrap_or_default();
-    let place = format!("{}{on}", setting.board.name);
-    let rejected = match refusal {
-        Refusal::Wish(what) => return Error::Usage(what),
-        Refusal::Release(what) => return Error::Unsupported(what),
-        Refusal::Nowhere(rejected) => rejected,
-    };
-    let offers = planning::alternatives(catalogue, entry, setting, OFFERED);
-    let offer = match offers.as_slice() {
-        [] => String::new(),
-        fitting => {
-            let names: Vec<&str> = fitting.iter().map(|entry| entry.id.as_str()).collect();
-            format!("; what would fit: {}", names.join(", "))
-        }
-    };
-    let what =
-        format!("{} has no plan on {place}: {}{offer}", entry.id, reasons(&rejected).join("; "));
-    if rejected.iter().any(|no| no.for_want_of_memory) {
-        Error::NoPlanFits(what)
-    } else {
-        Error::Unsupported(what)
-    }
-}
-
-fn reasons(rejected: &[Rejected]) -> Vec<String> {
-    rejected
-        .iter()
-        .map(|no| match &no.quantisation {
-            Some(quantisation) => format!("{} {quantisation}: {}", no.backend, no.why),
-            None => format!("{}: {}", no.backend, no.why),
-        })
-        .collect()
 }

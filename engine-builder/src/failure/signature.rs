@@ -22,6 +22,9 @@ pub enum Cause {
     Pynvml,
     Mpi4py,
     Module,
+    UnknownModel,
+    Tokeniser,
+    BadCheckpoint,
     MixedCuda,
     OtherRelease,
     TooSlow,
@@ -61,6 +64,11 @@ const SIGNATURES: &[(&[&str], Cause)] = &[
     (&["_device_get_memory_info_fn"], Cause::Pynvml),
     (&["no module named", "mpi4py"], Cause::Mpi4py),
     (&["no module named"], Cause::Module),
+    (&["pre-tokenizer was not recognized"], Cause::Tokeniser),
+    (&["is not supported", "error:hf-to-gguf:"], Cause::UnknownModel),
+    (&["can not map tensor"], Cause::BadCheckpoint),
+    (&["missing tensors"], Cause::BadCheckpoint),
+    (&["safetensorerror"], Cause::BadCheckpoint),
     (&["cublas_status_not_initialized"], Cause::MixedCuda),
     (&["cublascreate"], Cause::MixedCuda),
     (&["unrecognized arguments"], Cause::OtherRelease),
@@ -148,6 +156,18 @@ impl Cause {
             Self::Module => {
                 "a Python module is missing; install the runtime again with all that it \
                  requires"
+            }
+            Self::UnknownModel => {
+                "llama.cpp's converter does not know this model's architecture; bring the model as \
+                 a GGUF"
+            }
+            Self::Tokeniser => {
+                "llama.cpp's converter does not know how this tokeniser cuts text, so what it made \
+                 would answer wrong; bring the model as a GGUF"
+            }
+            Self::BadCheckpoint => {
+                "the checkpoint's tensors are not those of the model that its config.json names; \
+                 fetch or bring it again"
             }
             Self::MixedCuda => {
                 "cuBLAS does not start, as when server libraries of CUDA are mixed with \

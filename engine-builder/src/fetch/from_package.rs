@@ -11,7 +11,7 @@ mod wheel;
 pub(crate) use pip::argv as pip_argv;
 pub use wheel::WheelError;
 
-use super::brought::Found;
+use super::brought::{Brought, Found};
 use super::copied;
 use super::part::Part;
 use super::{Expected, FetchError, Fetched, Sources, at, is_sized, looked};
@@ -26,6 +26,13 @@ use crate::report::Report;
 /// The package of `dir`, if it is there.
 pub(super) fn is_in(dir: &Path, package: &Package) -> bool {
     wheel::find(dir, package).is_ok_and(|wheel| wheel.is_some())
+}
+
+/// Whether the package is in a directory that was brought.
+pub(super) fn is_brought(brought: &Brought, model: &EngineId, package: &Package) -> bool {
+    [model.as_str(), ""]
+        .iter()
+        .any(|dir| brought.names(dir).iter().any(|name| wheel::is_of(name, package)))
 }
 
 /// Removes what a build that was cut short left; nothing of it can be believed.

@@ -93,6 +93,20 @@ impl Pins {
         self.files.iter().find(same)
     }
 
+    /// All that is pinned of one form in a repository at one revision.
+    pub fn all(
+        &self,
+        form: Form,
+        repository: &str,
+        revision: Option<&str>,
+    ) -> impl Iterator<Item = (&str, &Sha256Hex)> {
+        let same = move |pin: &&Pin| {
+            let alike = pin.revision.is_none() || pin.revision.as_deref() == revision;
+            pin.form == form.name() && pin.repository == repository && alike
+        };
+        self.files.iter().filter(same).map(|pin| (pin.name.as_str(), &pin.sha256))
+    }
+
     /// Pins a file that nobody knew, to the disk.
     ///
     /// # Errors

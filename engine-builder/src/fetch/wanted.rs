@@ -23,8 +23,11 @@ pub const WHOLE: &str = "model.safetensors";
 /// The tokeniser of a checkpoint: one of these.
 pub const TOKENISERS: [&str; 2] = ["tokenizer.json", "tokenizer.model"];
 
+/// Says what a checkpoint is.
+pub const CONFIG: &str = "config.json";
+
 /// What else a checkpoint has.
-pub const REQUIRED: [&str; 2] = ["config.json", "tokenizer_config.json"];
+pub const REQUIRED: [&str; 2] = [CONFIG, "tokenizer_config.json"];
 pub const OPTIONAL: [&str; 5] = [
     "generation_config.json",
     "special_tokens_map.json",

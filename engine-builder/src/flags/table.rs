@@ -106,7 +106,6 @@ pub(super) fn of(tool: Tool) -> Table {
         Tool::EdgellmExport => include_str!("../../flags/edgellm-export.toml"),
         Tool::EdgellmLlmBuild => include_str!("../../flags/edgellm-llm-build.toml"),
         Tool::EngineWorker => include_str!("../../flags/engine-worker.toml"),
-        Tool::LlamaQuantize => include_str!("../../flags/llama-quantize.toml"),
         Tool::PipDownload => include_str!("../../flags/pip-download.toml"),
         Tool::Quantize => include_str!("../../flags/quantize.toml"),
         Tool::TrtllmBuild => include_str!("../../flags/trtllm-build.toml"),

@@ -128,12 +128,18 @@ fn a_wrong_conversion_is_refused_with_the_reason() {
 
 #[test]
 fn positional_arguments_are_counted_and_typed() {
-    let quantize = |line| check(Tool::LlamaQuantize, &argv(line));
-    assert_eq!(quantize("bin/llama-quantize a.gguf b.gguf Q4_K_M"), Ok(()));
-    let fault = quantize("bin/llama-quantize a.gguf b.gguf Q4_K_X").unwrap_err().to_string();
-    assert!(fault.starts_with(r#"an argument is "Q4_K_X", not Q4_0 or "#), "{fault}");
-    let fault = quantize("bin/llama-quantize a.gguf").unwrap_err();
-    assert_eq!(fault, Fault::Arguments { given: 1, wanted: 3 });
+    let quantise = |line| check(Tool::EngineWorker, &argv(line));
+    assert_eq!(quantise("bin/engine-worker quantise a.gguf b.gguf --to Q4_K_M"), Ok(()));
+    let fault = quantise("bin/engine-worker quantise a.gguf --to Q4_K_M").unwrap_err();
+    assert_eq!(fault, Fault::Arguments { given: 1, wanted: 2 });
+    let table: table::Table =
+        toml::from_str("command = [\"x\"]\npositionals = [[\"a\", \"b\"]]").unwrap();
+    let given = |line: &str| {
+        let argv = argv(line);
+        Given::read(&table, &argv).unwrap().positionals(&table).map_err(|fault| fault.to_string())
+    };
+    assert_eq!(given("b"), Ok(()));
+    assert_eq!(given("c").unwrap_err(), r#"an argument is "c", not a or b"#);
 }
 
 /// An argument that may be anything, or one that a table knows.

@@ -29,6 +29,7 @@ use crate::plan::Promise;
 use crate::planning::BoardPlan;
 use crate::preflight::find_worker;
 use crate::publish;
+use crate::rebuild::Proof;
 use crate::report::{Report, Step};
 use crate::smoke;
 use crate::staleness::Here;
@@ -54,6 +55,8 @@ pub(super) struct Candidate<'a> {
     promise: Promise,
     /// As far as it is known before anything was measured.
     manifest: Manifest,
+    /// Whether it takes the place of an engine that comes back if it fails there.
+    again: bool,
 }
 
 impl<'a> Candidate<'a> {
@@ -109,7 +112,11 @@ impl<'a> Candidate<'a> {
         };
         let promise =
             Promise { capabilities: entry.capabilities, smoke_answer: entry.smoke_answer.clone() };
-        Ok(Self { plan, worker, input, speech, promise, manifest })
+        Ok(Self { plan, worker, input, speech, promise, manifest, again: order.again })
+    }
+
+    pub(super) fn is_again(&self) -> bool {
+        self.again
     }
 
     /// Whether this engine is published already, by the same commands for the same
@@ -145,9 +152,21 @@ impl<'a> Candidate<'a> {
         self.manifest.files = gather(output, self.input, &self.speech, &building, report)?;
         let Self { worker, promise, manifest, .. } = &mut self;
         build::prove(worker, building.path(), manifest, Some(&*promise), report)?;
+        let id = &self.plan.engine;
         report.begin(Step::Publish, "writing to the disk");
-        publish::publish(engines, &self.plan.engine, building, &self.manifest)?;
-        report.end(&engines.engine(&self.plan.engine).display().to_string());
+        if self.again {
+            let replaced = publish::put(engines, id, building, &self.manifest)?;
+            report.end("the one before it is kept until the new one has answered");
+            let proof = Proof {
+                id,
+                manifest: &self.manifest,
+                expected: &self.promise.smoke_answer,
+                worker: &self.worker,
+            };
+            return proof.settle(replaced, engines, report);
+        }
+        publish::publish(engines, id, building, &self.manifest)?;
+        report.end(&engines.engine(id).display().to_string());
         Ok(())
     }
 }

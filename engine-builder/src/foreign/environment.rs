@@ -33,13 +33,19 @@ impl Found {
     #[must_use]
     pub fn read(sample: &Sample, runtime: &Path) -> Self {
         let versions = &sample.facts.versions;
-        let mut found = Self {
+        Self {
             kernel: sample.board.kernel.clone(),
             l4t: sample.board.l4t.is_some(),
             cuda: versions.cuda.clone(),
             tensorrt: versions.tensorrt.clone(),
-            ..Self::default()
-        };
+            ..Self::of_runtime(runtime)
+        }
+    }
+
+    /// What the Python of the runtime in `runtime` has; nothing of the machine.
+    #[must_use]
+    pub fn of_runtime(runtime: &Path) -> Self {
+        let mut found = Self::default();
         for library in names(&runtime.join("lib")) {
             let Some(version) = library.strip_prefix("python") else { continue };
             if !version.starts_with("3.") {
@@ -89,6 +95,22 @@ pub fn faults(backend: Backend, version: &str, found: &Found) -> Vec<String> {
         }
         (Backend::LlamaCpp, _) => {}
     }
+    faults.said
+}
+
+/// What is wrong for llama.cpp's converter of checkpoints. Its makers ask for torch
+/// 2.11.0, transformers 4.57.6 and numpy 2.2.6, with which it was tried.
+#[must_use]
+pub fn converter_faults(found: &Found) -> Vec<String> {
+    let mut faults = Faults { found, said: Vec::new() };
+    let any = ((0, 0, 0), (u32::MAX, 0, 0));
+    faults.python_from((3, 10));
+    faults.package("torch", "2.11.0", (2, 6, 0), (3, 0, 0));
+    faults.package("transformers", "4.57.6", (4, 57, 0), (5, 0, 0));
+    faults.package("numpy", "2.2.6", (2, 0, 0), (3, 0, 0));
+    faults.package("sentencepiece", "0.2.1", (0, 1, 98), (0, 3, 0));
+    faults.package("safetensors", "any version", any.0, any.1);
+    faults.package("pyyaml", "any version", any.0, any.1);
     faults.said
 }
 
@@ -146,6 +168,20 @@ impl Faults<'_> {
             None => self.say(format!(
                 "the runtime has no Python {wanted} of its own: install it as the plan's needs say"
             )),
+        }
+    }
+
+    /// A Python of its own, from `least` on.
+    fn python_from(&mut self, least: (u32, u32)) {
+        let (major, minor) = least;
+        match self.found.python.as_deref() {
+            Some(found) if (version(found).0, version(found).1) >= least => {}
+            Some(found) => self.say(format!(
+                "the runtime's Python is {found} and must be {major}.{minor} or later"
+            )),
+            None => {
+                self.say(format!("the runtime has no Python {major}.{minor} or later of its own"))
+            }
         }
     }
 

@@ -44,6 +44,11 @@ const BITS: [(&str, u64, u64); 8] = [
 /// The vocabulary and the chat template, which come along.
 const BESIDE_WEIGHTS: u64 = 8 << 20;
 
+/// What a model takes before it is quantised, an estimate.
+pub(super) fn in_16_bits(parameters: u64) -> u64 {
+    parameters.saturating_mul(2).saturating_add(BESIDE_WEIGHTS)
+}
+
 /// Turns the wish to quantise into what `model` becomes by it.
 ///
 /// # Errors

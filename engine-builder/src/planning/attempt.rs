@@ -76,7 +76,7 @@ impl<'a> Attempt<'a> {
                 self.most_users()
             ));
         }
-        variant::variants(*backend, entry, &setting.board)
+        variant::variants(*backend, entry, &setting.board, setting.wishes.form)
     }
 
     fn most_users(&self) -> u16 {

@@ -98,7 +98,8 @@ pub(super) fn build_memory(
         Backend::TensorrtEdgeLlm => {
             Some((EDGE_EXPORT_TIMES * resident).max(EDGE_BUILD_BYTES_PER_PARAMETER * parameters))
         }
-        Backend::LlamaCpp => (variant.from == Form::Checkpoint).then_some(2 * parameters),
+        // The converter takes one tensor after the other.
+        Backend::LlamaCpp => (variant.from == Form::Checkpoint).then_some(PYTHON_TORCH),
     }
 }
 

@@ -84,8 +84,6 @@ pub(super) fn cautions(
             "tools and worker of this backend have met stand-ins only, never TensorRT-LLM itself"
                 .into(),
         );
-    } else if variant.from == Form::Checkpoint {
-        cautions.push("this version plans with a checkpoint and cannot build from one yet".into());
     }
     if setting.board.class != Class::Pc {
         cautions.push("it has not run on hardware; sizes, speed and times are estimates".into());
@@ -152,6 +150,14 @@ pub(super) fn needs(
         Backend::LlamaCpp => &[],
     };
     needs.extend(listed.iter().map(|need| (*need).to_owned()));
+    if backend == Backend::LlamaCpp && variant.from == Form::Checkpoint {
+        needs.push(
+            "llama.cpp's converter in /opt/stoker/llama.cpp, as scripts/converter installs it: \
+             convert_hf_to_gguf.py of one release, known by its hash, and a Python from 3.10 on with \
+             torch 2.11, transformers 4.57 and numpy 2.2"
+                .into(),
+        );
+    }
     needs
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{BoardPlan, Origin, Step};
+use super::{Board, BoardPlan, Origin, Step};
 
 /// The plan, several lines without a last line break.
 #[must_use]
@@ -71,15 +71,20 @@ fn memory(out: &mut String, plan: &BoardPlan) {
             memory.working_bytes
         ),
     );
-    let known = match plan.board.memory_is {
+    row(out, "", &memory_is(&plan.board));
+    if let Some(build) = memory.build_bytes {
+        row(out, "", &format!("the build takes about {build} (estimate)"));
+    }
+}
+
+/// How much memory the board has, and how that is known.
+pub(super) fn memory_is(board: &Board) -> String {
+    let known = match board.memory_is {
         Origin::Measured => "measured",
         Origin::Published => "as published for this board",
         Origin::Assumed => "assumed",
     };
-    row(out, "", &format!("the board has {}, {known}", memory.total_bytes));
-    if let Some(build) = memory.build_bytes {
-        row(out, "", &format!("the build takes about {build} (estimate)"));
-    }
+    format!("the board has {}, {known}", board.memory_bytes)
 }
 
 fn speed(plan: &BoardPlan) -> String {
@@ -112,7 +117,7 @@ fn time(plan: &BoardPlan) -> String {
     known.collect::<Vec<_>>().join("; ")
 }
 
-fn one_step(out: &mut String, number: usize, step: &Step) {
+pub(super) fn one_step(out: &mut String, number: usize, step: &Step) {
     line(out, &format!("  {number} {:<9}{}", step.name, step.does));
     if step.argv.is_empty() {
         return;
@@ -132,7 +137,7 @@ fn quoted(argument: &str) -> String {
     format!("'{}'", argument.replace('\'', r"'\''"))
 }
 
-fn list(out: &mut String, title: &str, items: &[String]) {
+pub(super) fn list(out: &mut String, title: &str, items: &[String]) {
     if items.is_empty() {
         return;
     }
@@ -143,11 +148,11 @@ fn list(out: &mut String, title: &str, items: &[String]) {
     }
 }
 
-fn row(out: &mut String, name: &str, value: &str) {
+pub(super) fn row(out: &mut String, name: &str, value: &str) {
     line(out, &format!("  {name:<9}{value}"));
 }
 
-fn line(out: &mut String, text: &str) {
+pub(super) fn line(out: &mut String, text: &str) {
     out.push_str(text);
     out.push('\n');
 }

@@ -14,6 +14,7 @@ use super::variant::Variant;
 use crate::catalogue::{Entry, Family, Form, Quantisation};
 use crate::engines::{EngineId, Engines};
 use crate::flags::Tool;
+use crate::{convert, quantise};
 
 /// Where the builder puts things. A plan only prints them.
 #[derive(Debug, Clone)]
@@ -241,19 +242,20 @@ impl Job<'_> {
         if self.variant.from != Form::Checkpoint {
             return vec![own("build", format!("place the weights as {}", text(&placed)), HOUR)];
         }
-        let runtime = self.places.runtimes_dir.join("llama.cpp");
-        let whole = text(&self.work("f16.gguf"));
-        let mut convert = words(&["/usr/bin/python3"]);
-        convert.push(text(&runtime.join("convert_hf_to_gguf.py")));
-        convert.push(text(&self.cached(Form::Checkpoint)));
-        convert.extend(["--outfile".into(), whole.clone()]);
-        convert.extend(words(&["--outtype", "f16"]));
-        let mut quantize = vec![text(&runtime.join("bin/llama-quantize"))];
-        quantize.extend([whole, text(&placed), self.variant.label.clone()]);
-        let does = format!("weights to {}", self.variant.label);
+        let work = quantise::work_of(&self.places.state_dir, self.engine);
+        let (whole, result) = (convert::result(&work), quantise::result(&work));
+        let runtime = self.places.runtimes_dir.join(convert::converter::RUNTIME);
+        let argv = convert::argv(&runtime, &self.cached(Form::Checkpoint), &whole);
+        let does = "the checkpoint to a GGUF of 16 bits".into();
+        let converting = run("convert", does, Tool::ConvertHfToGguf, argv, convert::LIMIT_S);
+        let env = convert::ENV.map(|(name, value)| (name, value.to_owned())).to_vec();
+        let label = &self.variant.label;
+        let argv = quantise::argv(&whole, &result, label);
+        let does = format!("weights to {label}");
         vec![
-            run("convert", "weights to GGUF".into(), Tool::ConvertHfToGguf, convert, HOUR),
-            run("build", does, Tool::LlamaQuantize, quantize, 2 * HOUR),
+            Step { env, ..converting },
+            run("quantise", does, Tool::EngineWorker, argv, quantise::LIMIT_S),
+            own("build", format!("place the weights as {}", text(&placed)), HOUR),
         ]
     }
 
@@ -291,7 +293,7 @@ impl Job<'_> {
     }
 }
 
-fn own(name: &'static str, does: String, limit_s: u64) -> Step {
+pub(super) fn own(name: &'static str, does: String, limit_s: u64) -> Step {
     Step {
         name,
         does,
@@ -304,7 +306,13 @@ fn own(name: &'static str, does: String, limit_s: u64) -> Step {
     }
 }
 
-fn run(name: &'static str, does: String, tool: Tool, argv: Vec<String>, limit_s: u64) -> Step {
+pub(super) fn run(
+    name: &'static str,
+    does: String,
+    tool: Tool,
+    argv: Vec<String>,
+    limit_s: u64,
+) -> Step {
     Step { argv, tool: Some(tool), ..own(name, does, limit_s) }
 }
 

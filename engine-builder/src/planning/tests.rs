@@ -58,6 +58,22 @@ fn summary(outcome: &Result<BoardPlan, Refusal>) -> String {
     }
 }
 
+/// One line of the table.
+fn embedder_summary(entry: &crate::embedder::Entry, setting: &Setting) -> String {
+    let Setting { board, release, places, wishes } = setting;
+    let context = embedder_context(entry, wishes).unwrap();
+    match embedder(entry, context, board, release.as_ref(), places) {
+        Ok(plan) => format!(
+            "{} {}, {context} tokens, {} of {}",
+            plan.backend,
+            plan.quantisation,
+            plan.memory.needed(),
+            plan.memory.budget_bytes
+        ),
+        Err(why) => format!("none; {why}"),
+    }
+}
+
 #[test]
 fn every_model_has_a_plan_or_a_refusal_on_every_board_and_release() {
     let catalogue = Catalogue::built_in();
@@ -71,6 +87,15 @@ fn every_model_has_a_plan_or_a_refusal_on_every_board_and_release() {
             }
         }
     }
+    for entry in crate::embedder::entries() {
+        for board in Board::all() {
+            for jetpack in RELEASES {
+                let setting = setting(board.clone(), jetpack, Wishes::default());
+                let place = format!("{} {} {jetpack}", entry.id, board.name);
+                writeln!(table, "{place}: {}", embedder_summary(entry, &setting)).unwrap();
+            }
+        }
+    }
     expect_file!["../../tests/golden/plans.txt"].assert_eq(&table);
 }
 
@@ -80,7 +105,7 @@ fn some_wishes() -> Vec<Wishes> {
     backends
         .flat_map(|backend| {
             [(None, None), (Some(3000), None), (None, Some(1)), (Some(4096), Some(9))]
-                .map(|(context, users)| Wishes { backend, context, users })
+                .map(|(context, users)| Wishes { backend, context, users, form: None })
         })
         .collect()
 }
@@ -112,8 +137,7 @@ fn every_command_line_of_every_plan_is_one_that_its_tool_takes() {
     }
     assert!(checked > 1000, "{checked}");
     let unused: Vec<_> = flags::TOOLS.into_iter().filter(|tool| !seen.contains(tool)).collect();
-    // A worker serves over its socket, and what else it does is no plan's yet.
-    assert_eq!(unused, [flags::Tool::EngineWorker]);
+    assert_eq!(unused, []);
 }
 
 /// The catalogue's models as users might write them: no quantised source.
@@ -134,8 +158,10 @@ fn a_plan_in_full_for_each_backend() {
         ("tensorrt-edge-llm-0.8.0", "qwen3:4b", "orin-nano-8gb-super", "6.2"),
         ("tensorrt-edge-llm-0.11.0", "qwen3:8b", "orin-nx-16gb", "7.2"),
         ("llama-cpp", "deepseek-coder:6.7b", "orin-nx-16gb", "6.0"),
+        ("checkpoint", "deepseek-coder:6.7b", "orin-nx-16gb", "6.0"),
     ] {
-        let plan = plan(model, board, jetpack, wishes).unwrap();
+        let form = (file == "checkpoint").then_some(Form::Checkpoint);
+        let plan = plan(model, board, jetpack, Wishes { form, ..wishes }).unwrap();
         let path = format!("{}/tests/golden/plan-{file}.txt", env!("CARGO_MANIFEST_DIR"));
         let text = text(&plan).replace(crate::plan::LLAMA_CPP, "VERSION");
         expect_file![path].assert_eq(&format!("{text}\n"));
@@ -144,7 +170,7 @@ fn a_plan_in_full_for_each_backend() {
 
 #[test]
 fn a_wish_that_cannot_be_granted_is_refused_with_what_can() {
-    let wish = |context, users| Wishes { context, users, backend: None };
+    let wish = |context, users| Wishes { context, users, ..Wishes::default() };
     let refused = |outcome: Result<BoardPlan, Refusal>| match outcome.unwrap_err() {
         Refusal::Wish(what) | Refusal::Release(what) => what,
         Refusal::Nowhere(rejected) => rejected.last().unwrap().why.clone(),
@@ -195,6 +221,30 @@ fn smaller_models_are_offered_where_one_does_not_fit() {
     let offered = alternatives(&catalogue, large, &setting, 2);
     let names: Vec<&str> = offered.iter().map(|entry| entry.id.as_str()).collect();
     assert_eq!(names, ["llama-3.2-1b-instruct", "qwen3-0.6b"]);
+}
+
+#[test]
+fn an_embedder_has_one_way_and_a_refusal_where_it_does_not_fit() {
+    let entry = crate::embedder::find("all-minilm").unwrap();
+    let setting = setting(Board::named("orin-nano-4gb").unwrap(), "6.0", Wishes::default());
+    let of = |board: &Board| {
+        embedder(entry, entry.context, board, setting.release.as_ref(), &setting.places)
+    };
+    let plan = of(&setting.board).unwrap();
+    for step in plan.steps.iter().filter(|step| step.tool.is_some()) {
+        flags::check(step.tool.unwrap(), &step.argv).unwrap();
+    }
+    let text = embedder_text(&plan).replace(engine_api::manifest::RTEN, "rten VERSION");
+    expect_file!["../../tests/golden/plan-embedder.txt"].assert_eq(&format!("{text}\n"));
+    let small = setting.board.clone().with_memory(Bytes::from_kib(1024 * 1024));
+    let refused = of(&small).unwrap_err();
+    assert!(refused.starts_with("all-minilm-l6-v2 has no plan on orin-nano-4gb: "), "{refused}");
+    let wish = |wishes: Wishes| embedder_context(entry, &wishes).unwrap_err().to_string();
+    let context = Some(513);
+    assert!(wish(Wishes { context, ..Wishes::default() }).contains("the model's 512 tokens"));
+    assert!(wish(Wishes { users: Some(2), ..Wishes::default() }).contains("neither users"));
+    let backend = Some(Backend::LlamaCpp);
+    assert!(wish(Wishes { backend, ..Wishes::default() }).contains("leave --backend and --form"));
 }
 
 /// A captured tree with these files.
@@ -251,7 +301,7 @@ proptest! {
         let entry = &catalogue.entries()[model];
         let memory = Bytes::from_kib(memory_mib * 1024);
         let board = Board::all().nth(board).unwrap().with_memory(memory);
-        let wishes = Wishes { backend: BACKENDS.get(backend).copied(), context, users };
+        let wishes = Wishes { backend: BACKENDS.get(backend).copied(), context, users, form: None };
         let setting = setting(board, RELEASES[jetpack], wishes);
         if let Ok(plan) = choose(entry, &setting) {
             prop_assert!(plan.memory.needed() <= plan.memory.budget_bytes);

@@ -41,11 +41,17 @@ pub(super) fn variants(
     backend: Backend,
     entry: &Entry,
     board: &Board,
+    asked: Option<Form>,
 ) -> Result<Vec<Variant>, String> {
-    match backend {
-        Backend::TensorrtLlm => tensorrt_llm(entry, board),
-        Backend::TensorrtEdgeLlm => edge_llm(entry),
-        Backend::LlamaCpp => Ok(vec![llama_cpp(entry)]),
+    let mut found = match backend {
+        Backend::TensorrtLlm => tensorrt_llm(entry, board)?,
+        Backend::TensorrtEdgeLlm => edge_llm(entry)?,
+        Backend::LlamaCpp => vec![llama_cpp(entry, asked.unwrap_or_else(|| Form::usual(entry)))?],
+    };
+    found.retain(|variant| asked.is_none_or(|asked| variant.from == asked));
+    match (found.is_empty(), asked) {
+        (true, Some(asked)) => Err(format!("it takes this model in another form than {asked}")),
+        _ => Ok(found),
     }
 }
 
@@ -109,14 +115,15 @@ fn edge_llm(entry: &Entry) -> Result<Vec<Variant>, String> {
 }
 
 /// The GGUF file as it is published, or one that is made from the checkpoint.
-fn llama_cpp(entry: &Entry) -> Variant {
-    let from = Form::usual(entry);
-    if from == Form::Checkpoint {
-        return Variant::new(Quantisation::Q4KM, from);
+fn llama_cpp(entry: &Entry, from: Form) -> Result<Variant, String> {
+    match from {
+        Form::Checkpoint => return Ok(Variant::new(Quantisation::Q4KM, from)),
+        Form::Gptq | Form::Awq => return Err(format!("it takes no weights that are {from}")),
+        Form::Package | Form::Gguf => {}
     }
     let label = entry.weights.quantisation.clone();
     let quantisation = Quantisation::of_gguf(&label).unwrap_or(Quantisation::Q4KM);
-    Variant { quantisation, label, from, caution: None }
+    Ok(Variant { quantisation, label, from, caution: None })
 }
 
 /// A checkpoint in another order of columns gives nonsense in a reader that

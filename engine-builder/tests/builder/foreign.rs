@@ -56,7 +56,7 @@ impl Yard {
     }
 
     /// The steps whose tools were started, in order.
-    fn ran(&self) -> String {
+    pub(crate) fn ran(&self) -> String {
         let ran = fs::read_to_string(self.place.path("state/ran")).unwrap_or_default();
         ran.split_whitespace().collect::<Vec<_>>().join(" ")
     }

@@ -13,6 +13,7 @@ mod yard;
 
 mod bad_disk;
 mod bad_input;
+mod convert;
 mod crash;
 mod foreign;
 mod from;

@@ -108,6 +108,19 @@ fn what_cannot_be_is_refused_with_what_can() {
 }
 
 #[test]
+fn an_embedder_is_planned_like_any_model() {
+    let place = Place::new();
+    let board = ["all-minilm", "--board", "orin-nano-4gb", "--jetpack", "6.0"];
+    let planned = objects(&plan(&place, &[&board[..], &["--format", "json"]].concat()));
+    assert_eq!((&planned[0]["kind"], &planned[0]["backend"]), (&"plan".into(), &"rten".into()));
+    assert_eq!(planned[0]["steps"].as_array().unwrap().len(), 4);
+    let text = plan(&place, &board).stdout;
+    assert!(text.starts_with("all-minilm-l6-v2 on orin-nano-4gb with JetPack 6.0"), "{text}");
+    let other = [&board[..], &["--backend", "llama-cpp"]].concat();
+    plan(&place, &other).failed(2, &["all-minilm-l6-v2 runs by rten"]);
+}
+
+#[test]
 fn a_users_own_model_is_listed_and_planned() {
     let place = Place::new();
     place.file("models.d/mine.toml", own_file("mine").as_bytes());

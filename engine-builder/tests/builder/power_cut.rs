@@ -234,7 +234,7 @@ fn a_file_that_nobody_knew_is_pinned_before_it_is_taken() {
 }
 
 #[test]
-fn steps_of_tools_that_were_cut_begin_anew_and_never_trust_half_of_an_output() {
+fn a_finished_step_of_tools_outlives_a_cut_and_half_of_an_output_is_never_trusted() {
     let yard = foreign::Yard::new();
     let state = yard.place.path("state");
     fs::create_dir_all(&state).unwrap();
@@ -245,13 +245,25 @@ fn steps_of_tools_that_were_cut_begin_anew_and_never_trust_half_of_an_output() {
     let made = |name| fs::read_to_string(yard.work().join("engine").join(name)).unwrap_or_default();
     let whole = ["rank0.engine", "config.json"].map(|name| (name, made(name)));
     assert!(whole.iter().all(|(_, content)| !content.is_empty()));
+    let mut seen = BTreeSet::new();
     recorded.each_cut(40, |when, _| {
+        let finished = fs::read_to_string(yard.work().join("finished.json")).unwrap_or_default();
+        let is_finished = |step: &str| finished.contains(&format!("\"step\": \"{step}\""));
+        let left = match (is_finished("convert"), is_finished("build")) {
+            (_, true) => "",
+            (true, false) => "build",
+            (false, false) => "convert build",
+        };
+        seen.insert(left);
+        let _ = fs::remove_file(state.join("ran"));
         let older = fs::read(yard.place.engine("older").join("engine.toml")).unwrap();
         assert_eq!(older, before, "{when}");
         let ended = Ended::from(yard.unproved().output().unwrap());
         assert_eq!(ended.code, Some(0), "{when}: {ended:?}");
+        assert_eq!(yard.ran(), left, "{when}: every time on the disk is another one now");
         for (name, content) in &whole {
             assert_eq!(made(name), *content, "{when}: {name}");
         }
     });
+    assert_eq!(seen.len(), 3, "{seen:?}");
 }

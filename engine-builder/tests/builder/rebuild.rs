@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use engine_api::manifest::{BackendKind, BoundTo, Manifest};
 
 use crate::engine::{manifest, put, real_weights};
-use crate::place::Place;
+use crate::foreign::Yard;
+use crate::place::{Ended, Place};
+use crate::yard;
 
 /// The real worker, for its first starts.
 const WORKER: &str = "#!/bin/sh
@@ -115,4 +117,32 @@ fn damaged_weights_and_other_backends_are_named_and_left() {
     let ended = place.run(&["rebuild", "other", "--root", root.to_str().unwrap()]);
     ended.failed(9, &["other cannot be built again by itself"]);
     place.run(&["rebuild", "nothing"]).failed(3, &["there is no engine \"nothing\""]);
+}
+
+/// What comes after the worker is asked is tested where one is that has the stand-in
+/// of the runtime: `tests/tests/tensorrt_llm_build.rs`.
+#[test]
+fn an_engine_of_tensorrt_stays_where_nothing_can_build_it_again() {
+    let yard = Yard::new();
+    let id = format!("{}-tensorrt-llm", yard::MODEL);
+    let bound_to = BoundTo { l4t: Some("36.3.0".into()), ..BoundTo::default() };
+    let mut stale = Manifest { bound_to, ..manifest(&id, b"x", 1) };
+    stale.backend.kind = BackendKind::TensorrtLlm;
+    stale.model.name = "Qwen2.5-Coder 0.5B Instruct".into();
+    put(&yard.place, &stale, b"x");
+    let rebuild = || {
+        let mut command = yard.place.command(&["rebuild"]);
+        command.arg("--root").arg(yard.place.path("root"));
+        command.env("STOKER_RUNTIMES_DIR", yard.place.path("runtimes"));
+        Ended::from(command.output().unwrap())
+    };
+    rebuild().failed(9, &["cannot run tensorrt-llm engines, so none can be proved"]);
+    let release = b"# R39 (release), REVISION: 2.0, GCID: 1, BOARD: generic\n";
+    yard.place.file("root/etc/nv_tegra_release", release);
+    rebuild().failed(9, &["has no plan on agx-orin-64gb", "built for CUDA 12.6"]);
+    stale.model.name = "somebody's own".into();
+    put(&yard.place, &stale, b"x");
+    rebuild().failed(9, &["cannot be built again by itself", "somebody's own"]);
+    assert_eq!(Manifest::read(&yard.place.engine(&id)).unwrap(), stale);
+    assert_eq!(yard.ran(), "", "no tool runs for hours before it is known");
 }
