@@ -8,7 +8,20 @@ function drawCode(s) {
   show("code", h("section", { class: "card", "aria-labelledby": "code-name" },
     h("h2", { id: "code-name" }, "Code"),
     s.index.held ? h("p", { class: "small warn-text" }, "Indexing stands still while the board is held back.") : null,
-    all.map(repository)));
+    all.map(repository), vectors(s.index.vectors)));
+}
+
+function vectors(v) {
+  if (!v) return h("p", { class: "small soft" }, "No embedder is installed, so search goes by words alone.");
+  const what = {
+    made: null,
+    yielding: "answers go first",
+    held: "waits until the board is not held back any more",
+    resting: `stopped: ${v.reason}`,
+    embedding: known(v.left_s) ? `about ${duration(v.left_s)} left` : "time left unknown",
+  }[v.state];
+  return h("p", { class: "small soft" }, `Vectors by ${v.model}: ${number(v.made)} of ${number(v.made + v.left)} texts`,
+    what ? `, ${what}` : null);
 }
 
 function repository(one) {

@@ -5,8 +5,9 @@
 //!  indexer (a process, lowest priority) ══ frames ══► index thread ──► code.db
 //!     reads foreign files                              one pass at a time   │
 //!                                                      ▲ add, remove        │
-//!  HTTP ── add, remove, list ──────────────────────────┘                    │
+//!  HTTP ── add, remove, list ──────────────────────────┤                    │
 //!       ── search ──► search thread, a connection that only reads ◄─────────┘
+//!             └─► embedder ◄── texts, one by one ── a task, while nobody else wants anything
 //! ```
 //!
 //! A repository is gone over when it is new, and again in a while; a pass tells
@@ -15,24 +16,31 @@
 //! over-current hold the engine back, nothing of the indexer is read, so that it
 //! stands still.
 
+mod background;
+pub mod embedder;
 pub mod naming;
 mod pass;
+mod progress;
+pub mod stem;
 mod thread;
 mod view;
 pub mod words;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
 use crate::snapshot;
-use crate::store::code::search::Search;
-pub use crate::store::code::search::{Hit, Question};
-pub use crate::store::code::{CodeError, NewRepository};
+pub use crate::store::code::search::{Found, Hit, Question};
+use crate::store::code::search::{Meant, Search};
+pub use crate::store::code::{CodeError, Maker, NewRepository};
+use crate::store::code::{Coverage, Embedded, Unembedded};
+use embedder::Embedder;
+pub use progress::Vectors;
 pub use view::{Entry, State};
 
 /// Repositories at most, so that the list of those that may be searched is short.
@@ -49,6 +57,9 @@ const OPENING: Duration = Duration::from_secs(5);
 const ENDING: Duration = Duration::from_secs(5);
 /// Without a search for so long, memory is given back.
 const RESTING: Duration = Duration::from_secs(30);
+/// How long a search waits for its question's vector. It is more than the text takes
+/// that the embedder may be at; a person hardly notices.
+const EMBEDDING: Duration = Duration::from_millis(400);
 /// SQLite needs little.
 const STACK: usize = 1024 * 1024;
 
@@ -106,13 +117,25 @@ enum Order {
         name: String,
         reply: oneshot::Sender<Result<(), OrderError>>,
     },
+    /// What makes vectors from now on.
+    MadeBy(Maker, oneshot::Sender<Result<Coverage, OrderError>>),
+    /// Some texts that have no vector.
+    Unembedded(usize, oneshot::Sender<Result<Vec<Unembedded>, OrderError>>),
+    /// Vectors of that embedder.
+    Embedded {
+        identity: [u8; 32],
+        made: Vec<Embedded>,
+        reply: oneshot::Sender<Result<Coverage, OrderError>>,
+    },
     Close,
 }
 
 #[derive(Debug)]
 struct Searching {
     question: Question,
-    reply: oneshot::Sender<Result<Vec<Hit>, CodeError>>,
+    /// Its vector, or why there is none.
+    meant: Result<Meant, String>,
+    reply: oneshot::Sender<Result<Found, CodeError>>,
 }
 
 /// Asks the index. Clones ask the same one.
@@ -122,6 +145,14 @@ pub struct Index {
     searches: SyncSender<Searching>,
     entries: watch::Receiver<Entries>,
     held: Arc<AtomicBool>,
+    meaning: Arc<OnceLock<Meaning>>,
+}
+
+/// What there is once there may be vectors.
+#[derive(Debug)]
+struct Meaning {
+    embedder: Arc<dyn Embedder>,
+    vectors: watch::Receiver<Vectors>,
 }
 
 /// The thread. [`IndexThread::close`] ends it and the indexer.
@@ -152,7 +183,8 @@ pub fn start(settings: Settings) -> std::io::Result<(Index, IndexThread)> {
         .name("search".into())
         .stack_size(STACK)
         .spawn(move || answer_searches(&database, &searching))?;
-    let index = Index { orders: orders.clone(), searches, entries, held };
+    let meaning = Arc::default();
+    let index = Index { orders: orders.clone(), searches, entries, held, meaning };
     Ok((index, IndexThread { orders, gone }))
 }
 
@@ -161,10 +193,11 @@ fn answer_searches(database: &Path, searching: &Receiver<Searching>) {
     let mut next = searching.recv().map_err(|_| RecvTimeoutError::Disconnected);
     loop {
         match next {
-            Ok(Searching { question, reply }) => {
+            Ok(Searching { question, meant, reply }) => {
                 if !reply.is_closed() {
                     // Who asked may have gone.
-                    let _ = reply.send(search.find(&question));
+                    let _ =
+                        reply.send(search.find(&question, meant.as_ref().map_err(Clone::clone)));
                 }
                 next = searching.recv_timeout(RESTING);
             }
@@ -206,14 +239,64 @@ impl Index {
         }
     }
 
-    /// The best chunks; `None` if too many search at once.
+    /// From now on texts get vectors from this one, and searches go by meaning as
+    /// well. Belongs inside a tokio runtime, and is done once.
+    pub fn embed_with(&self, embedder: Arc<dyn Embedder>) {
+        let (showing, vectors) = watch::channel(Vectors::default());
+        let meaning = Meaning { embedder: Arc::clone(&embedder), vectors };
+        if self.meaning.set(meaning).is_ok() {
+            tokio::spawn(background::run(self.clone(), embedder, showing));
+        }
+    }
+
+    /// The best chunks; `None` if too many search at once. See [`Self::find`].
     ///
     /// # Errors
     /// The index is out of order, or the search took too long.
     pub async fn search(&self, question: Question) -> Option<Result<Vec<Hit>, CodeError>> {
+        self.find(question).await.map(|found| found.map(|found| found.hits))
+    }
+
+    /// The best chunks by words and meaning, or why by words alone; `None` if too many
+    /// search at once.
+    ///
+    /// # Errors
+    /// The index is out of order, or the search took too long.
+    pub async fn find(&self, question: Question) -> Option<Result<Found, CodeError>> {
+        let meant = self.meant(&question.text).await;
         let (reply, found) = oneshot::channel();
-        self.searches.try_send(Searching { question, reply }).ok()?;
+        self.searches.try_send(Searching { question, meant, reply }).ok()?;
         found.await.ok()
+    }
+
+    /// A question's vector, or why there is none.
+    async fn meant(&self, text: &str) -> Result<Meant, String> {
+        let none = || "no embedder is installed".to_owned();
+        let Meaning { embedder, vectors } = self.meaning.get().ok_or_else(none)?;
+        if embedder.maker().is_none() {
+            return Err(none());
+        }
+        if vectors.borrow().coverage.made == 0 {
+            // It need not be started for this.
+            return Err("no text has a vector yet".to_owned());
+        }
+        let making = embedder.of_question(text.to_owned());
+        match tokio::time::timeout(EMBEDDING, making).await {
+            Ok(Ok((identity, values))) => Ok(Meant { identity, values }),
+            Ok(Err(not_made)) => Err(not_made.to_string()),
+            Err(_) => Err(format!("the embedder took more than {} ms", EMBEDDING.as_millis())),
+        }
+    }
+
+    /// How far the vectors are.
+    #[must_use]
+    pub fn vectors(&self) -> Vectors {
+        self.meaning.get().map(|meaning| meaning.vectors.borrow().clone()).unwrap_or_default()
+    }
+
+    /// Whether nobody answers any more.
+    fn is_over(&self) -> bool {
+        self.entries.has_changed().is_err()
     }
 
     /// All repositories as they are now, once they were read from the disk.
@@ -238,7 +321,7 @@ impl Index {
         let shown = |entry: &Entry| entry.shown(entry.repository.is.owner.is_none());
         let entries = self.entries.borrow().clone().unwrap_or_default();
         let repositories = entries.iter().map(shown).collect();
-        snapshot::Index { held: self.is_held(), repositories }
+        snapshot::Index { held: self.is_held(), repositories, vectors: self.vectors().shown() }
     }
 
     /// Lets the indexer stand still, or go on.

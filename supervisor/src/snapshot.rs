@@ -199,6 +199,26 @@ pub struct Index {
     pub held: bool,
     /// Of private ones numbers only.
     pub repositories: Vec<Repository>,
+    /// `null` if nothing makes any.
+    pub vectors: Option<IndexVectors>,
+}
+
+/// Vectors of indexed texts, by which they are found by their meaning.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct IndexVectors {
+    /// What makes them.
+    pub model: String,
+    /// Texts that have one.
+    pub made: u64,
+    /// Texts that have none yet.
+    pub left: u64,
+    /// An estimate, without the time in which others go first.
+    pub left_s: Option<u64>,
+    /// `made`, `embedding`, `yielding` (answers and other people's vectors go first),
+    /// `held` (the board is held back) or `resting`.
+    pub state: &'static str,
+    /// Why it rests.
+    pub reason: Option<String>,
 }
 
 /// A repository that is indexed.

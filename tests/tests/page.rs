@@ -80,6 +80,7 @@ fn it_shows_repositories_of_code() {
             "fans is indexed",
             "1 file · 1 chunk",
             "nowhere failed: look at /nowhere/at/all: no such file",
+            "No embedder is installed, so search goes by words alone.",
         ],
     );
     let width = browser.evaluate("document.documentElement.scrollWidth").as_u64().unwrap();

@@ -42,13 +42,15 @@ pub(crate) async fn search(
         return Err(no_repository(name));
     }
     let began = Instant::now();
-    let found = index.search(question).await;
+    let found = index.find(question).await;
     let found = found.ok_or_else(|| {
         Problem::unavailable("too many searches wait; try again in a second", SOON)
     })?;
-    let hits = found.map_err(out_of_order)?;
-    let data = hits.iter().map(FoundChunk::new).collect();
-    Ok(reply::json(&Found { object: "list", data, took_ms: began.elapsed().as_millis() }))
+    let found = found.map_err(out_of_order)?;
+    let data = found.hits.iter().map(FoundChunk::new).collect();
+    let words_only = found.words_only.as_deref();
+    let took_ms = began.elapsed().as_millis();
+    Ok(reply::json(&Found { object: "list", data, words_only, took_ms }))
 }
 
 /// `GET /api/repositories`.
@@ -57,7 +59,8 @@ pub(crate) async fn repositories(index: &Index, caller: &Caller) -> Response<Rep
     let entries = index.entries().await;
     let visible = entries.iter().filter(|entry| entry.is_visible_to(&asker));
     let repositories = visible.map(|entry| entry.shown(true)).collect();
-    reply::json(&Repositories { held: index.is_held(), repositories })
+    let (held, vectors) = (index.is_held(), index.vectors().shown());
+    reply::json(&Repositories { held, repositories, vectors })
 }
 
 /// `POST /api/repositories`.

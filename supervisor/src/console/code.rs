@@ -133,10 +133,34 @@ fn repositories(shown: &Value) -> String {
             [count("files", "files"), count("chunks", "chunks"), count("skipped", "passed over")];
         let _ = writeln!(lines, "    {}", counts.join(", "));
     }
+    lines.push_str(&vectors(&shown["vectors"]));
     if shown["held"] == true {
         lines.push_str("indexing stands still while the board is held back\n");
     }
     lines
+}
+
+/// How far the vectors are.
+pub(super) fn vectors(vectors: &Value) -> String {
+    if vectors.is_null() {
+        return "no embedder is installed, so search goes by words alone\n".to_owned();
+    }
+    let count = |field: &str| vectors[field].as_u64().unwrap_or_default();
+    let (made, left) = (count("made"), count("left"));
+    let mut line =
+        format!("vectors by {}: {made} of {} texts", text(&vectors["model"]), made + left);
+    let _ = match text(&vectors["state"]) {
+        "made" => Ok(()),
+        "yielding" => write!(line, ", answers and other vectors go first"),
+        "held" => write!(line, ", waits until the board is not held back any more"),
+        "resting" => write!(line, ", stopped: {}", text(&vectors["reason"])),
+        _ => match vectors["left_s"].as_u64() {
+            Some(left) => write!(line, ", about {left} s left"),
+            None => write!(line, ", time left unknown"),
+        },
+    };
+    line.push('\n');
+    line
 }
 
 /// What is done with a repository.
@@ -162,12 +186,15 @@ pub(super) fn in_words(repository: &Value) -> String {
 
 fn hits(found: &Value) -> String {
     let all = found["data"].as_array().map_or(&[][..], Vec::as_slice);
-    if all.is_empty() {
-        return "nothing found\n".to_owned();
-    }
     let mut lines = String::new();
+    if let Some(reason) = found["words_only"].as_str() {
+        let _ = writeln!(lines, "by words alone: {reason}");
+    }
+    if all.is_empty() {
+        return lines + "nothing found\n";
+    }
     for hit in all {
-        let _ = writeln!(
+        let _ = write!(
             lines,
             "{}: {}:{}-{}  score {:.2}",
             text(&hit["repository"]),
@@ -176,6 +203,15 @@ fn hits(found: &Value) -> String {
             hit["last_line"],
             hit["score"].as_f64().unwrap_or_default(),
         );
+        let parts = [("words", "words"), ("meaning", "meaning")];
+        let part = |(field, name): (&str, &str)| {
+            hit[field].as_f64().map(|score| format!("{name} {score:.2}"))
+        };
+        let parts: Vec<_> = parts.into_iter().filter_map(part).collect();
+        if found["words_only"].is_null() && !parts.is_empty() {
+            let _ = write!(lines, " ({})", parts.join(", "));
+        }
+        lines.push('\n');
         let words = |place: &str| {
             let words = hit["why"][place].as_array().map_or(&[][..], Vec::as_slice);
             words.iter().map(text).collect::<Vec<_>>().join(", ")
@@ -222,6 +258,7 @@ mod tests {
             mine: /srv/mine, private
                 failed: /srv/mine is no directory
                 files unknown, chunks unknown, passed over unknown
+            no embedder is installed, so search goes by words alone
             indexing stands still while the board is held back
         "#]]
         .assert_eq(&repositories(&shown));
@@ -229,18 +266,40 @@ mod tests {
 
     #[test]
     fn hits_say_where_and_why() {
-        let found = json!({"data": [{
+        let mut found = json!({"words_only": "no embedder is installed", "data": [{
             "repository": "fans", "header": "src/fan.rs > Fan > set_speed", "first_line": 3,
-            "last_line": 5, "score": 4.125,
+            "last_line": 5, "score": 4.125, "words": 4.125, "meaning": null,
             "why": {"in_header": ["speed"], "in_text": []}, "text": "fn set_speed() {\n}"
         }]});
         expect![[r#"
+            by words alone: no embedder is installed
             fans: src/fan.rs > Fan > set_speed:3-5  score 4.12
                 in its name: speed
                 | fn set_speed() {
                 | }
         "#]]
         .assert_eq(&hits(&found));
+        found["words_only"] = Value::Null;
+        found["data"][0]["meaning"] = 0.5.into();
+        let hits_of_both = hits(&found);
+        let first = hits_of_both.lines().next().unwrap();
+        assert!(first.ends_with("score 4.12 (words 4.12, meaning 0.50)"), "{first}");
         assert_eq!(hits(&json!({"data": []})), "nothing found\n");
+    }
+
+    #[test]
+    fn vectors_say_how_far_they_are_and_why_not() {
+        let shown = |state: &str, left: u64, more: Value| {
+            let mut shown = json!({"model": "mini", "made": 3, "left": left, "state": state});
+            shown.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            vectors(&shown)
+        };
+        assert_eq!(shown("made", 0, json!({})), "vectors by mini: 3 of 3 texts\n");
+        assert!(
+            shown("embedding", 5, json!({"left_s": 9})).ends_with("3 of 8 texts, about 9 s left\n")
+        );
+        assert!(shown("embedding", 5, json!({})).contains("unknown"));
+        assert!(shown("resting", 5, json!({"reason": "it hurts"})).contains("stopped: it hurts"));
+        assert!(vectors(&Value::Null).contains("words alone"));
     }
 }

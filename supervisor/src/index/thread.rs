@@ -143,6 +143,15 @@ impl Thread {
                 self.show();
                 let _ = reply.send(removed);
             }
+            Order::MadeBy(maker, reply) => {
+                let _ = reply.send(self.code.made_by(&maker).map_err(Into::into));
+            }
+            Order::Unembedded(most, reply) => {
+                let _ = reply.send(self.code.unembedded(most).map_err(Into::into));
+            }
+            Order::Embedded { identity, made, reply } => {
+                let _ = reply.send(self.code.embedded(identity, &made).map_err(Into::into));
+            }
             Order::Close => return Go::Away,
         }
         Go::On

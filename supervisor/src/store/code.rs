@@ -6,11 +6,15 @@
 //! minutes. What stands in it can be made again, but for the repositories that
 //! somebody added: those are taken over from a damaged file.
 
-pub(crate) mod search;
+mod blocks;
+pub mod search;
+mod vectors;
 mod writing;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vector_tests;
 
 use std::path::{Path, PathBuf};
 
@@ -19,9 +23,17 @@ use rusqlite::{Connection, params};
 
 use super::database::{Damaged, Database, News};
 use super::{schema, unix_s};
+pub use vectors::{Coverage, Embedded, Maker, Unembedded};
 
 /// Bits of a chunk's id below the number of its repository.
 const CHUNK_BITS: u32 = 40;
+
+/// Blocks of vectors that are emptied at one time; each takes some milliseconds.
+const MOST_EMPTIED: usize = 64;
+/// Pages that may stand empty, however small the file is.
+const FREE_PAGES: i64 = 1000;
+/// One page in so many may stand empty in a larger one.
+const FREE_PART: i64 = 8;
 
 /// A repository as somebody named it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +128,7 @@ impl Code {
             let transaction = connection.transaction()?;
             writing::remove(&transaction, id)?;
             transaction.commit()?;
+            tidy(connection)?;
             forget(connection)
         })
     }
@@ -144,6 +157,7 @@ impl Code {
         self.work(|connection| {
             let update = "UPDATE repositories SET passed = ?2 WHERE id = ?1";
             connection.execute(update, params![repository, now])?;
+            tidy(connection)?;
             // What was deleted still stands in the log.
             forget(connection)
         })?;
@@ -152,6 +166,41 @@ impl Code {
 
     pub fn counts(&mut self, repository: i64) -> Result<Counts, CodeError> {
         self.work(|connection| writing::counts(connection, repository))
+    }
+
+    /// Makes this be what makes vectors of texts from now on, and tells how far that is.
+    pub fn made_by(&mut self, maker: &Maker) -> Result<Coverage, CodeError> {
+        self.work(|connection| {
+            let transaction = connection.transaction()?;
+            vectors::settle(&transaction, maker)?;
+            transaction.commit()?;
+            vectors::coverage(connection)
+        })
+    }
+
+    /// Some texts that have no vector.
+    pub fn unembedded(&mut self, most: usize) -> Result<Vec<Unembedded>, CodeError> {
+        self.work(|connection| vectors::unembedded(connection, most))
+    }
+
+    /// Writes the vectors that the one with this identity made, all or nothing, and
+    /// tells how far it is.
+    pub fn embedded(
+        &mut self,
+        identity: [u8; 32],
+        made: &[Embedded],
+    ) -> Result<Coverage, CodeError> {
+        self.work(|connection| {
+            let transaction = connection.transaction()?;
+            vectors::embedded(&transaction, identity, made)?;
+            transaction.commit()?;
+            vectors::coverage(connection)
+        })
+    }
+
+    /// How far the vectors are.
+    pub fn coverage(&mut self) -> Result<Coverage, CodeError> {
+        self.work(|connection| vectors::coverage(connection))
     }
 
     /// Whether the file was damaged and begun anew since this was asked last. What
@@ -183,6 +232,28 @@ impl Code {
         }
         done.ok_or(CodeError(why))
     }
+}
+
+/// Gives back what deleted vectors took.
+fn tidy(connection: &mut Connection) -> rusqlite::Result<()> {
+    vectors::forget_old(connection)?;
+    for _ in 0..MOST_EMPTIED {
+        let transaction = connection.transaction()?;
+        let emptied = vectors::compact(&transaction)?;
+        transaction.commit()?;
+        if !emptied {
+            break;
+        }
+    }
+    let pages = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get(0));
+    let (free, all): (i64, i64) = (pages("freelist_count")?, pages("page_count")?);
+    if free > FREE_PAGES && free > all / FREE_PART {
+        // A disk without room for it keeps the file as it is.
+        if let Err(error) = connection.execute_batch("VACUUM") {
+            tracing::debug!(cause = %error, "index of code not made smaller");
+        }
+    }
+    Ok(())
 }
 
 /// Empties the log, in which deleted code still stands. A reader can prevent that

@@ -52,7 +52,10 @@ pub(super) const ANSWERS: Layout = Layout {
 
 /// Repositories and what they were cut into.
 pub(super) const CODE: Layout = Layout {
-    migrations: &[include_str!("../../migrations/code/0001_code.sql")],
+    migrations: &[
+        include_str!("../../migrations/code/0001_code.sql"),
+        include_str!("../../migrations/code/0002_vectors.sql"),
+    ],
     private: true,
     salvaged: &[("repositories", "id, name, path, owner, configured")],
 };

@@ -17,7 +17,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use engine_api::manifest::Manifest;
 use engine_api::protocol::{Limits, Load, Ready};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::engine::{in_one_line, measured_load, speeds};
@@ -28,6 +30,7 @@ use crate::config::Settings;
 use crate::engines::connection::Connection;
 use crate::engines::locate::{self, Located};
 use crate::engines::{self, DRAIN_GRACE, Death, LifeId, Order, Spec, Worker, WorkerEvent};
+use crate::index::Maker;
 use crate::snapshot::{Embedder, EmbedderState};
 use crate::systemd::keeper::Keeper;
 
@@ -47,6 +50,8 @@ pub(super) struct Embedding {
     futile: u32,
     restarts: u64,
     access: watch::Sender<Access>,
+    /// What its vectors are told apart by.
+    maker: watch::Sender<Option<Maker>>,
     seats: Arc<Semaphore>,
     capacity: usize,
     /// When the directory of engines had changed at the last look.
@@ -84,6 +89,7 @@ impl Embedding {
             futile: 0,
             restarts: 0,
             access,
+            maker: watch::Sender::new(None),
             seats,
             capacity,
             looked: None,
@@ -96,6 +102,7 @@ impl Embedding {
     pub(super) fn seats(&self, settings: &Settings) -> Seats {
         Seats {
             access: self.access.subscribe(),
+            maker: self.maker.subscribe(),
             free: Arc::clone(&self.seats),
             capacity: self.capacity,
             wait: settings.admission.wait,
@@ -141,6 +148,7 @@ impl Embedding {
             }
             Err(error) => self.state = State::Absent { reason: in_one_line(&error) },
         }
+        self.maker.send_replace(self.located.as_ref().and_then(|located| maker(&located.manifest)));
         self.tell();
         before != self.located
     }
@@ -325,6 +333,20 @@ impl Supervisor {
         self.ledger.incident(ended(death, rest));
         self.change(Change::Urgent);
     }
+}
+
+/// What tells its vectors from those of every other; `None` if it makes none.
+fn maker(manifest: &Manifest) -> Option<Maker> {
+    let embedding = manifest.embedding.as_ref()?;
+    let files: Vec<_> = manifest.files.iter().map(|file| (file.role, &file.sha256)).collect();
+    let backend = (&manifest.backend.kind, &manifest.backend.version);
+    let all = (&manifest.id, backend, embedding, manifest.serving.context, files);
+    let all = serde_json::to_vec(&all).ok()?;
+    Some(Maker {
+        identity: Sha256::digest(&all).into(),
+        model: manifest.id.clone(),
+        dimension: embedding.dimension,
+    })
 }
 
 /// How long it rests after so many lives in a row that made nothing.

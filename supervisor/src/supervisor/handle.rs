@@ -4,6 +4,7 @@
 //! do not: they change nothing, and can be megabytes.
 
 mod embed;
+mod index;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -109,6 +109,7 @@ pub fn start(
         prepare_wait: settings.admission.prepare_wait,
         embedding: embedding.seats(&settings),
     };
+    index.embed_with(Arc::new(handle.clone()));
     let governing = Governing::new(&settings, now);
     let mut supervisor = Supervisor {
         settings,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::json::parse;
 use crate::api::error::Problem;
 use crate::index::{Hit, Question};
-use crate::snapshot::Repository;
+use crate::snapshot::{IndexVectors, Repository};
 
 /// Hits, if the client does not say how many.
 const HITS: usize = 10;
@@ -63,6 +63,8 @@ pub(crate) fn question(body: &[u8], asker: String) -> Result<Question, Problem> 
 pub(crate) struct Found<'a> {
     pub(crate) object: &'static str,
     pub(crate) data: Vec<FoundChunk<'a>>,
+    /// Why meaning did not count; `null` if it did.
+    pub(crate) words_only: Option<&'a str>,
     pub(crate) took_ms: u128,
 }
 
@@ -77,6 +79,9 @@ pub(crate) struct FoundChunk<'a> {
     first_line: u32,
     last_line: u32,
     score: f64,
+    /// BM25 and cosine; `null` where it was not among the best by that.
+    words: Option<f64>,
+    meaning: Option<f64>,
     why: Why<'a>,
     text: &'a str,
 }
@@ -103,6 +108,8 @@ impl<'a> FoundChunk<'a> {
             first_line: hit.first_line,
             last_line: hit.last_line,
             score: hit.score,
+            words: hit.words,
+            meaning: hit.meaning,
             why: Why { in_header: &hit.in_header, in_text: &hit.in_text },
             text: &hit.text,
         }
@@ -145,6 +152,7 @@ pub(crate) struct Removed<'a> {
 pub(crate) struct Repositories {
     pub(crate) held: bool,
     pub(crate) repositories: Vec<Repository>,
+    pub(crate) vectors: Option<IndexVectors>,
 }
 
 #[cfg(test)]

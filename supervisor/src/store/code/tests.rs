@@ -6,46 +6,48 @@ use tempfile::TempDir;
 use super::search::{Question, Search};
 use super::*;
 
-struct Place {
-    directory: TempDir,
-    code: Code,
+pub(super) struct Place {
+    pub(super) directory: TempDir,
+    pub(super) code: Code,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let code = Code::new(&directory.path().join("code.db"));
         Self { directory, code }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.directory.path().join("code.db")
     }
 
-    fn repository(&mut self, name: &str, owner: Option<&str>) -> i64 {
+    pub(super) fn repository(&mut self, name: &str, owner: Option<&str>) -> i64 {
         let path = format!("/srv/{name}").into();
         let new = NewRepository { name: name.into(), path, owner: owner.map(str::to_owned) };
         self.code.add(&new).unwrap().id
     }
 
     fn found(&self, question: &Question) -> Vec<String> {
-        let hits = Search::new(&self.path()).find(question).unwrap();
-        hits.into_iter()
+        let found = Search::new(&self.path()).find(question, Err(String::new())).unwrap();
+        found
+            .hits
+            .into_iter()
             .map(|hit| format!("{}/{} {}", hit.repository, hit.path, hit.place))
             .collect()
     }
 
-    fn raw(&self) -> Connection {
+    pub(super) fn raw(&self) -> Connection {
         Connection::open(self.path()).unwrap()
     }
 
-    fn count(&self, table: &str) -> i64 {
+    pub(super) fn count(&self, table: &str) -> i64 {
         let select = format!("SELECT count(*) FROM {table}");
         self.raw().query_row(&select, [], |row| row.get(0)).unwrap()
     }
 
     /// Every index agrees with its table.
-    fn assert_whole(&self) {
+    pub(super) fn assert_whole(&self) {
         let raw = self.raw();
         let verdict: String =
             raw.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
@@ -54,6 +56,7 @@ impl Place {
         assert_eq!(self.count("words"), self.count("chunks"));
         let lost = "SELECT count(*) FROM texts WHERE id NOT IN (SELECT text FROM chunks)";
         assert_eq!(raw.query_row(lost, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+        assert_eq!(vectors::problems(&raw), [""; 0]);
     }
 }
 
@@ -62,7 +65,7 @@ fn stamp(changed_ns: i128) -> Stamp {
 }
 
 /// A file of one function for each of these names and bodies.
-fn file(path: &str, functions: &[(&str, &str)]) -> FromIndexer {
+pub(super) fn file(path: &str, functions: &[(&str, &str)]) -> FromIndexer {
     let chunks = functions.iter().map(|(name, text)| Chunk {
         header: format!("{path} > {name}"),
         names: vec![(*name).to_owned()],
@@ -83,7 +86,7 @@ fn file(path: &str, functions: &[(&str, &str)]) -> FromIndexer {
     })
 }
 
-fn question(text: &str) -> Question {
+pub(super) fn question(text: &str) -> Question {
     Question {
         text: text.to_owned(),
         asker: "127.0.0.1".to_owned(),
@@ -104,12 +107,54 @@ fn names_are_found_however_they_are_written() {
     assert_eq!(place.found(&question("read rpm")), ["fans/src/fan.rs readRPM"]);
     assert_eq!(place.found(&question("pwm")), ["fans/src/fan.rs set_speed"]);
     assert_eq!(place.found(&question("zither OR \"*")), [""; 0]);
-    let hits = Search::new(&place.path()).find(&question("set pwm")).unwrap();
+    let hits =
+        Search::new(&place.path()).find(&question("set pwm"), Err(String::new())).unwrap().hits;
     assert_eq!(
         (hits[0].in_header.clone(), hits[0].in_text.clone()),
         (vec!["set".to_owned()], vec!["set".to_owned(), "pwm".to_owned()])
     );
     assert!(hits[0].score > 0.0);
+}
+
+#[test]
+fn words_are_weighed_as_sqlite_does() {
+    let mut place = Place::new();
+    let id = place.repository("fans", None);
+    let texts: Vec<_> = (0..60usize)
+        .map(|number| {
+            let word = |every: usize, word: &str| {
+                if number % every == 0 {
+                    format!("{word} ").repeat(number % 4 + 1)
+                } else {
+                    String::new()
+                }
+            };
+            let rest = "filler ".repeat(number % 7);
+            format!("all {} {} {rest} parsing{number}", word(2, "speeds"), word(5, "fan_curve"))
+        })
+        .collect();
+    let names: Vec<_> = (0..60).map(|number| format!("f{}", number % 9)).collect();
+    let functions: Vec<_> =
+        names.iter().zip(&texts).map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    place.code.apply(id, &[file("speed/a.rs", &functions)]).unwrap();
+    // The first is in all of them, so that all are counted.
+    let asked = Question { limit: 50, ..question("all speed curves f3") };
+    let ours = Search::new(&place.path()).find(&asked, Err(String::new())).unwrap().hits;
+    let raw = place.raw();
+    let mut select = raw
+        .prepare(
+            "SELECT texts.text, -words.rank FROM words JOIN chunks ON chunks.id = words.rowid
+             JOIN texts ON texts.id = chunks.text
+             WHERE words MATCH '\"all\" OR \"speed\" OR \"curves\" OR \"f3\"' ORDER BY words.rank",
+        )
+        .unwrap();
+    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let theirs: std::collections::HashMap<String, f64> = rows.map(Result::unwrap).collect();
+    assert_eq!(ours.len(), 50);
+    for hit in &ours {
+        let theirs = theirs[&hit.text];
+        assert!((hit.score - theirs).abs() < 1e-6 * theirs, "{}: {} {theirs}", hit.text, hit.score);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use engine_api::index::{Chunk, ChunkKind, FromIndexer, IndexedFile, KnownFile, S
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sha2::{Digest, Sha256};
 
-use super::{CHUNK_BITS, Counts, NewRepository, Repository};
+use super::{CHUNK_BITS, Counts, NewRepository, Repository, vectors};
 use crate::index::words;
 
 pub(super) fn repositories(connection: &Connection) -> rusqlite::Result<Vec<Repository>> {
@@ -47,7 +47,8 @@ pub(super) fn remove(connection: &Connection, repository: i64) -> rusqlite::Resu
     };
     // Files and chunks go with it.
     connection.execute("DELETE FROM repositories WHERE id = ?1", [repository])?;
-    texts.into_iter().try_for_each(|text| drop_text(connection, text))
+    texts.into_iter().try_for_each(|text| drop_text(connection, text, false))?;
+    vectors::forget_parked(connection)
 }
 
 pub(super) fn known(
@@ -225,7 +226,9 @@ impl Into<'_> {
             return Ok(id);
         }
         let insert = "INSERT INTO texts (hash, place, text) VALUES (?1, ?2, ?3)";
-        self.connection.prepare_cached(insert)?.insert(params![hash, place, text])
+        let id = self.connection.prepare_cached(insert)?.insert(params![hash, place, text])?;
+        vectors::arrived(self.connection, id, &hash)?;
+        Ok(id)
     }
 
     #[expect(clippy::too_many_arguments, reason = "they are a row's columns, and its words")]
@@ -268,16 +271,19 @@ impl Into<'_> {
             delete.execute([id])?;
         }
         self.connection.prepare_cached("DELETE FROM files WHERE id = ?1")?.execute([file])?;
-        chunks.into_iter().try_for_each(|(_, text)| drop_text(self.connection, text))
+        chunks.into_iter().try_for_each(|(_, text)| drop_text(self.connection, text, true))
     }
 }
 
-/// Takes away a text that no chunk has any more.
-fn drop_text(connection: &Connection, text: i64) -> rusqlite::Result<()> {
+/// Takes away a text that no chunk has any more. With `park`, its vector is kept for
+/// a while.
+fn drop_text(connection: &Connection, text: i64, park: bool) -> rusqlite::Result<()> {
     let mut delete = connection.prepare_cached(
-        "DELETE FROM texts WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM chunks WHERE text = ?1)",
+        "DELETE FROM texts WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM chunks WHERE text = ?1)
+         RETURNING hash",
     )?;
-    delete.execute([text]).map(drop)
+    let gone: Option<[u8; 32]> = delete.query_row([text], |row| row.get(0)).optional()?;
+    gone.map_or(Ok(()), |hash| vectors::left(connection, text, &hash, park))
 }
 
 /// A header without the path that it begins with.

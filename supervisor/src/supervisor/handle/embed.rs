@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Access, Handle, SOON, WORKERS_PER_PROMPT, engine, soon};
 use crate::engines::connection::{EmbedError, SendError};
+use crate::index::Maker;
 use crate::request::{NoVectors, Refusal};
 use crate::supervisor::Input as LoopInput;
 
@@ -17,6 +18,8 @@ use crate::supervisor::Input as LoopInput;
 #[derive(Debug, Clone)]
 pub(in crate::supervisor) struct Seats {
     pub(in crate::supervisor) access: watch::Receiver<Access>,
+    /// What makes vectors, by which the index tells them apart.
+    pub(in crate::supervisor) maker: watch::Receiver<Option<Maker>>,
     /// One for each list of texts that is worked on or waits.
     pub(in crate::supervisor) free: Arc<Semaphore>,
     pub(in crate::supervisor) capacity: usize,
@@ -25,7 +28,7 @@ pub(in crate::supervisor) struct Seats {
 }
 
 /// Held while texts are worked on. The main loop does not end while one is.
-struct Seat {
+pub(super) struct Seat {
     permit: Option<OwnedSemaphorePermit>,
     handle: Handle,
 }
@@ -62,7 +65,7 @@ impl Handle {
         }
     }
 
-    fn seat(&self) -> Result<Seat, Refusal> {
+    pub(super) fn seat(&self) -> Result<Seat, Refusal> {
         if matches!(&*self.access.borrow(), Access::Draining) {
             return Err(Refusal::Draining);
         }
@@ -74,7 +77,7 @@ impl Handle {
         Ok(Seat { permit: Some(permit), handle: self.clone() })
     }
 
-    async fn embed_part(
+    pub(super) async fn embed_part(
         &self,
         part: &[Input],
         purpose: Purpose,

@@ -1,0 +1,129 @@
+//! Texts by their meaning: all vectors, in memory, as they are on the disk.
+//!
+//! A search looks whether a block is another than it was and reads that one alone, in
+//! the same transaction in which it reads everything else. So nobody has to be told
+//! of a change, and whatever ends a process leaves nothing to repair.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension};
+use vector_scan::{Block, nearest};
+
+use super::super::blocks::{PLACES, id_of, numbers, signed};
+use super::filter::Passing;
+
+/// Bytes of vectors at most, so that they never take an engine's memory.
+const MOST_BYTES: usize = 512 * 1024 * 1024;
+
+/// A question's vector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Meant {
+    /// Of what made it.
+    pub identity: [u8; 32],
+    pub values: Vec<f32>,
+}
+
+/// Texts and how near they are; or why none can be told.
+pub(super) type Nearest = Result<Vec<(i64, f64)>, String>;
+
+#[derive(Debug, Default)]
+pub(super) struct Vectors {
+    embedder: i64,
+    /// With the change that they are as of.
+    blocks: BTreeMap<i64, (i64, Block)>,
+}
+
+impl Vectors {
+    /// The `count` nearest texts of those that pass, the best first.
+    pub(super) fn nearest(
+        &mut self,
+        connection: &Connection,
+        passing: Option<&Passing>,
+        meant: &Meant,
+        count: usize,
+    ) -> rusqlite::Result<Nearest> {
+        let select = "SELECT id, dimension FROM embedders WHERE identity = ?1";
+        let mut select = connection.prepare_cached(select)?;
+        let embedder: Option<(i64, usize)> =
+            select.query_row([meant.identity], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let question = vector_scan::Question::new(&meant.values);
+        let (Some((embedder, dimension)), Some(question)) = (embedder, question) else {
+            return Ok(Err("no text has a vector of this embedder yet".to_owned()));
+        };
+        if question.dimension() != dimension {
+            return Ok(Err("the embedder made a vector of another length".to_owned()));
+        }
+        if let Some(problem) = self.refresh(connection, embedder, dimension)? {
+            return Ok(Err(problem));
+        }
+        let blocks: Vec<&Block> = self.blocks.values().map(|(_, block)| block).collect();
+        if blocks.is_empty() {
+            return Ok(Err("no text has a vector of this embedder yet".to_owned()));
+        }
+        let may = |text: i64| passing.is_none_or(|passing| passing.has_text(text));
+        let found = nearest(&blocks, &question, count, &may);
+        let mut select = connection.prepare_cached("SELECT fine FROM vectors WHERE id = ?1")?;
+        let mut exact = Vec::with_capacity(found.len());
+        for near in found {
+            let block = blocks[near.block];
+            let fine: Vec<u8> = select.query_row([id_of(embedder, near.name)], |row| row.get(0))?;
+            let coarse = &block.coarse[near.place * dimension..][..dimension];
+            let cosine = question.cosine(block.scales[near.place], coarse, &signed(&fine));
+            exact.push((near.name, f64::from(cosine)));
+        }
+        exact.sort_by(|one, other| other.1.total_cmp(&one.1));
+        Ok(Ok(exact))
+    }
+
+    /// Whether the current state has a vector of this text.
+    pub(super) fn has(&self, connection: &Connection, text: i64) -> rusqlite::Result<bool> {
+        let mut select =
+            connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM vectors WHERE id = ?1)")?;
+        select.query_row([id_of(self.embedder, text)], |row| row.get(0))
+    }
+
+    /// Reads the blocks that have changed; what is wrong if they are too many.
+    fn refresh(
+        &mut self,
+        connection: &Connection,
+        embedder: i64,
+        dimension: usize,
+    ) -> rusqlite::Result<Option<String>> {
+        if self.embedder != embedder {
+            *self = Self { embedder, ..Self::default() };
+        }
+        let now: BTreeMap<i64, i64> = {
+            let mut select = connection
+                .prepare_cached("SELECT id, changed FROM vector_blocks WHERE embedder = ?1")?;
+            let rows = select.query_map([embedder], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect::<rusqlite::Result<_>>()?
+        };
+        let bytes = now.len() * PLACES * dimension;
+        if bytes > MOST_BYTES {
+            self.blocks.clear();
+            return Ok(Some(format!("the vectors take more than {MOST_BYTES} bytes of memory")));
+        }
+        self.blocks.retain(|id, _| now.contains_key(id));
+        for (id, changed) in now {
+            if self.blocks.get(&id).is_none_or(|(known, _)| *known != changed) {
+                self.blocks.insert(id, (changed, read(connection, id)?));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn read(connection: &Connection, block: i64) -> rusqlite::Result<Block> {
+    let select = "SELECT texts, scales, coarse FROM vector_rows WHERE block = ?1";
+    let mut select = connection.prepare_cached(select)?;
+    select.query_row([block], |row| {
+        let blob =
+            |column: usize| -> rusqlite::Result<&[u8]> { Ok(row.get_ref(column)?.as_blob()?) };
+        let (scales, _) = blob(1)?.as_chunks();
+        Ok(Block {
+            names: numbers(blob(0)?),
+            scales: scales.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+            coarse: signed(blob(2)?),
+        })
+    })
+}

@@ -1,0 +1,207 @@
+//! Looks at every vector, on few threads, and keeps the best.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::num::NonZero;
+use std::thread;
+
+use crate::dot::dot;
+use crate::row::Question;
+
+/// Vectors that are worth a thread of their own.
+const WORTH: usize = 100_000;
+/// Threads at most: others work on this machine, too.
+const MOST_THREADS: usize = 4;
+
+/// Vectors that stand together. Each has a name and a scale; those that are named 0
+/// are holes.
+#[derive(Debug, Clone, Default)]
+pub struct Block {
+    pub names: Vec<i64>,
+    pub scales: Vec<f32>,
+    /// The upper bytes, one vector after the other.
+    pub coarse: Vec<i8>,
+}
+
+/// A vector that was found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Near {
+    pub name: i64,
+    /// The block and the place in it.
+    pub block: usize,
+    pub place: usize,
+    /// About the cosine.
+    pub about: f32,
+}
+
+impl Eq for Near {}
+
+/// Worse ones are greater, so that a heap has the worst on top. Of equal ones, the
+/// larger name is the worse, so that the answer does not depend on the threads.
+impl Ord for Near {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.about.total_cmp(&self.about).then(self.name.cmp(&other.name))
+    }
+}
+
+impl PartialOrd for Near {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The `count` vectors that are nearest to the question among those that `may` be
+/// found, the best first. Blocks of another dimension have none.
+#[must_use]
+pub fn nearest(
+    blocks: &[&Block],
+    question: &Question,
+    count: usize,
+    may: &(dyn Fn(i64) -> bool + Sync),
+) -> Vec<Near> {
+    let all: usize = blocks.iter().map(|block| block.names.len()).sum();
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = (all / WORTH).clamp(1, MOST_THREADS.min(cores));
+    let part = blocks.len().div_ceil(threads).max(1);
+    let parts: Vec<_> = blocks.chunks(part).enumerate().collect();
+    let look = |(number, blocks): &(usize, &[&Block])| {
+        let mut best = Best::new(count);
+        for (block, at) in blocks.iter().zip(number * part..) {
+            best.look(block, at, question, may);
+        }
+        best.heap.into_vec()
+    };
+    let mut found = match &parts[..] {
+        [] => Vec::new(),
+        [only] => look(only),
+        [first, others @ ..] => thread::scope(|scope| {
+            let others: Vec<_> =
+                others.iter().map(|part| scope.spawn(move || look(part))).collect();
+            let mut found = look(first);
+            for other in others {
+                found.extend(other.join().expect("a scan does not panic"));
+            }
+            found
+        }),
+    };
+    found.sort_unstable();
+    found.truncate(count);
+    found
+}
+
+struct Best {
+    count: usize,
+    heap: BinaryHeap<Near>,
+    /// What is not above it is not looked at any further.
+    bar: f32,
+}
+
+impl Best {
+    fn new(count: usize) -> Self {
+        let bar = if count == 0 { f32::INFINITY } else { f32::NEG_INFINITY };
+        Self { count, heap: BinaryHeap::with_capacity(count + 1), bar }
+    }
+
+    fn look(
+        &mut self,
+        block: &Block,
+        at: usize,
+        question: &Question,
+        may: &(dyn Fn(i64) -> bool + Sync),
+    ) {
+        let dimension = question.dimension();
+        if block.coarse.len() != block.names.len() * dimension {
+            return;
+        }
+        let rows = block.coarse.chunks_exact(dimension).zip(&block.scales).zip(&block.names);
+        for (place, ((row, scale), name)) in rows.enumerate() {
+            if *name == 0 {
+                continue;
+            }
+            let about = question.about(dot(row, question.coarse()), *scale);
+            if about >= self.bar && may(*name) {
+                self.keep(Near { name: *name, block: at, place, about });
+            }
+        }
+    }
+
+    fn keep(&mut self, near: Near) {
+        self.heap.push(near);
+        if self.heap.len() > self.count {
+            self.heap.pop();
+        }
+        if self.heap.len() == self.count {
+            self.bar = self.heap.peek().map_or(self.bar, |worst| worst.about);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::row::Row;
+
+    fn block(vectors: &[(i64, Vec<f32>)]) -> Block {
+        let mut block = Block::default();
+        for (name, values) in vectors {
+            let row = Row::new(values).unwrap();
+            block.names.push(*name);
+            block.scales.push(row.scale);
+            block.coarse.extend(row.coarse);
+        }
+        block
+    }
+
+    fn names(found: &[Near]) -> Vec<i64> {
+        found.iter().map(|near| near.name).collect()
+    }
+
+    #[test]
+    fn the_nearest_come_first_holes_and_what_may_not_be_seen_never() {
+        let vectors =
+            [(1, vec![1.0, 0.0]), (0, vec![1.0, 1.0]), (3, vec![1.0, 0.5]), (4, vec![-1.0, 0.0])];
+        let (one, two) = (block(&vectors[..2]), block(&vectors[2..]));
+        let question = Question::new(&[1.0, 0.6]).unwrap();
+        let find = |count, may: &(dyn Fn(i64) -> bool + Sync)| {
+            names(&nearest(&[&one, &two], &question, count, may))
+        };
+        assert_eq!(find(9, &|_| true), [3, 1, 4]);
+        assert_eq!(find(2, &|_| true), [3, 1]);
+        assert_eq!(find(2, &|name| name != 3), [1, 4]);
+        assert_eq!(find(0, &|_| true), [0; 0]);
+        assert_eq!(nearest(&[], &question, 9, &|_| true), []);
+        let other = Question::new(&[1.0, 0.6, 0.0]).unwrap();
+        assert_eq!(nearest(&[&one], &other, 9, &|_| true), []);
+    }
+
+    #[test]
+    fn a_place_is_where_it_stands() {
+        let blocks =
+            [block(&[(7, vec![0.0, 1.0])]), block(&[(8, vec![0.1, 1.0]), (9, vec![1.0, 0.0])])];
+        let blocks: Vec<_> = blocks.iter().collect();
+        let found = nearest(&blocks, &Question::new(&[1.0, 0.0]).unwrap(), 1, &|_| true);
+        assert_eq!((found[0].block, found[0].place, found[0].name), (1, 1, 9));
+    }
+
+    proptest! {
+        #[test]
+        fn the_best_are_those_of_a_sort(
+            vectors in prop::collection::vec(prop::collection::vec(-1.0f32..1.0, 5), 1..60),
+            asked in prop::collection::vec(0.1f32..1.0, 5),
+            count in 1usize..12,
+            size in 1usize..20,
+        ) {
+            let named: Vec<_> = (1..).zip(vectors).filter(|(_, values)| Row::new(values).is_some()).collect();
+            let blocks: Vec<_> = named.chunks(size).map(block).collect();
+            let blocks: Vec<_> = blocks.iter().collect();
+            let question = Question::new(&asked).unwrap();
+            let mut all = nearest(&blocks, &question, named.len(), &|_| true);
+            prop_assert_eq!(all.len(), named.len());
+            prop_assert!(all.is_sorted());
+            all.truncate(count);
+            prop_assert_eq!(nearest(&blocks, &question, count, &|_| true), all);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What was measured, and which goals are met.
+
+use tests::stats::{Summary, percentile};
+
+use super::Arguments;
+use super::ours::{Churned, Ours};
+
+/// How many times as fast as FAISS.
+const FASTER: f64 = 4.0;
+/// Share of the exact answer that is found.
+const RECALL: f64 = 0.995;
+/// The file after churn, as a multiple of a new one.
+const SIZE: f64 = 1.2;
+
+/// Milliseconds of each question.
+pub(crate) struct Round {
+    pub(crate) ours: Vec<f64>,
+    pub(crate) theirs: Vec<f64>,
+}
+
+#[expect(clippy::print_stdout, reason = "the table is the program's result")]
+#[expect(clippy::cast_precision_loss, reason = "bytes of a file that fits this disk")]
+pub(crate) fn print(
+    arguments: &Arguments,
+    rounds: &[Round],
+    recall: f64,
+    ours: &Ours,
+    churned: &Churned,
+) {
+    let median = |times: &[f64]| Summary::of(times).map_or(f64::NAN, |times| times.median);
+    let ratios: Vec<_> =
+        rounds.iter().map(|round| median(&round.theirs) / median(&round.ours)).collect();
+    let all = |side: fn(&Round) -> &Vec<f64>| -> Vec<f64> {
+        rounds.iter().flat_map(side).copied().collect()
+    };
+    let (our_times, their_times) = (all(|round| &round.ours), all(|round| &round.theirs));
+    let goal = |met: bool| if met { "met" } else { "missed" };
+    let Arguments { vectors, dimension, questions, .. } = arguments;
+    println!(
+        "{vectors} vectors of {dimension}, {questions} questions, {} rounds in turn; seed {}",
+        rounds.len(),
+        arguments.seed
+    );
+    for (name, times) in [("ours", &our_times), ("faiss-cpu IndexFlatIP", &their_times)] {
+        let p95 = percentile(times, 95).unwrap_or(f64::NAN);
+        println!("  {name:24} median {:8.2} ms   p95 {p95:8.2} ms", median(times));
+    }
+    let (ratio, least) = (median(&ratios), ratios.iter().copied().fold(f64::INFINITY, f64::min));
+    println!(
+        "  faster                   {ratio:.2} times, {least:.2} in the worst round   goal {FASTER}: {}",
+        goal(ratio >= FASTER)
+    );
+    println!("  recall@10                {recall:.4}   goal {RECALL}: {}", goal(recall >= RECALL));
+    println!("  first question           {:.0} ms, with all vectors from the disk", ours.load_ms);
+    println!("  written                  {:.0} µs each", ours.insert_us);
+    println!("  deleted                  {:.0} µs each, with text and words", churned.delete_us);
+    let size = churned.bytes as f64 / churned.ideal as f64;
+    println!(
+        "  size after churn         {size:.2} of a new file ({} and {} bytes, {} vectors)   goal {SIZE}: {}",
+        churned.bytes,
+        churned.ideal,
+        churned.left,
+        goal(size <= SIZE)
+    );
+}
