@@ -1,10 +1,10 @@
 //! The HTTP side: what editors, scripts and browsers talk to.
 //!
 //! ```text
-//! server ─► access ─► route ─► openai | ollama ─► wire (body → Job) ─► job ─► Handle
-//!                        ├► embeddings ─► wire (body → Ask) ─────────────────────┘
-//!                        │                                              │
-//!                        └► pages, status, metrics        stream | collect ─► wire (→ bytes)
+//! server ─► access ─► gate ─► route ─► openai | ollama ─► wire (body → Job) ─► job ─► Handle
+//!                                ├► embeddings ─► wire (body → Ask) ─────────────────────┘
+//!                                │                                              │
+//!                                └► pages, status, metrics        stream | collect ─► wire (→ bytes)
 //! ```
 //!
 //! [`route`] is the table of everything that is served. A route reads its body
@@ -17,6 +17,7 @@ mod server;
 mod access;
 mod body;
 mod cors;
+mod gate;
 mod identity;
 mod paths;
 
@@ -42,6 +43,7 @@ mod tally;
 mod wire;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -56,6 +58,7 @@ use crate::store::Store;
 use crate::supervisor::Handle;
 use body::Budget;
 use error::Problem;
+use gate::Gate;
 use kept::Keeper;
 use reply::Reply;
 
@@ -82,6 +85,8 @@ pub struct Settings {
     pub hosts: Vec<String>,
     /// Origins of web pages that may use this server, as `https://name`.
     pub origins: Vec<String>,
+    /// The directory of the file of API keys; `None`: nobody is ever asked.
+    pub keys: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -97,6 +102,7 @@ impl Default for Settings {
             drain_timeout: Duration::from_secs(30),
             hosts: Vec::new(),
             origins: Vec::new(),
+            keys: None,
         }
     }
 }
@@ -114,8 +120,9 @@ pub async fn serve(
     let settings = Arc::new(settings);
     let budget = Budget::new(settings.max_bodies_bytes);
     let keeper = Arc::new(Keeper::new(answers));
+    let gate = Gate::new(settings.keys.clone());
     let shared =
-        Arc::new(Shared { handle, index, settings: Arc::clone(&settings), budget, keeper });
+        Arc::new(Shared { handle, index, settings: Arc::clone(&settings), budget, keeper, gate });
     let service = move |peer, request| answer(Arc::clone(&shared), peer, request);
     server::run(listener, settings, service, shutdown).await;
 }
@@ -130,6 +137,7 @@ struct Shared {
     settings: Arc<Settings>,
     budget: Budget,
     keeper: Arc<Keeper>,
+    gate: Gate,
 }
 
 /// Who asks, and what the answer needs.
@@ -138,6 +146,8 @@ struct Caller {
     client: Client,
     /// It asks from this machine, and for nobody else.
     is_local: bool,
+    /// It has no key where one is asked for, and gets what everybody may have.
+    is_stranger: bool,
     span: Span,
     keeper: Arc<Keeper>,
     /// The request can wait for everybody else's.
@@ -150,11 +160,11 @@ async fn answer(
     peer: SocketAddr,
     request: Request<Incoming>,
 ) -> Response<Reply> {
-    let client = identity::client(request.headers(), peer.ip());
+    let asked = shared.gate.ask(request.headers(), peer.ip());
     let is_local = identity::is_local(request.headers(), peer.ip());
     let path = paths::plain(request.uri().path()).into_owned();
-    let span =
-        info_span!("request", %client, method = %request.method(), path = paths::shown(&path));
+    let (client, method) = (&asked.client, request.method());
+    let span = info_span!("request", %client, %method, path = paths::shown(&path));
     let arrived = Instant::now();
     let dialect = paths::dialect(&path);
     let admitted = access::check(request.headers(), request.uri(), &shared.settings);
@@ -164,11 +174,15 @@ async fn answer(
         let handle = shared.handle.clone();
         let bulk = identity::is_bulk(request.headers())?;
         let span = Span::current();
-        let caller = Caller { handle, client, is_local, span, keeper, bulk };
-        let mut response = match route(&shared, caller, &path, request).await {
-            Ok(response) => response,
-            Err(problem) => reply::problem(&problem, dialect),
+        let is_stranger = asked.is_stranger();
+        let entered = asked.may_have(request.method(), &path);
+        let client = asked.client;
+        let caller = Caller { handle, client, is_local, is_stranger, span, keeper, bulk };
+        let routed = match entered {
+            Ok(()) => route(&shared, caller, &path, request).await,
+            Err(problem) => Err(problem),
         };
+        let mut response = routed.unwrap_or_else(|problem| reply::problem(&problem, dialect));
         if let Some(origin) = origin.filter(|_| paths::is_public(&path)) {
             cors::allow(&mut response, origin);
         }
@@ -248,6 +262,7 @@ async fn route(
         ("GET", "/ready") => Ok(status::ready(&snapshot())),
         ("GET", "/props") => status::props(&snapshot()),
         ("GET", "/metrics") => Ok(metrics::metrics(&snapshot())),
+        ("GET", "/api/status") if caller.is_stranger => Ok(status::for_strangers(&snapshot())),
         ("GET", "/api/status") => Ok(status::status(&snapshot())),
         ("GET", "/api/history") => Ok(status::history(&shared.handle.history())),
 
