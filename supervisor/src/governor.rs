@@ -59,7 +59,7 @@ pub const REMEMBERED: usize = 32;
 const MISSED: u32 = 4;
 /// No reading is too old before this.
 const LEAST_PATIENCE: Duration = Duration::from_secs(10);
-/// Notches taken at once, down and up.
+/// Notches taken at once, down and up; half of the way up where that is more.
 const DOWN: usize = 6;
 const UP: usize = 4;
 /// Notches that a board which slows itself down is lowered by.
@@ -296,7 +296,8 @@ impl Governor {
         } else if least.least > self.notch {
             (least.least.min(self.notch + DOWN).min(last), Kind::Lower, least)
         } else if rise.rise < self.notch {
-            (rise.rise.max(self.notch.saturating_sub(UP)), Kind::Raise, rise)
+            let far = (self.notch - rise.rise).div_ceil(2);
+            (rise.rise.max(self.notch.saturating_sub(UP.max(far))), Kind::Raise, rise)
         } else {
             (self.notch, Kind::Trim, rise)
         };

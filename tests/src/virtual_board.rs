@@ -156,3 +156,13 @@ impl Drop for Enough<'_> {
         self.0.store(true, Ordering::Relaxed);
     }
 }
+
+/// The degrees that the governor's reason says it holds.
+///
+/// # Panics
+/// It says none.
+#[must_use]
+pub fn held(reason: &str) -> f64 {
+    let said = reason.split_once("is held at ").and_then(|(_, rest)| rest.split_once(" °C"));
+    said.and_then(|(held, _)| held.parse().ok()).unwrap_or_else(|| panic!("no degrees: {reason}"))
+}

@@ -2,7 +2,7 @@
 //! without it, and costs nothing where boards stay cool.
 
 use tests::heat::cell::{Cell, Fan, Load, PowerMode};
-use tests::heat::controller::{HELD, Kind};
+use tests::heat::controller::{Kind, RIVALS_HOLD};
 use tests::heat::outcome::Outcome;
 use tests::heat::run::{Plan, run};
 
@@ -10,7 +10,7 @@ use tests::heat::run::{Plan, run};
 const DRAWS: [u64; 2] = [2001, 2002];
 
 fn outcome(cell: Cell, kind: Kind, draw: u64) -> Outcome {
-    run(Plan { cell, kind, draw, hours: 0.75, rivals_hold: HELD }, |_| {})
+    run(Plan { cell, kind, draw, hours: 0.75, rivals_hold: RIVALS_HOLD }, |_| {})
 }
 
 fn cells(fan: Fan, ambients: &[u8], loads: &[Load]) -> Vec<Cell> {

@@ -12,6 +12,10 @@ use super::facts::Heat;
 const FASTEST_FALL: f64 = 2.0;
 /// Over how long the trend is averaged, in seconds.
 const TREND: f64 = 15.0;
+/// Over how long the mean is taken that readings rise above, in seconds.
+const MEAN: f64 = 60.0;
+/// How slowly such a rise is forgotten, in seconds.
+const SWINGS: f64 = 600.0;
 
 /// What the governor believes.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +34,11 @@ pub(super) struct Known {
     pub(super) limit: f64,
     /// Kelvins each second, lately.
     pub(super) trend: f64,
+    /// How far readings have risen above their mean, in kelvins: a part of a prompt
+    /// heats the die at once, and the heat sink slowly.
+    pub(super) swing: f64,
+    /// That mean.
+    mean: f64,
     /// When it was read.
     pub(super) at: Instant,
 }
@@ -69,7 +78,15 @@ impl Thermometer {
 
     fn believed(&self, heat: &Heat) -> Known {
         let (celsius, limit) = (heat.celsius.degrees(), heat.limit.degrees());
-        let fresh = Known { zone: heat.zone.clone(), celsius, limit, trend: 0.0, at: heat.at };
+        let fresh = Known {
+            zone: heat.zone.clone(),
+            celsius,
+            limit,
+            trend: 0.0,
+            swing: 0.0,
+            mean: celsius,
+            at: heat.at,
+        };
         let Some(last) = &self.last else { return fresh };
         let seconds = heat.at.saturating_duration_since(last.at).as_secs_f64();
         if seconds > 60.0 || seconds <= 0.0 {
@@ -77,8 +94,11 @@ impl Thermometer {
         }
         let celsius = celsius.max(last.celsius - FASTEST_FALL * seconds);
         let slope = (celsius - last.celsius) / seconds;
-        let weight = 1.0 - (-seconds / TREND).exp();
-        Known { celsius, trend: last.trend + (slope - last.trend) * weight, ..fresh }
+        let passed = |time: f64| 1.0 - (-seconds / time).exp();
+        let trend = last.trend + (slope - last.trend) * passed(TREND);
+        let mean = last.mean + (celsius - last.mean) * passed(MEAN);
+        let swing = (celsius - mean).max(last.swing * (1.0 - passed(SWINGS)));
+        Known { celsius, trend, swing, mean, ..fresh }
     }
 }
 
@@ -122,5 +142,27 @@ mod tests {
         assert_eq!(celsius(&fallen), Some(86.0));
         let risen = meter.observe(true, Some(&heat(95_000, at(4))), at(4));
         assert_eq!(celsius(&risen), Some(95.0));
+    }
+
+    #[test]
+    fn swings_are_seen_and_forgotten() {
+        let (start, mut meter) = (Instant::now(), Thermometer::new(Duration::from_secs(10)));
+        let mut swing = |seconds: std::ops::Range<u64>, millidegrees: &dyn Fn(u64) -> i32| {
+            let mut last = 0.0;
+            for second in seconds.step_by(2) {
+                let at = start + Duration::from_secs(second);
+                match meter.observe(true, Some(&heat(millidegrees(second), at)), at) {
+                    Temperature::Known(known) => last = known.swing,
+                    unseen => panic!("{unseen:?}"),
+                }
+            }
+            last
+        };
+        let even = swing(0..600, &|_| 90_000);
+        assert!(even < 0.01, "{even}");
+        let bursts = swing(600..1200, &|second| if second % 30 == 0 { 92_000 } else { 90_000 });
+        assert!((1.5..2.0).contains(&bursts), "{bursts}");
+        let later = swing(1200..4200, &|_| 90_000);
+        assert!(later < 0.1, "{later}");
     }
 }

@@ -17,6 +17,9 @@ use super::facts::Clock;
 /// The lowest clock that is set, as a share of the highest that the chip can do in
 /// any mode: below it the voltage falls no further, and a pause costs less.
 const LOWEST: f64 = 0.5;
+/// The same for a chip that is sold slower than others of its kind, in hertz: all of
+/// them are one silicon, whose voltage is lowest there.
+const LOWEST_HZ: f64 = 500e6;
 /// Shares of the time in which the engine computes, once the clock is lowest.
 const DUTIES: [f64; 19] = [
     0.93, 0.86, 0.79, 0.72, 0.65, 0.58, 0.51, 0.44, 0.38, 0.32, 0.26, 0.22, 0.18, 0.15, 0.125, 0.1,
@@ -60,7 +63,7 @@ impl Ladder {
         let share = |hz: u64| hz as f64 / highest;
         // Highest first. The highest itself needs no cap.
         let mut clocks: Vec<(Option<u64>, f64)> = vec![(None, 1.0)];
-        let lowest = clock.map_or(0.0, |clock| clock.top_hz as f64 * LOWEST);
+        let lowest = clock.map_or(0.0, |clock| (clock.top_hz as f64 * LOWEST).max(LOWEST_HZ));
         let lower = available.iter().rev().skip(1).filter(|hz| **hz as f64 >= lowest);
         clocks.extend(lower.map(|hz| (Some(*hz), share(*hz))));
 

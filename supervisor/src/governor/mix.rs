@@ -5,16 +5,13 @@
 //! | anything, where tokens are to cost little | prompts in parts as large as a saver bears: they cost least |
 //! | mostly prompts, by several | one after the other: each is computed in steps as large as can be, with nobody beside it to be held up |
 //! | mostly answers, prompts seldom | prompts in parts as large as a reader bears: few gaps are long, and the others are short |
+//! | anything, on a board that is held back | the same: heat is what there is least of, and each part costs a pass over the weights |
 //! | many who read, few who wait | parts as short as a decode step: no gap is long |
 //! | anything else | parts as the operator has them |
 //!
 //! A part beside running answers costs a decode step each time, so that prompts of
 //! thousands of tokens take twice as long in small parts, and everybody who reads
 //! or waits bears it.
-//!
-//! Heat changes nothing of that. A hot board would get more done in large parts, a
-//! quarter more of long prompts and a twentieth more of answers, but rests follow
-//! them that are as much longer, and those who read would bear gaps of seconds.
 //!
 //! What speaks for one after the other is known from the engine's measured speeds,
 //! which are those of a short prompt, alone. So it is tried, and given up where the
@@ -43,22 +40,22 @@ const GAP: f64 = 10.0;
 const PROMPTS: (f64, f64) = (1.2, 1.0);
 /// What requests get done together, to what each of them would alone. Where they
 /// gain from each other, that is not given up for shorter gaps.
-const TOGETHER: f64 = 1.02;
+const TOGETHER: f64 = 1.05;
 /// Work after which it shows how much gets done, together and one after the other,
 /// in seconds.
 const TELLS: f64 = 120.0;
 /// As much is this share of what was done before.
-const AS_MUCH: f64 = 0.985;
+const AS_MUCH: f64 = 0.98;
 /// Work before it is tried again where it got less done, in seconds.
 const AGAIN: f64 = 3600.0;
 /// Requests at once, on average, from which on there is somebody to serve first.
 const SEVERAL: f64 = 1.5;
 /// The share of gaps in which a large part may fall, and may stay.
-const SELDOM: (f64, f64) = (0.042, 0.047);
+const SELDOM: (f64, f64) = (0.045, 0.05);
 /// How long a large part may hold up running answers, in seconds.
-const BEARABLE: f64 = 0.55;
-/// The same where tokens are to cost little.
-const BEARABLE_TO_SAVE: f64 = 0.8;
+const BEARABLE: f64 = 0.9;
+/// The share of full speed below which a board counts as held back, and counts so still.
+const HELD_BACK: (f64, f64) = (0.97, 0.999);
 /// A large part that is not so many times the operator's is not worth a change.
 const LARGE: f64 = 1.5;
 /// Readers for each one who waits, from which on parts are small, and stay so.
@@ -167,7 +164,7 @@ impl Mix {
     /// How to share the engine from now on; `now` is how it is shared.
     pub(super) fn choose(&self, now: Sharing, choice: Choice) -> Sharing {
         let Choice { usual, saves, .. } = choice;
-        let large = choice.part(if saves { BEARABLE_TO_SAVE } else { BEARABLE });
+        let large = choice.part(BEARABLE);
         let is_large = f64::from(large) >= LARGE * f64::from(usual);
         if saves {
             // Whatever is asked.
@@ -189,8 +186,10 @@ impl Mix {
         if several && !alone && costs_nothing && prompts {
             return Sharing::OneByOne;
         }
-        let seldom = kept(matches!(now, Sharing::Large(_)), SELDOM);
-        if is_large && self.interrupted(large) <= seldom {
+        let stays = matches!(now, Sharing::Large(_));
+        let seldom = self.interrupted(large) <= kept(stays, SELDOM);
+        let held_back = choice.clock * choice.duty < kept(stays, HELD_BACK);
+        if is_large && (seldom || held_back) {
             return Sharing::Large(large);
         }
         let readers = kept(matches!(now, Sharing::Small(_)), READERS);
@@ -333,7 +332,7 @@ mod tests {
         assert_eq!(long.choose(Sharing::Usual, CHOICE), Sharing::OneByOne);
         let alone = mix((0, 1), 9, 560);
         assert_eq!(alone.choose(Sharing::Usual, CHOICE), Sharing::Usual, "nobody else is there");
-        let together = mix((4, 3), 11, 600);
+        let together = mix((4, 3), 11, 640);
         assert_eq!(together.choose(Sharing::Usual, CHOICE), Sharing::Usual, "it would cost tokens");
         let fewer = mix((1, 3), 9, 400);
         assert_eq!(fewer.choose(Sharing::Usual, CHOICE), Sharing::Usual);
@@ -385,15 +384,20 @@ mod tests {
         assert_eq!(answers.choose(Sharing::Usual, operator), Sharing::Small(50));
         let capped = Choice { clock: 0.5, ..CHOICE };
         let seldom = mix((7, 1), 120, 100);
-        assert_eq!(seldom.choose(Sharing::Large(512), capped), Sharing::Large(275));
+        assert_eq!(seldom.choose(Sharing::Large(512), capped), Sharing::Large(450));
     }
 
     #[test]
-    fn on_a_hot_board_readers_come_first() {
+    fn on_a_board_that_is_held_back_parts_are_as_large_as_is_bearable() {
         let hot = Choice { duty: 0.3, clock: 0.5, ..CHOICE };
         let reading = mix((7, 1), 120, 200);
         assert_eq!(reading.choose(Sharing::Usual, CHOICE), Sharing::Large(512));
-        assert_eq!(reading.choose(Sharing::Usual, hot), Sharing::Usual, "the rests would be long");
+        assert_eq!(reading.choose(Sharing::Usual, hot), Sharing::Large(135), "rests come with it");
+        let mixed = mix((4, 3), 11, 640);
+        assert_eq!(mixed.choose(Sharing::Usual, CHOICE), Sharing::Usual);
+        let hardly = Choice { clock: 0.98, ..CHOICE };
+        assert_eq!(mixed.choose(Sharing::Usual, hardly), Sharing::Usual);
+        assert_eq!(mixed.choose(Sharing::Large(512), hardly), Sharing::Large(512), "it stays");
         let prompts = mix((1, 3), 9, 560);
         assert_eq!(prompts.choose(Sharing::Usual, hot), Sharing::OneByOne, "nobody is beside them");
     }
@@ -407,6 +411,6 @@ mod tests {
         assert_eq!(Mix::default().choose(Sharing::Usual, slow), Sharing::Usual, "80 are no more");
         let rare = Choice { duty: 0.3, ..saves };
         let rested = mix((1, 3), 9, 560).choose(Sharing::Usual, rare);
-        assert_eq!(rested, Sharing::Large(240), "a third of it, because the rest is as long again");
+        assert_eq!(rested, Sharing::Large(270), "a third of it, because the rest is as long again");
     }
 }

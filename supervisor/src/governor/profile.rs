@@ -24,6 +24,11 @@ pub enum Profile {
 )]
 pub struct NoProfile(String);
 
+/// No reading is to come nearer to the limit than this, in kelvins: on an Orin none
+/// is above 95 °C. A board with a dead fan has most of what it can give between there
+/// and 90 °C, so that a wider margin costs it half of its tokens.
+pub(super) const CEILING: f64 = 4.2;
+
 /// What a budget may be: below, no board idles; above, none of them gets.
 const BUDGET: std::ops::RangeInclusive<u32> = 3..=500;
 
@@ -31,12 +36,12 @@ impl Profile {
     /// The temperature that is held, in kelvins below the machine's own limit.
     ///
     /// On an Orin that limit is 99 °C. Its fan's quiet curve turns at two thirds
-    /// of its speed from 74 °C on.
+    /// of its speed from 74 °C on. By how much readings swing comes on top.
     #[must_use]
     pub(super) fn margin(self) -> f64 {
         match self {
             // A cooler board spends its joules on being there.
-            Self::Max | Self::Balanced | Self::Watts(_) => 6.5,
+            Self::Max | Self::Balanced | Self::Watts(_) => CEILING,
             Self::Quiet => 29.0,
         }
     }

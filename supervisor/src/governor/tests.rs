@@ -98,7 +98,7 @@ fn a_board_without_a_fan_is_held_below_its_limit_and_settles() {
     let mut governor = governor(Profile::Max, start);
     let decisions = run(&mut governor, &mut board, start, 120);
     let hottest = decisions.iter().map(|(_, celsius)| *celsius).fold(0.0, f64::max);
-    assert!(hottest < 94.0, "{hottest} °C");
+    assert!(hottest < 95.5, "{hottest} °C");
     let late = &decisions[decisions.len() / 2..];
     let coolest = late.iter().map(|(_, celsius)| *celsius).fold(100.0, f64::min);
     assert!(coolest > 83.0, "{coolest} °C gives heat room away");

@@ -7,6 +7,7 @@
 use super::heat::{Known, Temperature};
 use super::ladder::Ladder;
 use super::power::Wattmeter;
+use super::profile::CEILING;
 use super::reason::{Ahead, Limiting};
 use super::thermal::Fit;
 
@@ -22,9 +23,9 @@ const UNDER: f64 = 0.5;
 /// The same for the bare trend, which knows less.
 const UNDER_TREND: f64 = 4.0;
 /// Below the limit, in kelvins: from here on two notches at a time.
-const HARD: f64 = 5.0;
+const HARD: f64 = 3.5;
 /// Below the limit, in kelvins: from here on everything at once.
-const EMERGENCY: f64 = 3.0;
+const EMERGENCY: f64 = 2.0;
 /// Shares of a power budget above which it is lowered and below which raised.
 const BUDGET_OVER: f64 = 1.0;
 const BUDGET_UNDER: f64 = 0.96;
@@ -63,14 +64,18 @@ impl Wish {
     }
 }
 
-/// To stay below the limit by `margin` kelvins.
+/// To stay below the limit by `margin` kelvins, and with the highest of readings that
+/// swing below the ceiling.
 pub(super) fn of_heat(place: Place<'_>, temperature: &Temperature, margin: f64) -> Wish {
     match temperature {
         Temperature::Ungoverned => Wish::none(Limiting::Ungoverned),
         Temperature::Blind(unseen) => {
             Wish::at(place.ladder.blind(), Limiting::Blind { unseen: *unseen })
         }
-        Temperature::Known(known) => of_known_heat(place, known, known.limit - margin),
+        Temperature::Known(known) => {
+            let margin = margin.max(CEILING + known.swing);
+            of_known_heat(place, known, known.limit - margin)
+        }
     }
 }
 

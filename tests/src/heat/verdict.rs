@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::heat::cell::{Cell, Load};
-use crate::heat::controller::{HELD, Kind};
+use crate::heat::controller::{Kind, RIVALS_HOLD};
 use crate::heat::oracle::{Best, Oracle};
 use crate::heat::outcome::Outcome;
 
@@ -28,6 +28,14 @@ pub struct Possible {
     pub even_gap: Option<Best>,
 }
 
+/// What the oracle is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Wanted {
+    Tokens,
+    Joules,
+    Gap,
+}
+
 /// Tokens an hour that a shorter gap may cost, as a share of the best rival's.
 const KEPT: f64 = 0.98;
 
@@ -35,7 +43,7 @@ const KEPT: f64 = 0.98;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
-    /// It never reaches what is to be held: heat does not bind.
+    /// It never reaches what anybody holds: heat does not bind.
     Free,
     /// It gets hotter than that without slowing itself down: the margin costs.
     Margin,
@@ -140,26 +148,29 @@ impl Row {
         let alone = self.of(Kind::Hardware)?;
         Some(match alone.hottest_celsius {
             _ if !alone.is_unthrottled() => Class::Bound,
-            hottest if hottest > HELD => Class::Margin,
+            hottest if hottest > RIVALS_HOLD => Class::Margin,
             _ => Class::Free,
         })
     }
 
-    /// Asks the oracle for each goal that this cell has.
+    /// Asks the oracle for each goal that this cell has, and that is wanted.
     #[must_use]
-    pub fn ask(&self, oracle: &mut Oracle) -> Possible {
+    pub fn ask(&self, oracle: &mut Oracle, wanted: Option<Wanted>) -> Possible {
+        let wants = |it: Wanted| wanted.is_none_or(|wanted| wanted == it);
         let safe = |outcome: &Outcome| outcome.is_safe();
         let mut possible = Possible::default();
         if self.cell.load == Load::Idle {
             return possible;
         }
-        if self.class() == Some(Class::Bound) {
+        if self.class() == Some(Class::Bound) && wants(Wanted::Tokens) {
             possible.tokens = oracle.best(|it| safe(it).then_some(it.tokens_per_hour));
         }
         // A board that gets too hot at rest cannot be kept safe by anybody.
-        possible.joules = oracle.best(|it| it.tokens_per_joule.filter(|_| safe(it)));
+        if wants(Wanted::Joules) {
+            possible.joules = oracle.best(|it| it.tokens_per_joule.filter(|_| safe(it)));
+        }
         let floor = self.best_rival().map_or(0.0, |tokens| tokens * KEPT);
-        if self.cell.load.is_sustained() {
+        if self.cell.load.is_sustained() && wants(Wanted::Gap) {
             let gap = |it: &Outcome| {
                 let keeps = safe(it) && it.tokens_per_hour >= floor;
                 it.p95_gap_s.filter(|_| keeps).map(|gap| -gap)

@@ -113,6 +113,13 @@ impl Board {
         board
     }
 
+    /// Heats the sink as if the board had worked for long; the die stays above it by as
+    /// much as before.
+    pub fn warm(&mut self, sink_celsius: f64) {
+        let warmer = sink_celsius - self.heat.sink;
+        self.heat = Heat { die: self.heat.die + warmer, sink: sink_celsius };
+    }
+
     /// Lets `time` pass under `load`, a mean over that time.
     pub fn advance(&mut self, time: Duration, load: Load) -> Readings {
         self.load = if self.is_on() { load } else { Load::IDLE };

@@ -50,6 +50,9 @@ struct Args {
     /// The air's temperature, °C
     #[arg(long, default_value_t = 25.0, allow_negative_numbers = true)]
     ambient: f64,
+    /// The heat sink's temperature at the start, as after long work, °C
+    #[arg(long, value_name = "CELSIUS")]
+    warm: Option<f64>,
     /// How much faster the board's time runs: its heat, not the engine's tokens
     #[arg(long, default_value_t = 1.0)]
     speed: f64,
@@ -175,6 +178,12 @@ impl Rig {
             && !board.set_mode(mode)
         {
             bail!("{} has no power mode {mode}", module.name);
+        }
+        if let Some(celsius) = args.warm {
+            if !(-40.0..=100.0).contains(&celsius) {
+                bail!("--warm is between -40 and 100");
+            }
+            board.warm(celsius);
         }
         let mode = board.mode().id;
         let tree = Tree::create(root, &module, mode, &board.readings(), args.seed)?;

@@ -19,10 +19,10 @@ use clap::Parser;
 use serde::Serialize;
 
 use tests::heat::cell::{Cell, Fan, Load, PowerMode};
-use tests::heat::controller::{HELD, Kind};
+use tests::heat::controller::{Kind, RIVALS_HOLD};
 use tests::heat::oracle::{HOLDS, Oracle};
 use tests::heat::run::{Plan, Stage, run};
-use tests::heat::verdict::{Mark, Row, judge};
+use tests::heat::verdict::{Mark, Row, Wanted, judge};
 use tests::heat::{plot, report};
 use tests::spoken::Format;
 
@@ -39,8 +39,8 @@ struct Arguments {
     /// Use the draws that the governor was tuned on.
     #[arg(long)]
     tuning: bool,
-    /// What those hold that are not ours, in degrees [default: what ours holds].
-    #[arg(long, default_value_t = HELD)]
+    /// What those hold that are not ours, in degrees.
+    #[arg(long, default_value_t = RIVALS_HOLD)]
     rivals_hold: f64,
     /// First of the draws, instead of the first of those that are reported.
     #[arg(long)]
@@ -51,6 +51,9 @@ struct Arguments {
     /// Also find out what is possible in each cell: many times the work.
     #[arg(long)]
     oracle: bool,
+    /// Ask the oracle for one goal alone.
+    #[arg(long, requires = "oracle")]
+    oracle_for: Option<Wanted>,
     /// What the oracle holds, in degrees.
     #[arg(long, default_value_t = HOLDS)]
     oracle_holds: f64,
@@ -66,6 +69,9 @@ struct Arguments {
     /// Only modules whose names contain this.
     #[arg(long)]
     module: Option<String>,
+    /// Only fans in a state whose name contains this, such as "stuck".
+    #[arg(long)]
+    fan: Option<String>,
     /// Only loads whose names contain this, such as "long".
     #[arg(long)]
     load: Option<String>,
@@ -108,6 +114,7 @@ fn main() -> anyhow::Result<()> {
     };
     let named = |cell: &Cell| {
         contains(cell.module, &arguments.module)
+            && contains(&cell.fan.to_string(), &arguments.fan)
             && contains(&cell.load.to_string(), &arguments.load)
     };
     let mode = if arguments.highest_mode { PowerMode::Highest } else { PowerMode::Shipped };
@@ -175,7 +182,7 @@ fn row(cell: Cell, draw: u64, arguments: &Arguments) -> Row {
     if arguments.oracle {
         let stage = Stage { cell, draw, hours };
         let mut oracle = Oracle::new(stage, arguments.oracle_holds, arguments.oracle_fan);
-        row.oracle = Some(row.ask(&mut oracle));
+        row.oracle = Some(row.ask(&mut oracle, arguments.oracle_for));
     }
     row
 }
@@ -189,7 +196,7 @@ fn plots(directory: &std::path::Path, draw: u64) -> anyhow::Result<()> {
             let cell = Cell { module: PLOTTED, mode, ambient: 40, fan, load };
             let course = |kind: Kind| {
                 let mut points = Vec::new();
-                let plan = Plan { cell, kind, draw, hours: 1.0, rivals_hold: HELD };
+                let plan = Plan { cell, kind, draw, hours: 1.0, rivals_hold: RIVALS_HOLD };
                 let _ = run(plan, |point| points.push(point));
                 (kind, points)
             };
