@@ -1,6 +1,7 @@
 """A machine in an emulator, and what can be seen of it from outside: its console, its
 port, and a shell where it lets us in."""
 
+import atexit
 import http.client
 import json
 import os
@@ -43,6 +44,8 @@ class Emulator:
             command += ["-device", f"virtio-blk-pci,drive=disk{at}"]
         self.started = time.monotonic()
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        # Whatever becomes of the test, no machine is left behind.
+        atexit.register(self.kill)
 
     def age(self):
         return time.monotonic() - self.started
