@@ -44,7 +44,8 @@ fn limits_fall_with_heat_and_rise_when_it_leaves() {
         });
         let reason = hot["governor"]["reason"].as_str().unwrap();
         let held = held(reason);
-        assert!((90.0..=94.8).contains(&held), "{reason}");
+        // It gets hotter eight times as fast as a board can, and that counts as a swing.
+        assert!((85.0..=94.8).contains(&held), "{reason}");
         assert!(!hot["governor"]["changes"].as_array().unwrap().is_empty());
         until("the clock is capped", || (cap() < usual).then_some(()));
         board.faults("ambient 20");
