@@ -11,12 +11,14 @@ readonly units_below=usr/lib/systemd/system
 
 # All others are of the set `service`.
 readonly appliance_files=(
+    etc/apt/preferences.d/50-stoker.pref
     etc/avahi/services/stoker.service
     etc/systemd/system/default.target
     usr/lib/stoker/stoker.toml
     usr/lib/sysctl.d/90-stoker.conf
     # Restarts the machine, and sets who may log in.
     usr/lib/systemd/system/nv-l4t-bootloader-config.service.d/50-stoker.conf
+    usr/lib/systemd/system/ssh.service.d/50-stoker.conf
     usr/lib/systemd/system/stoker-firstboot.service
     usr/lib/systemd/system/stoker-health.service
     usr/lib/systemd/journald.conf.d/50-stoker.conf

@@ -1,10 +1,10 @@
 //! The HTTP side: what editors, scripts and browsers talk to.
 //!
 //! ```text
-//! server ─► access ─► route ─► openai | ollama ─► wire (body → Job) ─► job ─► Handle
-//!                        ├► embeddings ─► wire (body → Ask) ─────────────────────┘
-//!                        │                                              │
-//!                        └► pages, status, metrics        stream | collect ─► wire (→ bytes)
+//! server ─► access ─► gate ─► route ─► openai | ollama ─► wire (body → Job) ─► job ─► Handle
+//!                                ├► embeddings ─► wire (body → Ask) ─────────────────────┘
+//!                                │                                              │
+//!                                └► pages, status, metrics        stream | collect ─► wire (→ bytes)
 //! ```
 //!
 //! [`route`] is the table of everything that is served. A route reads its body
@@ -18,6 +18,7 @@ mod access;
 mod adding;
 mod body;
 mod cors;
+mod gate;
 mod identity;
 mod paths;
 
@@ -44,6 +45,7 @@ mod tally;
 mod wire;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -60,6 +62,7 @@ use crate::supervisor::Handle;
 use adding::Sources;
 use body::Budget;
 use error::Problem;
+use gate::Gate;
 use kept::Keeper;
 use reply::Reply;
 
@@ -86,6 +89,8 @@ pub struct Settings {
     pub hosts: Vec<String>,
     /// Origins of web pages that may use this server, as `https://name`.
     pub origins: Vec<String>,
+    /// The directory of the file of API keys; `None`: nobody is ever asked.
+    pub keys: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -101,6 +106,7 @@ impl Default for Settings {
             drain_timeout: Duration::from_secs(30),
             hosts: Vec::new(),
             origins: Vec::new(),
+            keys: None,
         }
     }
 }
@@ -121,8 +127,9 @@ pub async fn serve(
     let budget = Budget::new(settings.max_bodies_bytes);
     let keeper = Arc::new(Keeper::new(answers));
     let sources = Sources { index, memory };
-    let shared =
-        Arc::new(Shared { handle, sources, settings: Arc::clone(&settings), budget, keeper });
+    let gate = Gate::new(settings.keys.clone());
+    let shared = Shared { handle, sources, settings: Arc::clone(&settings), budget, keeper, gate };
+    let shared = Arc::new(shared);
     let service = move |peer, request| answer(Arc::clone(&shared), peer, request);
     server::run(listener, settings, service, shutdown).await;
 }
@@ -137,6 +144,7 @@ struct Shared {
     settings: Arc<Settings>,
     budget: Budget,
     keeper: Arc<Keeper>,
+    gate: Gate,
 }
 
 /// Who asks, and what the answer needs.
@@ -147,6 +155,8 @@ struct Caller {
     client: Client,
     /// It asks from this machine, and for nobody else.
     is_local: bool,
+    /// It has no key where one is asked for, and gets what everybody may have.
+    is_stranger: bool,
     span: Span,
     keeper: Arc<Keeper>,
     /// The request can wait for everybody else's.
@@ -161,11 +171,11 @@ async fn answer(
     peer: SocketAddr,
     request: Request<Incoming>,
 ) -> Response<Reply> {
-    let client = identity::client(request.headers(), peer.ip());
+    let asked = shared.gate.ask(request.headers(), peer.ip());
     let is_local = identity::is_local(request.headers(), peer.ip());
     let path = paths::plain(request.uri().path()).into_owned();
-    let span =
-        info_span!("request", %client, method = %request.method(), path = paths::shown(&path));
+    let (client, method) = (&asked.client, request.method());
+    let span = info_span!("request", %client, %method, path = paths::shown(&path));
     let arrived = Instant::now();
     let dialect = paths::dialect(&path);
     let admitted = access::check(request.headers(), request.uri(), &shared.settings);
@@ -176,11 +186,25 @@ async fn answer(
         let bulk = identity::is_bulk(request.headers())?;
         let conversation = identity::conversation(request.headers())?;
         let span = Span::current();
-        let caller = Caller { handle, sources, client, is_local, span, keeper, bulk, conversation };
-        let mut response = match route(&shared, caller, &path, request).await {
-            Ok(response) => response,
-            Err(problem) => reply::problem(&problem, dialect),
+        let is_stranger = asked.is_stranger();
+        let entered = asked.may_have(request.method(), &path);
+        let client = asked.client;
+        let caller = Caller {
+            handle,
+            sources,
+            client,
+            is_local,
+            is_stranger,
+            span,
+            keeper,
+            bulk,
+            conversation,
         };
+        let routed = match entered {
+            Ok(()) => route(&shared, caller, &path, request).await,
+            Err(problem) => Err(problem),
+        };
+        let mut response = routed.unwrap_or_else(|problem| reply::problem(&problem, dialect));
         if let Some(origin) = origin.filter(|_| paths::is_public(&path)) {
             cors::allow(&mut response, origin);
         }
@@ -275,6 +299,7 @@ async fn route(
         ("GET", "/ready") => Ok(status::ready(&snapshot())),
         ("GET", "/props") => status::props(&snapshot()),
         ("GET", "/metrics") => Ok(metrics::metrics(&snapshot())),
+        ("GET", "/api/status") if caller.is_stranger => Ok(status::for_strangers(&snapshot())),
         ("GET", "/api/status") => Ok(status::status(&snapshot())),
         ("GET", "/api/history") => Ok(status::history(&shared.handle.history())),
 

@@ -1,9 +1,10 @@
 //! What the command line asks of a running server and shows to a person:
 //! `stoker status`, once or again and again, and below it `stoker index` and
-//! `stoker search`.
+//! `stoker search`. `stoker key` changes a file that the server reads.
 
 pub(crate) mod ask;
 pub mod code;
+pub mod key;
 pub mod memory;
 mod table;
 

@@ -20,11 +20,14 @@ use std::path::{Path, PathBuf};
 use jetpack::Root;
 use jetpack::setting::{self, MEDIA, Setting};
 
+use crate::keys::{self, KeyName, Keys, KeysError};
 use medium::Medium;
 pub use wishes::Wishes;
 
 /// There when it was done; `stoker-firstboot.service` does not start then.
 const DONE: &str = "var/lib/stoker-firstboot/done";
+/// Where the service keeps what it needs, as the units have it.
+const STATE_DIR: &str = "var/lib/stoker";
 /// What the server is to do otherwise than its defaults.
 const SERVER: &str = "etc/stoker/conf.d/50-first-boot.toml";
 
@@ -47,6 +50,8 @@ pub enum FirstBootError {
     There(#[source] io::Error),
     #[error("write {}", path.display())]
     Write { path: PathBuf, source: io::Error },
+    #[error("keep the API keys")]
+    Keys(#[from] KeysError),
     #[error("make {} unreadable; take it away by hand", path.display())]
     Shred { path: PathBuf, source: io::Error },
     #[error("say what was done")]
@@ -89,6 +94,7 @@ pub fn first_boot(
             let failed = |source| FirstBootError::Write { path: setting.path.into(), source };
             root.put(&setting).map_err(failed)?;
         }
+        keep_keys(root, &wishes.api_keys)?;
         let said = report(&wishes);
         out.write_all(said.as_bytes())?;
         let _ = medium.tell(&said);
@@ -98,6 +104,18 @@ pub fn first_boot(
         .map_err(|source| FirstBootError::Shred { path: medium.path().into(), source })?;
     remember(&done).map_err(|source| FirstBootError::Write { path: done, source })?;
     Ok(Outcome::Taken)
+}
+
+/// The port is open to the network from the server's first start on, so they are there
+/// before it.
+fn keep_keys(root: &Root, new: &Keys) -> Result<(), FirstBootError> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let state_dir = root.as_path().join(STATE_DIR);
+    fs::create_dir_all(&state_dir)
+        .map_err(|source| FirstBootError::Write { path: state_dir.clone(), source })?;
+    Ok(keys::change(&state_dir, |keys| keys.extend(new.clone()))?)
 }
 
 fn remember(done: &Path) -> io::Result<()> {
@@ -121,10 +139,6 @@ fn settings(root: &Root, wishes: &Wishes) -> io::Result<Vec<Setting>> {
         settings.extend(setting::time_server(server));
     }
     let mut server = String::new();
-    if wishes.wants_api_keys {
-        server += "# Keys were wished for, and this version cannot ask for any.\n\
-                   [server]\nlisten = \"127.0.0.1:11434\"\n";
-    }
     if let Some(model) = &wishes.model {
         server += &format!("[engine]\nmodel = \"{model}\"\n");
     }
@@ -154,12 +168,9 @@ fn report(wishes: &Wishes) -> String {
     if let Some(model) = &wishes.model {
         line(format!("the engine {model} is served"));
     }
-    if wishes.wants_api_keys {
-        line(
-            "API keys cannot be asked for yet, so the server is closed to the network and \
-              answers on 127.0.0.1 only; the keys were not kept"
-                .to_owned(),
-        );
+    if !wishes.api_keys.is_empty() {
+        let names: Vec<_> = wishes.api_keys.names().map(KeyName::as_str).collect();
+        line(format!("everybody is asked for an API key: {}", names.join(", ")));
     }
     if said.is_empty() {
         said += "stoker.toml wished for nothing\n";

@@ -24,5 +24,6 @@ pub mod ending;
 pub mod firstboot;
 pub mod health;
 pub mod journal;
+pub mod keys;
 pub mod listener;
 pub mod systemd;

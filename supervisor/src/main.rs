@@ -69,6 +69,11 @@ enum Command {
     Search(Search),
     /// Show, take away and forget what is remembered of chats.
     Memory(Memory),
+    /// Add, show and forget API keys.
+    ///
+    /// From the first key on everybody is asked for one. A running server notices;
+    /// it need not be restarted. Takes the right to write the state directory.
+    Key(Key),
 }
 
 #[derive(Debug, Args)]
@@ -250,6 +255,36 @@ enum MemoryAction {
     },
 }
 
+#[derive(Debug, Args)]
+struct Key {
+    #[command(subcommand)]
+    action: KeyAction,
+    /// Read this file in place of those in /usr/lib/stoker and /etc/stoker.
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Where engines and the database live.
+    #[arg(long, value_name = "DIR", global = true)]
+    state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyAction {
+    /// Make a key and show it, once.
+    Add {
+        /// What stands for it in the history and the log.
+        name: String,
+        /// Take the key from standard input; it must be long and random.
+        #[arg(long)]
+        stdin: bool,
+    },
+    /// Show what keys are called.
+    List,
+    /// Forget a key; it opens nothing from then on.
+    Remove { name: String },
+    /// Forget all keys, and ask nobody any more.
+    Open,
+}
+
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(arguments) => serve(arguments).map(|()| ExitCode::SUCCESS),
@@ -260,6 +295,7 @@ fn main() -> ExitCode {
         Command::Index(arguments) => index(&arguments.action).map(|()| ExitCode::SUCCESS),
         Command::Search(arguments) => search(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Memory(arguments) => memory(&arguments.action).map(|()| ExitCode::SUCCESS),
+        Command::Key(arguments) => key(arguments).map(|()| ExitCode::SUCCESS),
     };
     match result {
         Ok(code) => code,
@@ -325,6 +361,24 @@ fn memory(action: &MemoryAction) -> anyhow::Result<()> {
             console::memory::export(server.asked(), *conversation, &mut out)
                 .context("ask for what is kept")
         }
+    }
+}
+
+fn key(Key { action, config, state_dir }: Key) -> anyhow::Result<()> {
+    let flags = Flags { config, state_dir, root: None, listen: None };
+    let settings = config::load(&flags, std::env::vars())?;
+    let state_dir = settings.state_dir.path();
+    let mut out = io::stdout().lock();
+    match action {
+        KeyAction::Add { name, stdin } => {
+            let brought = stdin.then(|| io::stdin().lock());
+            console::key::add(state_dir, &name, brought, &mut out).context("add a key")
+        }
+        KeyAction::List => console::key::list(state_dir, &mut out).context("show the keys"),
+        KeyAction::Remove { name } => {
+            console::key::remove(state_dir, &name, &mut out).context("forget a key")
+        }
+        KeyAction::Open => console::key::open(state_dir, &mut out).context("forget all keys"),
     }
 }
 
@@ -404,7 +458,7 @@ async fn run(
         threads.index,
         memory,
         answers,
-        bounds(&settings.server.http),
+        bounds(&settings),
         ending.closed(),
     );
     let mut http = tokio::spawn(ending.until_served(http));
@@ -440,11 +494,13 @@ async fn run(
     Ok(())
 }
 
-/// The bounds of the HTTP side. It ends after the engine, and then within
+/// The bounds of the HTTP side, and where its keys are. It ends after the engine, and then within
 /// [`LAST_BYTES`].
-fn bounds(configured: &api::Settings) -> api::Settings {
+fn bounds(settings: &Settings) -> api::Settings {
+    let configured = &settings.server.http;
     let drain_timeout = configured.drain_timeout + LAST_BYTES;
-    api::Settings { drain_timeout, ..configured.clone() }
+    let keys = Some(settings.state_dir.path().to_owned());
+    api::Settings { drain_timeout, keys, ..configured.clone() }
 }
 
 /// Each connection and each worker takes descriptors, and the usual soft limit

@@ -20,11 +20,19 @@ use engine_api::protocol::{
     FinishReason, Priority, PromptProblem, RequestId, Sampling, Timings, Token, TokenId, Usage,
 };
 
+use crate::keys::KeyName;
+
 /// Whose turn it is: an API key if the client sent one, else its address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Client {
     /// A digest of the key, never the key.
     Key(KeyDigest),
+    /// A key that the operator has given a name, which stands for it wherever it is
+    /// shown or logged.
+    Named {
+        name: KeyName,
+        digest: KeyDigest,
+    },
     Address(IpAddr),
 }
 
@@ -32,6 +40,7 @@ impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => address.fmt(f),
+            Self::Named { name, .. } => name.fmt(f),
             Self::Key(KeyDigest(digest)) => {
                 f.write_str("key ")?;
                 digest.iter().take(4).try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -180,7 +180,8 @@ pub struct Queue {
     pub capacity: usize,
     pub waiting: usize,
     pub running: usize,
-    /// Each client's label (an address, or `key …` with a short digest), waiting and running.
+    /// Each client's label (an address, a key's name, or `key …` with a short digest),
+    /// waiting and running. Strangers, where keys are asked for, are told numbers only.
     pub clients: Vec<QueueClient>,
 }
 

@@ -142,6 +142,7 @@ fn a_machine_gets_its_own_settings_only_if_it_is_an_appliance() {
         "etc/avahi",
         "usr/lib/systemd/system/stoker-health.service",
         "usr/lib/systemd/system/nv-l4t-bootloader-config.service.d",
+        "usr/lib/systemd/system/ssh.service.d",
         "etc/systemd/system/multi-user.target.wants/stoker-firstboot.service",
     ] {
         assert!(!release.placed(absent).exists(), "{absent}");

@@ -75,7 +75,7 @@ pub(crate) async fn add(
     }
     let owner = match (&caller.client, shared) {
         (_, true) => None,
-        (Client::Key(_), false) => Some(identity::owner(&caller.client)),
+        (Client::Key(_) | Client::Named { .. }, false) => Some(identity::owner(&caller.client)),
         (Client::Address(_), false) => {
             let why = "is false, and there is no key whose it could be; send a key, or `true`";
             return Err(Problem::field("shared", why));

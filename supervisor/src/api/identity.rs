@@ -1,15 +1,15 @@
 //! Whose request this is: an API key's digest, or the peer's address. And whether
 //! it says of itself that it can wait.
 //!
-//! Keys only tell clients apart here; they open nothing.
+//! Keys only tell clients apart here; what they open, [`super::gate`] knows.
 
 use std::net::IpAddr;
 
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
-use sha2::{Digest, Sha256};
 
 use crate::api::error::Problem;
+use crate::keys::{Hash, Keys};
 use crate::request::{Client, KeyDigest};
 
 /// How a request says that it is not urgent.
@@ -40,8 +40,8 @@ const PLACEHOLDERS: [&str; 13] = [
 
 /// The client behind a request from `peer`.
 pub(crate) fn client(headers: &HeaderMap, peer: IpAddr) -> Client {
-    match key(headers) {
-        Some(key) => Client::Key(digest(key)),
+    match presented(headers).next() {
+        Some(key) => Client::Key(KeyDigest(Hash::of(key).beginning())),
         None => Client::Address(peer.to_canonical()),
     }
 }
@@ -86,14 +86,24 @@ pub(crate) fn is_local(headers: &HeaderMap, peer: IpAddr) -> bool {
 /// The client as it stands beside what is kept for it.
 pub(crate) fn owner(client: &Client) -> String {
     match client {
-        Client::Key(KeyDigest(digest)) => {
+        Client::Key(KeyDigest(digest)) | Client::Named { digest: KeyDigest(digest), .. } => {
             digest.iter().fold("key ".to_owned(), |text, byte| text + &format!("{byte:02x}"))
         }
         Client::Address(address) => address.to_string(),
     }
 }
 
-fn key(headers: &HeaderMap) -> Option<&str> {
+/// The client by a key that has a name, if the request has one of these.
+pub(crate) fn named(headers: &HeaderMap, keys: &Keys) -> Option<Client> {
+    presented(headers).find_map(|key| {
+        let hash = Hash::of(key);
+        let name = keys.owner(&hash)?.clone();
+        Some(Client::Named { name, digest: KeyDigest(hash.beginning()) })
+    })
+}
+
+/// What was sent in the place of a key, whichever header it is in.
+fn presented(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let bearer = text(AUTHORIZATION.as_str()).and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
@@ -103,14 +113,7 @@ fn key(headers: &HeaderMap) -> Option<&str> {
         .into_iter()
         .flatten()
         .map(str::trim)
-        .find(|key| !key.is_empty() && !PLACEHOLDERS.iter().any(|p| key.eq_ignore_ascii_case(p)))
-}
-
-fn digest(key: &str) -> KeyDigest {
-    let digest = Sha256::digest(key.as_bytes());
-    let mut first = [0; 8];
-    first.copy_from_slice(&digest[..8]);
-    KeyDigest(first)
+        .filter(|key| !key.is_empty() && !PLACEHOLDERS.iter().any(|p| key.eq_ignore_ascii_case(p)))
 }
 
 #[cfg(test)]

@@ -72,6 +72,28 @@ pub(crate) const SERVED: [(&str, &str); 37] = [
 /// Paths that only our own page reads.
 const PRIVATE: [&str; 5] = ["/api/status", "/api/history", "/metrics", REPOSITORIES, MEMORY];
 
+/// What everybody may have, where API keys are asked for: the status page and what it
+/// reads, probes, and the catalogue, without which editors offer no model to choose.
+/// All else needs a key, also what nobody has thought of here.
+const OPEN: [&str; 13] = [
+    "/",
+    "/health",
+    "/v1/health",
+    "/ready",
+    "/metrics",
+    "/api/status",
+    "/api/history",
+    "/v1/models",
+    "/models",
+    "/api/version",
+    "/api/tags",
+    "/api/ps",
+    "/api/show",
+];
+
+/// The page's own parts.
+const ASSETS: &str = "/assets/";
+
 /// The path as it is routed: base URLs with a slash at their end lead to `//`,
 /// and some clients put one at the end of everything.
 pub(crate) fn plain(path: &str) -> Cow<'_, str> {
@@ -122,6 +144,11 @@ pub(crate) fn dialect(path: &str) -> Dialect {
 pub(crate) fn is_public(path: &str) -> bool {
     let is_memory = path == MEMORY_EXPORT || conversation(path).is_some();
     !PRIVATE.contains(&path) && repository(path).is_none() && !is_memory
+}
+
+/// Whether strangers may have it where API keys are asked for.
+pub(crate) fn is_open(path: &str) -> bool {
+    OPEN.contains(&path) || path.starts_with(ASSETS) || path.starts_with(MODEL)
 }
 
 /// 405 for a known path with another method, else 404 with the nearest one.

@@ -68,6 +68,19 @@ pub(crate) fn status(snapshot: &Snapshot) -> Response<Reply> {
     json(snapshot)
 }
 
+/// The same for somebody who has no key where one is asked for: how the machine is,
+/// and not who uses it for what.
+pub(crate) fn for_strangers(snapshot: &Snapshot) -> Response<Reply> {
+    let mut shown = snapshot.clone();
+    for (at, client) in shown.queue.clients.iter_mut().enumerate() {
+        client.client = format!("client {}", at + 1);
+    }
+    for repository in &mut shown.index.repositories {
+        (repository.name, repository.path, repository.reason) = (None, None, None);
+    }
+    json(&shown)
+}
+
 /// `GET /api/history`: points of the recent past, oldest first.
 pub(crate) fn history(points: &[HistoryPoint]) -> Response<Reply> {
     json(&points)

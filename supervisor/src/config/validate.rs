@@ -100,6 +100,8 @@ fn server(raw: raw::Server) -> Result<Server, Invalid> {
             drain_timeout: seconds("server.drain_timeout_s", raw.drain_timeout_s)?,
             hosts: raw.hosts,
             origins: origins("server.origins", raw.origins)?,
+            // Who serves knows the state directory.
+            keys: None,
         },
     })
 }

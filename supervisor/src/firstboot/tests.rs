@@ -2,7 +2,7 @@
 
 use super::*;
 
-const FILE: &str = "hostname = 'box'\nmodel = 'echo'\napi_keys = ['0123456789abcdef']\n\
+const FILE: &str = "hostname = 'box'\nmodel = 'echo'\napi_keys = ['0123456789abcdef0123456789abcdef']\n\
     ssh_keys = ['ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJx0uYk3yq4sQm1o8a2Vw7t5Zl9cNfPqRb6dHsXeGkTz']\n";
 
 fn machine(file: &str) -> jetpack::tree::Tree {
@@ -26,7 +26,11 @@ fn a_file_is_taken_once_and_gone() {
     assert_eq!(outcome, Outcome::Taken);
     assert_eq!(read(&tree, "etc/hostname").as_deref(), Some("box\n"));
     let server = read(&tree, SERVER).unwrap();
-    assert!(server.contains("listen = \"127.0.0.1:11434\"\n[engine]\nmodel = \"echo\"\n"));
+    assert_eq!(server, "[engine]\nmodel = \"echo\"\n");
+    let keys = keys::read(&tree.root().as_path().join(STATE_DIR)).unwrap().unwrap();
+    let presented = keys::Hash::of("0123456789abcdef0123456789abcdef");
+    assert_eq!(keys.owner(&presented).map(KeyName::as_str), Some("key-1"));
+    assert!(said.contains("everybody is asked for an API key: key-1\n"), "{said}");
     assert!(read(&tree, "root/.ssh/authorized_keys").unwrap().starts_with("ssh-ed25519 "));
     assert_eq!(read(&tree, "boot/efi/stoker.toml"), None);
     let told = read(&tree, "boot/efi/stoker-result.txt").unwrap();
@@ -74,6 +78,8 @@ fn wherever_the_power_fails_the_next_boot_ends_the_same() {
         for setting in settings(&whole.root(), &wishes).unwrap() {
             assert_eq!(read(&tree, setting.path), read(&whole, setting.path), "{written}");
         }
+        let keys = format!("{STATE_DIR}/{}", keys::FILE);
+        assert_eq!(read(&tree, &keys), read(&whole, &keys), "{written}");
     }
     // It is written over and not yet taken away.
     let tree = machine(&"\0".repeat(FILE.len()));

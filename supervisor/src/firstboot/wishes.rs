@@ -3,12 +3,15 @@
 //! The file comes from outside and its values become lines of system files, so each
 //! is a type of its own that cannot hold a line break.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use jetpack::setting::Address;
 use serde::Deserialize;
 
 use crate::config::EngineId;
+use crate::keys::{Hash, KeyName, Keys};
 
 /// Most keys of each kind.
 const MOST_KEYS: usize = 32;
@@ -33,8 +36,8 @@ const ALGORITHMS: [(&str, &str); 7] = [
 pub struct Wishes {
     pub hostname: Option<String>,
     pub ssh_keys: Vec<String>,
-    /// Somebody wants keys to be asked for.
-    pub wants_api_keys: bool,
+    /// What is kept of the keys that are to be asked for; none: nobody is asked.
+    pub api_keys: Keys,
     pub model: Option<EngineId>,
     pub time_server: Option<String>,
     pub address: Option<Address>,
@@ -45,10 +48,36 @@ pub struct Wishes {
 struct Raw {
     hostname: Option<String>,
     ssh_keys: Vec<String>,
-    api_keys: Vec<String>,
+    api_keys: RawKeys,
     model: Option<String>,
     time_server: Option<String>,
     network: Option<Network>,
+}
+
+/// With names of one's own, or without.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a list of keys, or a table of names and keys")]
+enum RawKeys {
+    List(Vec<String>),
+    Named(BTreeMap<String, String>),
+}
+
+impl Default for RawKeys {
+    fn default() -> Self {
+        Self::List(Vec::new())
+    }
+}
+
+impl RawKeys {
+    fn named(self) -> Vec<(String, String)> {
+        match self {
+            Self::Named(keys) => keys.into_iter().collect(),
+            Self::List(keys) => {
+                let numbered = keys.into_iter().enumerate();
+                numbered.map(|(at, key)| (format!("key-{}", at + 1), key)).collect()
+            }
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,7 +109,8 @@ impl Wishes {
     }
 
     fn check(raw: Raw) -> Result<Self, String> {
-        if raw.ssh_keys.len().max(raw.api_keys.len()) > MOST_KEYS {
+        let named = raw.api_keys.named();
+        if raw.ssh_keys.len().max(named.len()) > MOST_KEYS {
             return Err(format!("at most {MOST_KEYS} keys of a kind"));
         }
         let keys = raw.ssh_keys.iter().enumerate();
@@ -90,12 +120,25 @@ impl Wishes {
         Ok(Self {
             hostname: raw.hostname.map(|name| hostname(&name)).transpose()?,
             ssh_keys,
-            wants_api_keys: !raw.api_keys.is_empty(),
+            api_keys: api_keys(&named)?,
             model: raw.model.map(|name| model(&name)).transpose()?,
             time_server: raw.time_server.map(|name| time_server(&name)).transpose()?,
             address: raw.network.map(address).transpose()?,
         })
     }
+}
+
+fn api_keys(named: &[(String, String)]) -> Result<Keys, String> {
+    let mut keys = Keys::default();
+    for (at, (name, key)) in named.iter().enumerate() {
+        // A name may be a key that was put in its place.
+        let wrong = |why: &dyn fmt::Display| format!("api_keys: key {}: {why}", at + 1);
+        let name = KeyName::new(name)
+            .ok_or_else(|| wrong(&"its name is a word of letters, digits, `.`, `_` and `-`"))?;
+        let hash = Hash::of_brought(key).map_err(|weak| wrong(&weak))?;
+        keys.put(name, hash).map_err(|error| wrong(&error))?;
+    }
+    Ok(keys)
 }
 
 /// A value in the wrong place may be a key, and this is shown.

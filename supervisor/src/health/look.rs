@@ -12,6 +12,10 @@ use serde_json::{Value, json};
 use super::{Engine, Fault, Health};
 use crate::console::StatusError;
 use crate::console::ask::{Ask, ask, get};
+use crate::keys::{self, KeyName};
+
+/// What our own key is called while there is one.
+const OUR_KEY: &str = "stoker-health";
 
 /// How long the engine may take for one token.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
@@ -24,7 +28,7 @@ pub(super) fn now(host: &str, state_dir: &Path, sample: &Sample) -> Health {
         faults.push(Fault { words, of_the_system: true });
     }
     let engine = match get(host, "/api/status") {
-        Ok(status) => engine(&status, || short_answer(host).map_err(|error| error.to_string())),
+        Ok(status) => engine(&status, || short_answer(host, state_dir)),
         Err(error) => {
             faults.push(Fault { words: error.to_string(), of_the_system: true });
             Engine::Pending("the supervisor does not answer".to_owned())
@@ -33,12 +37,20 @@ pub(super) fn now(host: &str, state_dir: &Path, sample: &Sample) -> Health {
     Health { engine, faults }
 }
 
-/// Has the engine answer with one token.
-fn short_answer(host: &str) -> Result<(), StatusError> {
+/// Has the engine answer with one token. Where keys are asked for, we lend ourselves
+/// one for that long.
+fn short_answer(host: &str, state_dir: &Path) -> Result<(), String> {
+    let name = KeyName::new(OUR_KEY).expect("this is a name");
+    keys::lend(state_dir, &name, |key| ask_shortly(host, key))
+        .map_err(|error| error.to_string())?
+        .map_err(|error| error.to_string())
+}
+
+fn ask_shortly(host: &str, key: Option<&str>) -> Result<(), StatusError> {
     let messages = json!([{"role": "user", "content": "Are you there?"}]);
     let body = json!({"messages": messages, "max_tokens": 1, "stream": false});
     let (method, path, patience) = ("POST", "/v1/chat/completions", ANSWER_PATIENCE);
-    ask(&Ask { method, host, path, key: None, body: Some(&body), patience }).map(drop)
+    ask(&Ask { method, host, path, key, body: Some(&body), patience }).map(drop)
 }
 
 /// What the supervisor says of its engine; one that says it is ready is asked.

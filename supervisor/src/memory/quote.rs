@@ -156,6 +156,8 @@ pub(crate) mod tests {
             first_line: 3,
             last_line: 4,
             score: 1.0,
+            words: Some(1.0),
+            meaning: None,
             in_header: Vec::new(),
             in_text: Vec::new(),
             text: text.into(),

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJx0uYk3yq4sQm1o8a2Vw7t5Zl9cNfPqRb6dHsXeGkTz me@laptop";
 
+const API_KEY: &str = "5ec2e70123456789abcdef5ec2e70123";
+
 fn refused(text: &str) -> String {
     Wishes::parse(text.as_bytes()).unwrap_err()
 }
@@ -15,15 +17,28 @@ fn refused(text: &str) -> String {
 fn everything_can_be_wished_for() {
     let text = format!(
         "\u{feff}hostname = \"Stoker-2\"\r\nmodel = \"qwen2.5-coder-7b\"\r\n\
-         ssh_keys = [\"{KEY}\"]\r\napi_keys = [\"secret\"]\r\ntime_server = \"10.0.0.1\"\r\n\
+         ssh_keys = [\"{KEY}\"]\r\napi_keys = [\"{API_KEY}\"]\r\ntime_server = \"10.0.0.1\"\r\n\
          [network]\r\naddress = \"10.0.0.5/24\"\r\ngateway = \"10.0.0.1\"\r\ndns = [\"10.0.0.1\"]\r\n"
     );
     let wishes = Wishes::parse(text.as_bytes()).unwrap();
     assert_eq!(wishes.hostname.as_deref(), Some("stoker-2"));
     assert_eq!(wishes.ssh_keys, [KEY]);
-    assert!(wishes.wants_api_keys);
+    let owner = wishes.api_keys.owner(&Hash::of(API_KEY)).map(KeyName::as_str);
+    assert_eq!(owner, Some("key-1"));
     assert_eq!(wishes.address.unwrap().prefix, 24);
     assert_eq!(Wishes::parse(b"").unwrap(), Wishes::default());
+}
+
+#[test]
+fn api_keys_have_names_and_cannot_be_guessed() {
+    let text = format!("[api_keys]\nalice = '{API_KEY}'\nci = '{API_KEY}x'\n");
+    let names: Vec<_> =
+        Wishes::parse(text.as_bytes()).unwrap().api_keys.names().map(KeyName::to_string).collect();
+    assert_eq!(names, ["alice", "ci"]);
+    for text in ["api_keys = ['hunter2']", "[api_keys]\n'hunter2 x' = 'hunter2'\n"] {
+        let said = refused(text);
+        assert!(said.starts_with("api_keys: key 1: ") && !said.contains("hunter2"), "{said}");
+    }
 }
 
 #[test]

@@ -1,0 +1,122 @@
+"""A machine in an emulator, and what can be seen of it from outside: its console, its
+port, and a shell where it lets us in."""
+
+import atexit
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+
+# An Orin's cores are of the same architecture: ARMv8.2 with dot product and half
+# precision.
+PROCESSOR = "cortex-a76"
+# It answers when it is up; an emulator is slow.
+PATIENCE_S = 900
+
+
+class Emulator:
+    """Started by the call, and killed by `kill`."""
+
+    def __init__(self, image, disks, place, console):
+        self.http_port, self.ssh_port = free_port(), free_port()
+        self.place = place
+        self.console = console
+        forwards = f"hostfwd=tcp:127.0.0.1:{self.http_port}-:11434"
+        forwards += f",hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22"
+        command = ["qemu-system-aarch64", "-nodefaults", "-display", "none"]
+        command += ["-machine", "virt", "-cpu", PROCESSOR, "-smp", "2", "-m", "1024"]
+        command += ["-accel", "tcg,thread=multi", "-rtc", "base=utc"]
+        command += ["-kernel", f"{image}/kernel", "-initrd", f"{image}/initrd"]
+        command += ["-append", "root=/dev/vda ro console=ttyAMA0 rootwait"]
+        # It can reach nobody, and only this machine reaches it.
+        command += ["-netdev", f"user,id=net,restrict=on,{forwards}"]
+        command += ["-device", "virtio-net-pci,netdev=net,romfile="]
+        command += ["-device", "virtio-rng-pci"]
+        # A machine whose watchdog fires is off, so that it is seen.
+        command += ["-device", "i6300esb", "-action", "watchdog=shutdown"]
+        command += ["-serial", f"file:{console}"]
+        for at, disk in enumerate(disks):
+            url = f"nbd+unix:///?socket={disk}"
+            command += ["-drive", f"if=none,id=disk{at},format=raw,cache=writeback,file={url}"]
+            command += ["-device", f"virtio-blk-pci,drive=disk{at}"]
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        # Whatever becomes of the test, no machine is left behind.
+        atexit.register(self.kill)
+
+    def age(self):
+        return time.monotonic() - self.started
+
+    def kill(self):
+        """The power goes, whatever it does."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def ask(self, path, body=None, key=None, timeout=60):
+        """The status and the text of one answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=timeout)
+        headers = {"Accept": "text/html"} if path == "/" else {}
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        method = "GET" if body is None else "POST"
+        try:
+            connection.request(method, path, body and json.dumps(body), headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def wait_for(self, what, look):
+        """What `look` gives, once it gives something; seconds after the start."""
+        while True:
+            if self.process.poll() is not None:
+                raise Failure(f"the machine went off before {what}", self)
+            try:
+                found = look()
+            except (OSError, http.client.HTTPException, subprocess.SubprocessError):
+                found = None
+            if found:
+                return found
+            if self.age() > PATIENCE_S:
+                raise Failure(f"waited {PATIENCE_S} s in vain for {what}", self)
+            time.sleep(0.5)
+
+    def run(self, command, timeout=120):
+        """What a command in the machine prints, as root."""
+        ssh = ["ssh", "-F", "none", "-p", str(self.ssh_port), "-i", f"{self.place}/login"]
+        for option in ("StrictHostKeyChecking=no", "BatchMode=yes", "LogLevel=ERROR"):
+            ssh += ["-o", option]
+        ssh += ["-o", f"UserKnownHostsFile={self.place}/known", "-o", "ConnectTimeout=30"]
+        done = subprocess.run(
+            [*ssh, "root@127.0.0.1", command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if done.returncode:
+            raise subprocess.SubprocessError(f"{command}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+
+class Failure(Exception):
+    """Something that must be so is not."""
+
+    def __init__(self, what, emulator=None):
+        super().__init__(what)
+        if emulator and os.path.exists(emulator.console):
+            with open(emulator.console, errors="replace") as console:
+                lines = console.read().splitlines()[-30:]
+            self.add_note("the end of its console:\n  " + "\n  ".join(lines))
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]

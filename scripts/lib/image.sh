@@ -1,0 +1,138 @@
+# shellcheck shell=bash
+# What scripts/build-image does, step by step, all below `$cache`. Needs terminal.sh,
+# machine.sh and steps.sh, and `root`, `here` and `cache`:
+# shellcheck disable=SC2154
+
+# What a plain appliance needs of Debian 12, beside what is essential.
+readonly suite=bookworm
+readonly debian_packages=(
+    systemd systemd-sysv systemd-timesyncd udev dbus kmod init-system-helpers
+    linux-image-arm64 initramfs-tools e2fsprogs libgomp1 libstdc++6 openssh-server avahi-daemon
+)
+# A higher number makes the plain Debian anew, with newer packages.
+readonly base_version=1
+# Drivers of the emulator's disk, network and watchdog; a board's are built in or
+# loaded from its own initrd.
+readonly initrd_modules='virtio_pci virtio_blk virtio_net ext4 i6300esb'
+# Whole, with room for a database and an engine or two.
+readonly disk_bytes=$((2 * 1024 * 1024 * 1024))
+
+need_image_packages() {
+    need mmdebstrap command -v mmdebstrap
+    need arch-test command -v arch-test
+    need qemu-user-static command -v qemu-aarch64-static
+    need e2fsprogs command -v mke2fs
+}
+
+# The kernel hands programs for arm64 to the emulator, if it was told to.
+run_foreign_programs() {
+    local register=/proc/sys/fs/binfmt_misc
+    if arch-test arm64 >/dev/null 2>&1; then return; fi
+    [[ -e $register/register ]] || mount -t binfmt_misc binfmt_misc "$register"
+    [[ -e $register/qemu-aarch64 ]] || cat /usr/lib/binfmt.d/qemu-aarch64.conf >"$register/register"
+    arch-test arm64 >/dev/null ||
+        fail "this kernel does not run programs for arm64 through qemu-user-static"
+}
+
+base_key() {
+    printf '%s %s %s %s' "$suite" "$base_version" "${debian_packages[*]}" "$initrd_modules"
+}
+
+# make_base: leaves a plain Debian in base/.
+make_base() {
+    local hooks=$here/lib/boot
+    rm -rf -- "$cache/base" "$cache/base.part"
+    mmdebstrap --quiet --variant=minbase --architectures=arm64 \
+        --include="$(IFS=, && printf '%s' "${debian_packages[*]}")" \
+        --dpkgopt='path-exclude=/usr/share/doc/*' \
+        --dpkgopt='path-exclude=/usr/share/man/*' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --essential-hook="'$hooks/initrd-settings' \"\$1\" $initrd_modules" \
+        "$suite" "$cache/base.part" >&2
+    mv -- "$cache/base.part" "$cache/base"
+}
+
+# packages_key PROGRAMS_DIR: what we install and how it is set up.
+packages_key() {
+    (cd -- "$root" && find rootfs-overlay systemd scripts/lib scripts/package-deb "$1" -type f -print0 |
+        LC_ALL=C sort -z | xargs -0 sha256sum)
+}
+
+# add_packages PROGRAMS_DIR: leaves the machine without an engine in tree/.
+add_packages() {
+    local tree=$cache/tree.part debs
+    rm -rf -- "$cache/tree" "$tree" "$cache/debs"
+    debs=$("$here/package-deb" --programs "$1" --output "$cache/debs" --compression none)
+    cp --archive --reflink=auto -- "$cache/base" "$tree"
+    mkdir -p -- "$tree/tmp/debs"
+    # shellcheck disable=SC2086
+    cp -- $debs "$tree/tmp/debs"
+    # No service is started in there.
+    printf '#!/bin/sh\nexit 101\n' >"$tree/usr/sbin/policy-rc.d"
+    chmod 755 "$tree/usr/sbin/policy-rc.d"
+    in_machine "$tree" sh -c 'dpkg --install /tmp/debs/*.deb' >&2 ||
+        fail "install our packages in the image, see above"
+    rm -rf -- "$tree/tmp/debs" "$tree/usr/sbin/policy-rc.d"
+    set_up_machine "$tree"
+    mv -- "$tree" "$cache/tree"
+}
+
+# in_machine TREE COMMAND...: as its root, in a mount namespace that ends with it.
+in_machine() {
+    # shellcheck disable=SC2016
+    unshare --mount sh -c 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$@"
+}
+
+# set_up_machine TREE: what an image is to have that is nobody's in particular.
+set_up_machine() {
+    local tree=$1
+    printf 'stoker\n' >"$tree/etc/hostname"
+    printf '127.0.0.1\tlocalhost\n127.0.1.1\tstoker\n::1\tlocalhost\n' >"$tree/etc/hosts"
+    # The file system grows to what the disk has.
+    printf '/dev/vda / ext4 defaults,x-systemd.growfs 0 1\n' >"$tree/etc/fstab"
+    printf '[Match]\nName=en* eth*\n\n[Network]\nDHCP=yes\n' >"$tree/etc/systemd/network/20-wired.network"
+    in_machine "$tree" systemctl --quiet enable systemd-networkd.service systemd-timesyncd.service
+    # Made at the first boot: else all machines were one.
+    : >"$tree/etc/machine-id"
+    rm -f -- "$tree"/etc/ssh/ssh_host_* "$tree"/var/lib/dbus/machine-id
+    rm -rf -- "$tree"/var/lib/apt/lists/* "$tree"/var/cache/apt/*.bin
+}
+
+# engine_key ENGINE
+engine_key() {
+    if [[ $1 == echo ]]; then
+        sha256sum <"$here/lib/boot/echo-engine.toml"
+    else
+        sha256sum <"$1/engine.toml" || fail "there is no engine in '$1': it has no engine.toml"
+    fi
+}
+
+# add_engine ENGINE: the only one that the machine has.
+add_engine() {
+    local engines=$cache/tree/var/lib/stoker/engines name=echo
+    rm -rf -- "$engines"
+    if [[ $1 == echo ]]; then
+        mkdir -p -- "$engines/echo"
+        cp -- "$here/lib/boot/echo-engine.toml" "$engines/echo/engine.toml"
+    else
+        name=$(basename -- "$(realpath -- "$1")")
+        mkdir -p -- "$engines"
+        cp --recursive --dereference -- "$1" "$engines/$name"
+    fi
+    chmod -R u=rwX,go=rX -- "$engines"
+}
+
+# make_disk ENGINE: leaves disk, kernel, initrd and what is known of them in qemu/.
+make_disk() {
+    local part=$cache/qemu.part tree=$cache/tree kernel
+    rm -rf -- "$part" "$cache/qemu"
+    mkdir -p -- "$part"
+    mke2fs -q -t ext4 -L stoker -d "$tree" "$part/disk.img" $((disk_bytes / 1024))k >&2 ||
+        fail "make the file system of the image, see above"
+    for kernel in "$tree"/boot/vmlinuz-*; do
+        cp -- "$kernel" "$part/kernel"
+        cp -- "$tree/boot/initrd.img-${kernel##*/vmlinuz-}" "$part/initrd"
+    done
+    "$here/lib/boot/image-facts" "$tree" "$part" "$1" >"$part/image.json"
+    mv -- "$part" "$cache/qemu"
+}

@@ -1,0 +1,247 @@
+//! API keys: who may use the server, once anybody is to be asked.
+//!
+//! `keys.toml` in the state directory holds a name and a SHA-256 for each key, and no
+//! key. A fast digest is enough, because every key is long and random: there is
+//! nothing that could be guessed. Without the file nobody is asked; with it everybody
+//! is, on every address, even if no key is left in it.
+//!
+//! The file belongs to whom the state directory belongs to, and nobody else reads it.
+//! It is replaced whole, by one writer at a time; a running server notices.
+
+mod file;
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+pub use file::{change, forget_all, lend, read};
+
+/// The file's name in the state directory.
+pub const FILE: &str = "keys.toml";
+
+/// Keys at once. Each request is compared to all of them.
+pub const MOST: usize = 1000;
+
+/// Characters of a key that somebody brings along. Hexadecimal digits of 128 random
+/// bits are as many.
+pub const SHORTEST: usize = 32;
+const LONGEST: usize = 512;
+
+/// What is put before the digits of a key that is made here, so that a search for
+/// leaked keys finds it.
+const PREFIX: &str = "stoker-";
+
+/// What a key is called: in the history and in the log it stands for the key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyName(Arc<str>);
+
+impl KeyName {
+    /// A letter, then letters, digits, `.`, `_` and `-`: it cannot be taken for an
+    /// address, and fits a log's line.
+    #[must_use]
+    pub fn new(name: &str) -> Option<Self> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let good = name.len() <= 64
+            && name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && name.chars().all(plain);
+        good.then(|| Self(name.into()))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What is kept of a key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Hash([u8; 32]);
+
+impl Hash {
+    /// Of a key that somebody brings along.
+    ///
+    /// # Errors
+    /// It could be guessed, or could not be sent in a header; it is not repeated.
+    pub fn of_brought(key: &str) -> Result<Self, WeakKey> {
+        let sendable = key.chars().all(|c| c.is_ascii_graphic());
+        let good = sendable && (SHORTEST..=LONGEST).contains(&key.len());
+        good.then(|| Self::of(key)).ok_or(WeakKey)
+    }
+
+    /// Of whatever was sent.
+    #[must_use]
+    pub fn of(key: &str) -> Self {
+        Self(Sha256::digest(key.as_bytes()).into())
+    }
+
+    /// Enough of it to tell keys apart.
+    #[must_use]
+    pub fn beginning(&self) -> [u8; 8] {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        [a, b, c, d, e, f, g, h]
+    }
+
+    /// In a time that does not depend on where the two differ.
+    fn is(&self, other: &Self) -> bool {
+        let pairs = self.0.iter().zip(&other.0);
+        pairs.fold(0, |differing, (one, other)| std::hint::black_box(differing | (one ^ other)))
+            == 0
+    }
+
+    fn parse(digits: &str) -> Option<Self> {
+        let mut hash = [0; 32];
+        if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        for (at, byte) in hash.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok()?;
+        }
+        Some(Self(hash))
+    }
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// A key that somebody brings along could be guessed, or cannot be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a key has {SHORTEST} to {LONGEST} characters without spaces, and is random: \
+     `openssl rand -hex 32` makes one"
+)]
+pub struct WeakKey;
+
+/// A key of 256 random bits, to be shown once.
+///
+/// # Errors
+/// The system gives no random numbers.
+pub fn make() -> Result<String, KeysError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(KeysError::Random)?;
+    let mut key = PREFIX.to_owned();
+    for byte in bytes {
+        let _ = write!(key, "{byte:02x}");
+    }
+    Ok(key)
+}
+
+/// All keys, by their names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keys(BTreeMap<KeyName, Hash>);
+
+impl Keys {
+    /// Puts a key in the place of one of that name.
+    ///
+    /// # Errors
+    /// There are [`MOST`] already.
+    pub fn put(&mut self, name: KeyName, hash: Hash) -> Result<(), KeysError> {
+        if self.0.len() >= MOST && !self.0.contains_key(&name) {
+            return Err(KeysError::TooMany);
+        }
+        self.0.insert(name, hash);
+        Ok(())
+    }
+
+    /// Whether there was one of that name.
+    pub fn remove(&mut self, name: &KeyName) -> bool {
+        self.0.remove(name).is_some()
+    }
+
+    #[must_use]
+    pub fn has(&self, name: &KeyName) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// In the order of the alphabet.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &KeyName> {
+        self.0.keys()
+    }
+
+    /// Whose key this is. It is compared to every one, whichever it is.
+    #[must_use]
+    pub fn owner(&self, presented: &Hash) -> Option<&KeyName> {
+        let mut found = None;
+        for (name, hash) in &self.0 {
+            if hash.is(presented) {
+                found = Some(name);
+            }
+        }
+        found
+    }
+
+    pub fn extend(&mut self, other: Self) -> Result<(), KeysError> {
+        other.0.into_iter().try_for_each(|(name, hash)| self.put(name, hash))
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// As the file holds them. `None` for a text that is no such file.
+    fn parse(text: &str) -> Option<Self> {
+        let raw: Raw = toml::from_str(text).ok()?;
+        let mut keys = Self::default();
+        for (name, digits) in &raw.sha256 {
+            keys.put(KeyName::new(name)?, Hash::parse(digits)?).ok()?;
+        }
+        Some(keys)
+    }
+
+    fn text(&self) -> String {
+        let named = self.0.iter().map(|(name, hash)| (name.to_string(), hash.to_string()));
+        let raw = Raw { sha256: named.collect() };
+        let table = toml::to_string(&raw).expect("names and digits always have a form");
+        format!("# Digests of API keys; `stoker key` writes this file.\n{table}")
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    sha256: BTreeMap<String, String>,
+}
+
+/// Why keys could not be read or changed. No key and no digest stands in it.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    #[error("read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{} is no file of keys; nobody is let in until it is mended or taken away", .0.display())]
+    Broken(PathBuf),
+    #[error("write {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("there are {MOST} keys, and there can be no more")]
+    TooMany,
+    #[error("there is a key called {0}; remove it first")]
+    There(KeyName),
+    #[error("there is no key called {0}")]
+    Unknown(KeyName),
+    #[error(transparent)]
+    Weak(#[from] WeakKey),
+    #[error("make a random key: {0}")]
+    Random(getrandom::Error),
+}
+
+#[cfg(test)]
+mod tests;
