@@ -41,11 +41,13 @@ const PROMPTS: (f64, f64) = (1.2, 1.0);
 /// What requests get done together, to what each of them would alone. Where they
 /// gain from each other, that is not given up for shorter gaps.
 const TOGETHER: f64 = 1.05;
-/// Work after which it shows how much gets done, together and one after the other,
-/// in seconds.
+/// Work after which it shows how much gets done together, in seconds, and after which
+/// it shows how much is done one after the other: requests come in turns then, so that
+/// minutes with more answers and with more prompts follow each other.
 const TELLS: f64 = 120.0;
+const TELLS_ONE_BY_ONE: f64 = 600.0;
 /// As much is this share of what was done before.
-const AS_MUCH: f64 = 0.98;
+const AS_MUCH: f64 = 0.975;
 /// Work before it is tried again where it got less done, in seconds.
 const AGAIN: f64 = 3600.0;
 /// Requests at once, on average, from which on there is somebody to serve first.
@@ -232,7 +234,7 @@ impl Mix {
     /// early to tell.
     fn gets_as_much_done(&self, alone: Alone) -> bool {
         let enough = |before: f64| self.together(alone) >= AS_MUCH * before;
-        self.seconds < TELLS || self.before.is_none_or(enough)
+        self.seconds < TELLS_ONE_BY_ONE || self.before.is_none_or(enough)
     }
 
     /// Time that prompts take to that of answers, each computed alone.
@@ -345,6 +347,9 @@ mod tests {
             let (mut mix, alone) = (Mix::default(), CHOICE.alone);
             let later = goes_on(&mut mix, Instant::now(), (1, 3), 9, 560);
             mix.turned(Sharing::Usual, Sharing::OneByOne, alone);
+            let later = goes_on(&mut mix, later, (1, 2), 9, prefilled);
+            let chosen = mix.choose(Sharing::OneByOne, CHOICE);
+            assert_eq!(chosen, Sharing::OneByOne, "five minutes tell nothing");
             let later = goes_on(&mut mix, later, (1, 2), 9, prefilled);
             let chosen = mix.choose(Sharing::OneByOne, CHOICE);
             assert_eq!(chosen == Sharing::OneByOne, kept, "{prefilled} tokens a second");
