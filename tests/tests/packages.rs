@@ -16,14 +16,15 @@ const PLATFORMS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux
 
 /// Our packages and those of ours that each may use. `tests` looks at all of
 /// them from outside and is used by none.
-const DIRECTION: [(&str, &[&str]); 10] = [
+const DIRECTION: [(&str, &[&str]); 11] = [
     ("jetpack", &[]),
     ("tensorrt-llm", &[]),
     ("engine-api", &["jetpack"]),
     ("engine-worker", &["engine-api", "jetpack", "tensorrt-llm"]),
     ("indexer", &["engine-api", "jetpack"]),
     ("engine-builder", &["engine-api", "jetpack"]),
-    ("supervisor", &["engine-api", "jetpack"]),
+    ("vector-scan", &[]),
+    ("supervisor", &["engine-api", "jetpack", "vector-scan"]),
     ("engine-worker-on-stand-in", &["engine-worker"]),
     ("virtual-jetson", &["engine-api", "jetpack"]),
     (
@@ -34,6 +35,7 @@ const DIRECTION: [(&str, &[&str]); 10] = [
             "engine-worker",
             "jetpack",
             "supervisor",
+            "vector-scan",
             "virtual-jetson",
         ],
     ),
