@@ -16,6 +16,7 @@ pub mod answer;
 pub mod appliance;
 pub mod browser;
 pub mod client;
+pub mod console;
 pub mod engine;
 pub mod machine;
 pub mod notify;

@@ -6,7 +6,6 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Output};
 
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
@@ -16,6 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::appliance::{Appliance, Setup};
 use tests::client::Client;
+use tests::console::{complaint, said, stoker};
 use tests::engine::Engine;
 use tests::patience::until;
 use tests::process;
@@ -67,23 +67,6 @@ fn when_indexed(client: &Client, name: &str) -> Value {
         let mut all = list["repositories"].as_array().unwrap().iter();
         all.find(|one| one["name"] == name && one["state"] == "indexed").cloned()
     })
-}
-
-fn stoker(appliance: &Appliance, arguments: &[&str]) -> Output {
-    let mut command = Command::new(process::program("stoker"));
-    command.args(arguments).env("STOKER_URL", format!("http://{}", appliance.address()));
-    command.env_remove("STOKER_KEY").output().unwrap()
-}
-
-/// What a command says that goes well.
-fn said(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn complaint(output: &Output) -> String {
-    assert!(!output.status.success());
-    String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 #[test]

@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -13,9 +12,9 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::appliance::{Appliance, Setup};
+use tests::console::{said, stoker};
 use tests::engine::{EMBEDDER, Engine, install_embedder};
 use tests::patience::until;
-use tests::process;
 
 const SEARCH: &str = "/v1/search";
 
@@ -95,11 +94,7 @@ fn code_is_found_by_what_it_means() {
     assert_eq!(hit["header"], "board.rs > read_junction_celsius");
     assert!(hit["words"].as_f64().unwrap() > 0.0 && hit["meaning"].as_f64().unwrap() > 0.5);
 
-    let mut stoker = Command::new(process::program("stoker"));
-    let stoker = stoker.args(["index", "status"]).env_remove("STOKER_KEY");
-    let said =
-        stoker.env("STOKER_URL", format!("http://{}", appliance.address())).output().unwrap();
-    let said = String::from_utf8(said.stdout).unwrap();
+    let said = said(&stoker(&appliance, &["index", "status"]));
     assert!(said.contains(&format!("vectors by {EMBEDDER}: 5 of 5 texts\n")), "{said}");
 
     // Without its embedder it is at no loss for words, and soon has another one.

@@ -4,15 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first thing that is not there")]
 
 use std::fs;
-use std::process::{Command, Output};
 
 use nix::sys::signal::Signal;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use tests::appliance::Appliance;
 use tests::client::Client;
+use tests::console::{said, stoker};
 use tests::engine::Engine;
-use tests::process;
 
 const CHAT: &str = "/v1/chat/completions";
 const WINDOW: u64 = 4096;
@@ -81,17 +80,6 @@ fn on_disk(appliance: &Appliance, text: &str) -> bool {
         let bytes = fs::read(appliance.state_dir().join(name)).unwrap_or_default();
         bytes.windows(text.len()).any(|part| part == text.as_bytes())
     })
-}
-
-fn stoker(appliance: &Appliance, arguments: &[&str]) -> Output {
-    let mut command = Command::new(process::program("stoker"));
-    command.args(arguments).env("STOKER_URL", format!("http://{}", appliance.address()));
-    command.env_remove("STOKER_KEY").output().unwrap()
-}
-
-fn said(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout.clone()).unwrap()
 }
 
 #[test]

@@ -3,10 +3,9 @@
 //! itself do it.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use engine_api::manifest::Manifest;
 use engine_builder::convert::converter;
@@ -213,24 +212,12 @@ fn a_converter_that_leaves_another_model_or_half_of_one_is_not_believed() {
     assert_eq!(yard.ran(), 3, "none of it is taken up again");
 }
 
-/// Waits until the stand-in says that it waits, and returns its child.
-fn waiting(yard: &Yard, builder: &mut Child) -> u32 {
-    let mut lines = BufReader::new(builder.stdout.take().unwrap()).lines();
-    loop {
-        let text = fs::read_to_string(yard.place.path("state/waiting")).unwrap_or_default();
-        if let Some(pid) = text.strip_suffix('\n') {
-            return pid.parse().unwrap();
-        }
-        lines.next().expect("the builder ended").unwrap();
-    }
-}
-
 #[test]
 fn a_build_that_is_cut_short_begins_half_a_file_anew_and_goes_on_after_a_whole_one() {
     let yard = Yard::new();
     let mut command = yard.failing("", "waits");
     let mut builder = command.args(["--format", "json"]).stdout(Stdio::piped()).spawn().unwrap();
-    let child = waiting(&yard, &mut builder);
+    let child = yard.place.waiting(&mut builder);
     builder.kill().unwrap();
     builder.wait().unwrap();
     assert_eq!(yard.work().join("converted/weights.gguf").metadata().unwrap().len(), 65536);

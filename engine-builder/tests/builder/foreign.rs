@@ -2,7 +2,6 @@
 //! that build nothing, on a staged board.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -169,25 +168,12 @@ fn a_model_that_is_not_there_is_asked_for() {
     yard.build().failed(9, &["the model is not there, bring it: ", "into "]);
 }
 
-/// Waits until the stand-in says that it waits, and returns its child.
-fn waiting(yard: &Yard, builder: &mut std::process::Child) -> u32 {
-    let mut lines = BufReader::new(builder.stdout.take().unwrap()).lines();
-    // Progress is only said while the tool runs; each line is one more look.
-    loop {
-        let text = fs::read_to_string(yard.place.path("state/waiting")).unwrap_or_default();
-        if let Some(pid) = text.strip_suffix('\n') {
-            return pid.parse().unwrap();
-        }
-        lines.next().expect("the builder ended").unwrap();
-    }
-}
-
 #[test]
 fn a_builder_that_is_killed_goes_on_where_it_was_and_leaves_no_tool_running() {
     let yard = Yard::new();
     for step in ["convert", "build"] {
         let mut builder = yard.failing(step, "", "waits").stdout(Stdio::piped()).spawn().unwrap();
-        let child = waiting(&yard, &mut builder);
+        let child = yard.place.waiting(&mut builder);
         let other = yard.build();
         other.failed(8, &["another engine-builder", "is at work"]);
         builder.kill().unwrap();
@@ -262,7 +248,7 @@ fn gc_touches_nothing_that_is_being_built_and_no_tool_without_a_builder() {
     let yard = Yard::new();
     put_all(&yard.place, &["older"]);
     let mut builder = yard.failing("build", "", "waits").stdout(Stdio::piped()).spawn().unwrap();
-    waiting(&yard, &mut builder);
+    yard.place.waiting(&mut builder);
     yard.place.run(&["gc"]).failed(8, &["is at work"]);
     let (said, _) = cleared(&yard, &["gc", "--dry-run"], "engine");
     assert!(said.contains("stays: a builder is at work"), "{said}");

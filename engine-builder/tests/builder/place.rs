@@ -2,8 +2,9 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// A state directory, a cache directory and an environment without network.
 #[derive(Debug)]
@@ -58,6 +59,19 @@ impl Place {
             .env("PATH", path_with("unreachable-index"))
             .stdin(Stdio::null());
         command
+    }
+
+    /// Waits until a stand-in below `builder` says that it waits, and returns its child.
+    pub(crate) fn waiting(&self, builder: &mut Child) -> u32 {
+        let mut lines = BufReader::new(builder.stdout.take().unwrap()).lines();
+        // Progress is only said while the tool runs; each line is one more look.
+        loop {
+            let text = fs::read_to_string(self.path("state/waiting")).unwrap_or_default();
+            if let Some(pid) = text.strip_suffix('\n') {
+                return pid.parse().unwrap();
+            }
+            lines.next().expect("the builder ended").unwrap();
+        }
     }
 
     /// Runs the command to its end.
