@@ -11,13 +11,15 @@
 mod file;
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::hexadecimal::Hexadecimal;
 
 pub use file::{change, forget_all, lend, read};
 
@@ -113,7 +115,7 @@ impl Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        Hexadecimal(&self.0).fmt(f)
     }
 }
 
@@ -138,11 +140,7 @@ pub struct WeakKey;
 pub fn make() -> Result<String, KeysError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(KeysError::Random)?;
-    let mut key = PREFIX.to_owned();
-    for byte in bytes {
-        let _ = write!(key, "{byte:02x}");
-    }
-    Ok(key)
+    Ok(format!("{PREFIX}{}", Hexadecimal(&bytes)))
 }
 
 /// All keys, by their names.

@@ -23,6 +23,7 @@ pub mod doctor;
 pub mod ending;
 pub mod firstboot;
 pub mod health;
+mod hexadecimal;
 pub mod journal;
 pub mod keys;
 pub mod listener;

@@ -20,6 +20,7 @@ use engine_api::protocol::{
     FinishReason, Priority, PromptProblem, RequestId, Sampling, Timings, Token, TokenId, Usage,
 };
 
+use crate::hexadecimal::Hexadecimal;
 use crate::keys::KeyName;
 
 /// Whose turn it is: an API key if the client sent one, else its address.
@@ -42,8 +43,7 @@ impl fmt::Display for Client {
             Self::Address(address) => address.fmt(f),
             Self::Named { name, .. } => name.fmt(f),
             Self::Key(KeyDigest(digest)) => {
-                f.write_str("key ")?;
-                digest.iter().take(4).try_for_each(|byte| write!(f, "{byte:02x}"))
+                write!(f, "key {}", Hexadecimal(&digest[..4]))
             }
         }
     }

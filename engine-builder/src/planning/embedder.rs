@@ -7,7 +7,7 @@
 use jetpack::Bytes;
 use serde::Serialize;
 
-use super::show::{line, list, memory_is, one_step, row};
+use super::show::{list, memory_is, on_what, row, with_steps};
 use super::steps::{own, run};
 use super::{Board, Disk, Places, Release, Step, budget};
 use crate::catalogue::Package;
@@ -151,9 +151,7 @@ fn steps(entry: &Entry, places: &Places) -> Vec<Step> {
 pub fn embedder_text(plan: &EmbedderPlan) -> String {
     let mut out = String::new();
     let EmbedderPlan { memory, disk, .. } = plan;
-    let on = plan.release.as_ref().map(|release| format!(" with {release}")).unwrap_or_default();
-    line(&mut out, &format!("{} on {}{on}", plan.model, plan.board.name));
-    line(&mut out, "");
+    on_what(&mut out, &plan.model, &plan.board, plan.release.as_ref());
     row(&mut out, "backend", &format!("{} ({})", plan.backend, plan.version));
     row(&mut out, "weights", &format!("{}, licence {}", plan.quantisation, plan.licence));
     let serves = format!("texts of up to {} tokens, vectors of {}", plan.context, plan.dimension);
@@ -182,13 +180,7 @@ pub fn embedder_text(plan: &EmbedderPlan) -> String {
     list(&mut out, "why", &plan.why);
     list(&mut out, "beware", &plan.cautions);
     list(&mut out, "needs", &plan.needs);
-    line(&mut out, "");
-    line(&mut out, "steps");
-    for (number, step) in (1..).zip(&plan.steps) {
-        one_step(&mut out, number, step);
-    }
-    out.truncate(out.trim_end().len());
-    out
+    with_steps(out, &plan.steps)
 }
 
 /// What is wished of an embedder, so far as it can be granted: how long a text may be.

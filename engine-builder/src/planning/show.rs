@@ -2,15 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::{Board, BoardPlan, Origin, Step};
+use super::{Board, BoardPlan, Origin, Release, Step};
 
 /// The plan, several lines without a last line break.
 #[must_use]
 pub fn text(plan: &BoardPlan) -> String {
     let mut out = String::new();
-    let on = plan.release.as_ref().map(|release| format!(" with {release}")).unwrap_or_default();
-    line(&mut out, &format!("{} on {}{on}", plan.model, plan.board.name));
-    line(&mut out, "");
+    on_what(&mut out, &plan.model, &plan.board, plan.release.as_ref());
     row(&mut out, "backend", &format!("{} ({})", plan.backend, plan.version));
     row(&mut out, "weights", &format!("{}, licence {}", plan.quantisation, plan.licence));
     row(&mut out, "serves", &serves(plan));
@@ -39,9 +37,21 @@ pub fn text(plan: &BoardPlan) -> String {
     list(&mut out, "beware", &plan.cautions);
     list(&mut out, "needs", &plan.needs);
     list(&mut out, "set by the worker", &plan.settings);
+    with_steps(out, &plan.steps)
+}
+
+/// What a plan begins with.
+pub(super) fn on_what(out: &mut String, model: &str, board: &Board, release: Option<&Release>) {
+    let on = release.map(|release| format!(" with {release}")).unwrap_or_default();
+    line(out, &format!("{model} on {}{on}", board.name));
+    line(out, "");
+}
+
+/// What it ends with.
+pub(super) fn with_steps(mut out: String, steps: &[Step]) -> String {
     line(&mut out, "");
     line(&mut out, "steps");
-    for (number, step) in (1..).zip(&plan.steps) {
+    for (number, step) in (1..).zip(steps) {
         one_step(&mut out, number, step);
     }
     out.truncate(out.trim_end().len());

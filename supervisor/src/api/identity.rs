@@ -9,6 +9,7 @@ use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 
 use crate::api::error::Problem;
+use crate::hexadecimal::Hexadecimal;
 use crate::keys::{Hash, Keys};
 use crate::request::{Client, KeyDigest};
 
@@ -87,7 +88,7 @@ pub(crate) fn is_local(headers: &HeaderMap, peer: IpAddr) -> bool {
 pub(crate) fn owner(client: &Client) -> String {
     match client {
         Client::Key(KeyDigest(digest)) | Client::Named { digest: KeyDigest(digest), .. } => {
-            digest.iter().fold("key ".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+            format!("key {}", Hexadecimal(digest))
         }
         Client::Address(address) => address.to_string(),
     }

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use engine_api::index::{FromIndexer, KnownFile};
 use rusqlite::{Connection, params};
 
-use super::database::{Damaged, Database, News};
+use super::database::{Damaged, Database, Tried};
 use super::{schema, unix_s};
 pub use vectors::{Coverage, Embedded, Maker, Unembedded};
 
@@ -213,24 +213,12 @@ impl Code {
         &mut self,
         work: impl FnMut(&mut Connection) -> rusqlite::Result<T>,
     ) -> Result<T, CodeError> {
-        let mut news = Vec::new();
-        let done = self.database.work(&mut news, work);
-        let mut why = "it failed a moment ago and is tried again".to_owned();
-        for event in news {
-            match event {
-                News::Opened => {}
-                News::Replaced { cause, rescued, .. } => {
-                    tracing::warn!(cause, rescued, "index of code damaged and begun anew");
-                    self.replaced = true;
-                    return Err(CodeError(format!("it was damaged and is made again: {cause}")));
-                }
-                News::Failed(trouble) => {
-                    tracing::warn!(cause = trouble.cause, "index of code not usable");
-                    why = trouble.cause;
-                }
-            }
+        let Tried { done, replaced } = self.database.try_work("index of code", work);
+        if let Some(cause) = replaced {
+            self.replaced = true;
+            return Err(CodeError(format!("it was damaged and is made again: {cause}")));
         }
-        done.ok_or(CodeError(why))
+        done.map_err(CodeError)
     }
 }
 

@@ -63,6 +63,15 @@ pub(super) enum News {
     Failed(Trouble),
 }
 
+/// What came of some work.
+#[derive(Debug)]
+pub(super) struct Tried<T> {
+    /// The error is why the file is out of order.
+    pub(super) done: Result<T, String>,
+    /// Why the file was begun anew meanwhile, if it was.
+    pub(super) replaced: Option<String>,
+}
+
 impl Database {
     pub(super) fn new(path: PathBuf, layout: &'static Layout, damaged: Damaged) -> Self {
         Self { path, layout, damaged, state: State::Unopened, replaced: None }
@@ -82,6 +91,33 @@ impl Database {
             }
         }
         None
+    }
+
+    /// The same for one who waits for what comes of it: the journal hears what became of
+    /// the file, by the name of what is in it.
+    pub(super) fn try_work<T>(
+        &mut self,
+        named: &'static str,
+        work: impl FnMut(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Tried<T> {
+        let mut news = Vec::new();
+        let done = self.work(&mut news, work);
+        let mut why = "it failed a moment ago and is tried again".to_owned();
+        let mut replaced = None;
+        for event in news {
+            match event {
+                News::Opened => {}
+                News::Replaced { cause, rescued, .. } => {
+                    tracing::warn!(cause, rescued, "{named} damaged and begun anew");
+                    replaced = Some(cause);
+                }
+                News::Failed(trouble) => {
+                    tracing::warn!(cause = trouble.cause, "{named} not usable");
+                    why = trouble.cause;
+                }
+            }
+        }
+        Tried { done: done.ok_or(why), replaced }
     }
 
     /// When it is to be tried again, if it is out of order.

@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 pub use additions::Addition;
 pub use conversations::{Exported, Known, Said, Shown};
 
-use super::database::{Damaged, Database, News};
+use super::database::{Damaged, Database};
 use super::{schema, unix_s};
 use crate::memory::chain::Link;
 use crate::memory::recall::Passage;
@@ -332,22 +332,7 @@ impl Desk {
         &mut self,
         work: &mut impl FnMut(&mut Connection) -> rusqlite::Result<T>,
     ) -> Result<T, MemoryError> {
-        let mut news = Vec::new();
-        let done = self.database.work(&mut news, work);
-        let mut why = "it failed a moment ago and is tried again".to_owned();
-        for event in news {
-            match event {
-                News::Opened => {}
-                News::Replaced { cause, .. } => {
-                    tracing::warn!(cause, "memory of chats damaged and begun anew");
-                }
-                News::Failed(trouble) => {
-                    tracing::warn!(cause = trouble.cause, "memory of chats not usable");
-                    why = trouble.cause;
-                }
-            }
-        }
-        done.ok_or(MemoryError(why))
+        self.database.try_work("memory of chats", work).done.map_err(MemoryError)
     }
 }
 

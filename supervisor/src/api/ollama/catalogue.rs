@@ -12,6 +12,7 @@ use crate::api::facts::{Facts, same};
 use crate::api::reply::{Reply, json};
 use crate::api::wire::ollama_reply::{Details, List, Process, Show, Tag};
 use crate::api::wire::ollama_request;
+use crate::hexadecimal::Hexadecimal;
 use crate::snapshot::{Embedder, Snapshot};
 
 /// How long the model stays, from now: it is never put away for being idle.
@@ -184,7 +185,7 @@ impl About {
         Self {
             since: UNIX_EPOCH + Duration::from_secs(snapshot.at.saturating_sub(snapshot.uptime_s)),
             size: embedder.bytes,
-            digest: hex(digest.finalize().as_slice()),
+            digest: Hexadecimal(digest.finalize().as_slice()).to_string(),
             details: Details {
                 parent_model: "",
                 format: "onnx".into(),
@@ -224,11 +225,7 @@ fn digest(model: &str, ready: Option<&Ready>) -> String {
         digest.update(model.parameters.to_le_bytes());
         digest.update(model.weights_bytes.to_le_bytes());
     }
-    hex(digest.finalize().as_slice())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Hexadecimal(digest.finalize().as_slice()).to_string()
 }
 
 /// `134.5M` or `7.6B`.
