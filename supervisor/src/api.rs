@@ -9,8 +9,9 @@
 //!
 //! [`route`] is the table of everything that is served. A route reads its body
 //! into a [`job::Job`], whatever the dialect; the answer is written by the
-//! dialect's [`stream::Frames`], with calls of tools told apart by [`calls`]. What outlives a request is what [`kept`] keeps
-//! of a streamed answer. Nothing here writes prompts or answers to the journal.
+//! dialect's [`stream::Frames`], with calls of tools told apart by [`calls`]. A chat that wishes for
+//! code or memory goes through [`adding`] before it is a job's prompt. What outlives a request is
+//! what [`kept`] keeps of a streamed answer. Nothing here writes prompts or answers to the journal.
 
 mod server;
 
