@@ -129,18 +129,17 @@ fn killed_while_it_embeds_it_goes_on_where_it_was() {
         .collect();
     let code = repository("tasks.rs", &functions);
     let mut appliance = with_embedder(code.path()).start();
-    let made = |path: &Path| {
-        let database = Connection::open(path.join("code.db")).unwrap();
-        database.query_row("SELECT count(*) FROM vectors", [], |row| row.get::<_, u64>(0)).unwrap()
-    };
     let mut before = 0;
     for _ in 0..2 {
-        until("some more vectors are written", || {
-            Some(made(appliance.state_dir())).filter(|now| *now > before || before == 64)
+        let _ = appliance.status_when("some more vectors are written", |status| {
+            let made = status["index"]["vectors"]["made"].as_u64();
+            made.is_some_and(|made| made > before || before == 64)
         });
         appliance.signal(Signal::SIGKILL);
         let setup = appliance.ended();
-        let now = made(setup.state_path());
+        let database = Connection::open(setup.state_path().join("code.db")).unwrap();
+        let select = "SELECT count(*) FROM vectors";
+        let now = database.query_row(select, [], |row| row.get::<_, u64>(0)).unwrap();
         assert!(now >= before, "{now} vectors of {before} are left");
         before = now;
         appliance = setup.start();
