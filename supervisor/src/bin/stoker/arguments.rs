@@ -1,0 +1,271 @@
+//! What `stoker` can be told on its command line.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use supervisor::console::{self, Format};
+use supervisor::health;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "stoker",
+    version,
+    about = "Runs an LLM engine under watchdog control and serves it over HTTP"
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the engine and serve it until SIGTERM.
+    Serve(Serve),
+    /// Show what a running server is doing.
+    Status(Status),
+    /// Look for what is wrong with this machine.
+    ///
+    /// Leaves with 0 when nothing is, with 3 for warnings and 4 for something
+    /// serious; with 1 when it could not look. No server need run.
+    Doctor(Doctor),
+    /// Look whether this boot went well, and have the firmware know.
+    ///
+    /// Leaves with 0 when all is well; 3 when something is not, and the boot is good
+    /// nevertheless; 4 when it could not be marked as good; 5 when a new system is
+    /// ill and the machine goes back to the one before. On a PC nobody counts boots,
+    /// and it only looks.
+    Health(Health),
+    /// Take this machine's settings from stoker.toml on the boot partition or a
+    /// stick, once.
+    ///
+    /// Leaves with 0 when it was taken or there is none; 3 when something in it is
+    /// wrong, and nothing was changed.
+    Firstboot(FirstBoot),
+    /// Add, show and forget repositories of code.
+    Index(Index),
+    /// Search the code in them.
+    Search(Search),
+    /// Show, take away and forget what is remembered of chats.
+    Memory(Memory),
+    /// Add, show and forget API keys.
+    ///
+    /// From the first key on everybody is asked for one. A running server notices;
+    /// it need not be restarted. Takes the right to write the state directory.
+    Key(Key),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Read this file in place of those in /usr/lib/stoker and /etc/stoker.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where engines and the database live.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Address and port to serve on.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Option<String>,
+    /// Read the machine's files below this directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// For people, or as the server sends it.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// The server to ask.
+    #[arg(long, default_value = "http://127.0.0.1:11434", env = "STOKER_URL")]
+    pub(crate) url: String,
+    /// Show it again every two seconds, until Ctrl-C.
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// For people, or for programs.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// Read this file in place of those in /usr/lib/stoker and /etc/stoker.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where engines and the database live.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Look at the machine whose files are below this directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Health {
+    /// Read this file in place of those in /usr/lib/stoker and /etc/stoker.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where engines and the database live.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Look at the machine whose files are below this directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// How long the server may take to be well.
+    #[arg(long, value_name = "SECONDS", default_value_t = health::PATIENCE.as_secs())]
+    pub(crate) patience_s: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FirstBoot {
+    /// Set the machine whose files are below this directory.
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) root: PathBuf,
+    /// Look for stoker.toml here in place of the boot partition and the stick. May
+    /// be given again.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) medium: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Server {
+    /// The server to ask.
+    #[arg(long, default_value = "http://127.0.0.1:11434", env = "STOKER_URL")]
+    pub(crate) url: String,
+    /// The API key whose repositories are meant, beside those that are shared.
+    #[arg(long, env = "STOKER_KEY", hide_env_values = true)]
+    pub(crate) key: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Index {
+    #[command(subcommand)]
+    pub(crate) action: IndexAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IndexAction {
+    /// Index a directory of the server's machine, and keep up with it.
+    Add {
+        path: PathBuf,
+        /// What it is called; the directory's name, if left out.
+        #[arg(long)]
+        name: Option<String>,
+        /// Everybody may search it; else only who sends the same key.
+        #[arg(long)]
+        shared: bool,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Forget a repository, and all that was made of it.
+    Remove {
+        name: String,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Show repositories and how far they are.
+    Status {
+        /// For people, or for programs.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+        #[command(flatten)]
+        server: Server,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Search {
+    /// Words, or names as they stand in the code.
+    #[arg(required = true)]
+    pub(crate) query: Vec<String>,
+    /// Only in this repository; may be given several times.
+    #[arg(long = "repository", value_name = "NAME")]
+    pub(crate) repositories: Vec<String>,
+    /// Only in this language, such as rust; may be given several times.
+    #[arg(long = "language", value_name = "NAME")]
+    pub(crate) languages: Vec<String>,
+    /// Only files whose path begins with this, or fits this pattern of `*` and `?`.
+    #[arg(long)]
+    pub(crate) path: Option<String>,
+    /// Hits at most.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) limit: u32,
+    /// For people, or for programs.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Memory {
+    #[command(subcommand)]
+    pub(crate) action: MemoryAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MemoryAction {
+    /// Show the conversations of this key, or of this address.
+    Show {
+        /// For people, or for programs.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Forget conversations: rows, words and passages.
+    #[command(group(ArgGroup::new("what").required(true)))]
+    Forget {
+        /// The one that has this number.
+        #[arg(group = "what")]
+        conversation: Option<i64>,
+        /// Everything of this key's chats, or of this address's.
+        #[arg(long, group = "what")]
+        all: bool,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Write what is kept, one JSON document for each message.
+    Export {
+        /// Only the conversation that has this number.
+        conversation: Option<i64>,
+        #[command(flatten)]
+        server: Server,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Key {
+    #[command(subcommand)]
+    pub(crate) action: KeyAction,
+    /// Read this file in place of those in /usr/lib/stoker and /etc/stoker.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// Where engines and the database live.
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyAction {
+    /// Make a key and show it, once.
+    Add {
+        /// What stands for it in the history and the log.
+        name: String,
+        /// Take the key from standard input; it must be long and random.
+        #[arg(long)]
+        stdin: bool,
+    },
+    /// Show what keys are called.
+    List,
+    /// Forget a key; it opens nothing from then on.
+    Remove { name: String },
+    /// Forget all keys, and ask nobody any more.
+    Open,
+}
+
+impl Server {
+    /// The server as the console asks it.
+    pub(crate) fn asked(&self) -> console::code::Server<'_> {
+        console::code::Server { url: &self.url, key: self.key.as_deref() }
+    }
+}

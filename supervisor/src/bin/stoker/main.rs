@@ -1,0 +1,155 @@
+//! `stoker`: runs an engine under watchdog control and serves it.
+//!
+//! Each subcommand is called here, and is a module of the library; [`serve`] is the one
+//! that stays.
+
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod serve;
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use supervisor::config::{self, Flags};
+use supervisor::console::code::Sought;
+use supervisor::firstboot::Outcome;
+use supervisor::{console, doctor, firstboot, health};
+
+use crate::arguments::{
+    Arguments, Command, Doctor, FirstBoot, Health, IndexAction, Key, KeyAction, MemoryAction,
+    Search, Status,
+};
+use crate::serve::serve;
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Serve(arguments) => serve(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Status(arguments) => status(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(arguments) => look(arguments).map(ExitCode::from),
+        Command::Health(arguments) => boot_health(arguments).map(ExitCode::from),
+        Command::Firstboot(arguments) => first_boot(&arguments).map(ExitCode::from),
+        Command::Index(arguments) => index(&arguments.action).map(|()| ExitCode::SUCCESS),
+        Command::Search(arguments) => search(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Memory(arguments) => memory(&arguments.action).map(|()| ExitCode::SUCCESS),
+        Command::Key(arguments) => key(arguments).map(|()| ExitCode::SUCCESS),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            // Nothing can be done about a stderr that is closed.
+            let _ = writeln!(io::stderr(), "stoker: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn status(Status { format, url, watch }: &Status) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if *watch {
+        let clear = out.is_terminal();
+        let never = console::watch(url, *format, clear, &mut out).context("watch the status")?;
+        match never {}
+    }
+    console::status(url, *format, &mut out).context("ask for the status")
+}
+
+fn index(action: &IndexAction) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match action {
+        IndexAction::Add { path, name, shared, server } => {
+            console::code::add(server.asked(), path, name.as_deref(), *shared, &mut out)
+                .context("add a repository")
+        }
+        IndexAction::Remove { name, server } => {
+            console::code::remove(server.asked(), name, &mut out).context("forget a repository")
+        }
+        IndexAction::Status { format, server } => {
+            console::code::index_status(server.asked(), *format, &mut out)
+                .context("ask for the repositories")
+        }
+    }
+}
+
+fn search(arguments: &Search) -> anyhow::Result<()> {
+    let Search { query, repositories, languages, path, limit, format, server } = arguments;
+    let sought = Sought {
+        query: &query.join(" "),
+        repositories,
+        languages,
+        path: path.as_deref(),
+        limit: *limit,
+    };
+    console::code::search(server.asked(), &sought, *format, &mut io::stdout().lock())
+        .context("search")
+}
+
+fn memory(action: &MemoryAction) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match action {
+        MemoryAction::Show { format, server } => {
+            console::memory::show(server.asked(), *format, &mut out).context("ask for the memory")
+        }
+        // Either a number or all of it, says the group.
+        MemoryAction::Forget { conversation, server, .. } => {
+            console::memory::forget(server.asked(), *conversation, &mut out).context("forget")
+        }
+        MemoryAction::Export { conversation, server } => {
+            console::memory::export(server.asked(), *conversation, &mut out)
+                .context("ask for what is kept")
+        }
+    }
+}
+
+fn key(Key { action, config, state_dir }: Key) -> anyhow::Result<()> {
+    let flags = Flags { config, state_dir, root: None, listen: None };
+    let settings = config::load(&flags, std::env::vars())?;
+    let state_dir = settings.state_dir.path();
+    let mut out = io::stdout().lock();
+    match action {
+        KeyAction::Add { name, stdin } => {
+            let brought = stdin.then(|| io::stdin().lock());
+            console::key::add(state_dir, &name, brought, &mut out).context("add a key")
+        }
+        KeyAction::List => console::key::list(state_dir, &mut out).context("show the keys"),
+        KeyAction::Remove { name } => {
+            console::key::remove(state_dir, &name, &mut out).context("forget a key")
+        }
+        KeyAction::Open => console::key::open(state_dir, &mut out).context("forget all keys"),
+    }
+}
+
+fn look(arguments: Doctor) -> anyhow::Result<u8> {
+    let Doctor { format, config, state_dir, root } = arguments;
+    let flags = Flags { config, state_dir, root, listen: None };
+    let settings = config::load(&flags, std::env::vars())?;
+    let (root, state_dir) = (&settings.root, settings.state_dir.path());
+    doctor::doctor(root, state_dir, format, &mut io::stdout().lock())
+        .context("print what was found")
+}
+
+fn boot_health(arguments: Health) -> anyhow::Result<u8> {
+    let Health { config, state_dir, root, patience_s } = arguments;
+    let flags = Flags { config, state_dir, root, listen: None };
+    let settings = config::load(&flags, std::env::vars())?;
+    let options = health::Options {
+        host: health::nearest(settings.server.listen).to_string(),
+        root: settings.root,
+        state_dir: settings.state_dir.path().to_owned(),
+        patience: Duration::from_secs(patience_s),
+    };
+    let ending = health::health(&options, &mut io::stdout().lock())?;
+    Ok(ending.exit_code())
+}
+
+fn first_boot(FirstBoot { root, medium }: &FirstBoot) -> anyhow::Result<u8> {
+    let root = jetpack::Root::new(root);
+    let outcome = firstboot::first_boot(&root, medium, &mut io::stdout().lock())?;
+    Ok(match outcome {
+        Outcome::Nothing | Outcome::Taken => 0,
+        Outcome::Refused => 3,
+    })
+}
