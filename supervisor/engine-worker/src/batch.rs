@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine_api::embedding::Embed;
 use engine_api::pace::Pacing;
 use engine_api::protocol::{
     FinishReason, FromWorker, Generate, Heartbeat, KvUse, Limits, Priority, RequestId,
@@ -28,6 +29,7 @@ use engine_api::protocol::{
 
 use crate::backend::{Backend, Slot, StepError, Vocabulary};
 use crate::grammar::{Constraint, GrammarError};
+use crate::requests::{Requests, no_vectors};
 use crate::sequence::Sequence;
 use crate::slots::{Move, Slots, common_prefix};
 
@@ -96,135 +98,6 @@ impl Batch {
             progress,
             pacing,
         }
-    }
-
-    /// Takes a request. It starts in one of the next steps.
-    pub fn add(&mut self, request: Generate, now: Instant) {
-        let room = self.context.saturating_sub(1) as usize;
-        let length = request.prompt.len();
-        if length == 0 || length > room {
-            let reason = format!("{length} tokens do not fit a window of {}", self.context);
-            self.out.push(FromWorker::Failed { id: request.id, reason });
-            return;
-        }
-        let sequence = Sequence::new(request, &*self.vocabulary, now);
-        match sequence.ended_earlier(self.context) {
-            Some(reason) => self.out.push(sequence.done(reason)),
-            None => self.waiting.push_back(sequence),
-        }
-    }
-
-    /// Gives a request the constraint that it waits for. Unknown ids are requests
-    /// that were cancelled meanwhile.
-    pub fn constrain(&mut self, id: RequestId, constraint: Result<Constraint, GrammarError>) {
-        let waits = |sequence: &Sequence| sequence.id() == id && !sequence.is_ready();
-        let Some(index) = self.waiting.iter().position(waits) else { return };
-        let ended = match constraint {
-            Ok(constraint) => self.waiting[index].constrain(constraint).map(Ok),
-            Err(error) => Some(Err(format!("the answer's form cannot be enforced: {error}"))),
-        };
-        let Some(end) = ended else { return };
-        let sequence = self.waiting.remove(index).expect("the index was found just now");
-        self.out.push(match end {
-            Ok(reason) => sequence.done(reason),
-            Err(reason) => FromWorker::Failed { id, reason },
-        });
-    }
-
-    /// Says something to whoever asked for what no batch does.
-    pub fn refuse(&mut self, answer: FromWorker) {
-        self.out.push(answer);
-    }
-
-    /// Ends a request early. Unknown ids are requests that ended by themselves.
-    pub fn cancel(&mut self, id: RequestId) {
-        let waiting = self.waiting.iter().position(|sequence| sequence.id() == id);
-        let cancelled = if let Some(index) = waiting {
-            self.waiting.remove(index)
-        } else {
-            let running = self.running.iter().position(|sequence| sequence.id() == id);
-            running.map(|index| self.leave(index))
-        };
-        if let Some(sequence) = cancelled {
-            self.out.push(sequence.done(FinishReason::Cancelled));
-        }
-    }
-
-    /// Forgets every request without a word; what was computed for them stays
-    /// as prefixes.
-    pub fn abandon(&mut self) {
-        self.waiting.clear();
-        while !self.running.is_empty() {
-            let _ = self.leave(0);
-        }
-        self.out.clear();
-    }
-
-    pub fn set_limits(&mut self, limits: Limits) {
-        self.limits = limits;
-        self.pacing.set(pace(limits));
-    }
-
-    /// Whether other processes need the cores.
-    pub fn share_cores(&mut self, alone: bool) {
-        self.backend.share_cores(alone);
-        self.progress.threads = if alone { 1 } else { self.backend.description().threads };
-    }
-
-    /// How long to rest after a step of this length.
-    #[must_use]
-    pub fn rest(&self, step: Duration) -> Duration {
-        self.pacing.rest(step)
-    }
-
-    /// So long was a step, and the rest after it.
-    pub fn rested(&mut self, step: Duration, rest: Duration) {
-        self.pacing.rested(step, rest);
-    }
-
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.running.is_empty()
-    }
-
-    /// Whether a step would do anything: not if all that is there waits for
-    /// its grammar.
-    #[must_use]
-    pub fn has_work(&self) -> bool {
-        !self.running.is_empty() || self.waiting.iter().any(Sequence::is_ready)
-    }
-
-    /// Messages since the last call, in order.
-    pub fn take_messages(&mut self) -> Vec<FromWorker> {
-        std::mem::take(&mut self.out)
-    }
-
-    /// Counters for the heartbeat. Resets the worst step time.
-    pub fn progress(&mut self) -> Heartbeat {
-        let (active_tokens, cached_tokens) = self.slots.held();
-        let decoding = self.running.iter().filter(|sequence| sequence.next().is_some()).count();
-        let cached_tokens = Some(cached_tokens);
-        self.progress.kv = KvUse { active_tokens, cached_tokens, ..self.progress.kv };
-        self.progress.decoding = count(decoding);
-        self.progress.prefilling = count(self.running.len() - decoding);
-        self.progress.waiting = count(self.waiting.len());
-        self.progress.device_memory = self.backend.device_memory();
-        let progress = self.progress.clone();
-        self.progress.worst_step_us = 0;
-        progress
-    }
-
-    /// One step: places who waits, decodes, computes a part of the prompts.
-    ///
-    /// # Errors
-    /// Several requests were computed together and the runtime failed: which of
-    /// them it failed at is not known, and what they had is lost. The process
-    /// must end; the supervisor finds out, and nobody else's answer is lost. A
-    /// request that was computed alone fails alone.
-    pub fn step(&mut self) -> Result<(), StepError> {
-        self.place_waiting();
-        let decoded = self.decode()?;
-        self.prefill(decoded)
     }
 
     /// A step of these slots has failed.
@@ -332,6 +205,114 @@ impl Batch {
             self.slots.release(slot);
         }
         sequence
+    }
+}
+
+impl Requests for Batch {
+    fn add(&mut self, request: Generate, now: Instant) {
+        match Sequence::admit(request, &*self.vocabulary, self.context, now) {
+            Ok(sequence) => self.waiting.push_back(sequence),
+            Err(said) => self.out.push(said),
+        }
+    }
+
+    fn embed(&mut self, embed: Embed) {
+        self.out.push(no_vectors(&embed));
+    }
+
+    fn constrain(&mut self, id: RequestId, constraint: Result<Constraint, GrammarError>) {
+        let waits = |sequence: &Sequence| sequence.id() == id && !sequence.is_ready();
+        let Some(index) = self.waiting.iter().position(waits) else { return };
+        let ended = match constraint {
+            Ok(constraint) => self.waiting[index].constrain(constraint).map(Ok),
+            Err(error) => Some(Err(format!("the answer's form cannot be enforced: {error}"))),
+        };
+        let Some(end) = ended else { return };
+        let sequence = self.waiting.remove(index).expect("the index was found just now");
+        self.out.push(match end {
+            Ok(reason) => sequence.done(reason),
+            Err(reason) => FromWorker::Failed { id, reason },
+        });
+    }
+
+    fn cancel(&mut self, id: RequestId) {
+        let waiting = self.waiting.iter().position(|sequence| sequence.id() == id);
+        let cancelled = if let Some(index) = waiting {
+            self.waiting.remove(index)
+        } else {
+            let running = self.running.iter().position(|sequence| sequence.id() == id);
+            running.map(|index| self.leave(index))
+        };
+        if let Some(sequence) = cancelled {
+            self.out.push(sequence.done(FinishReason::Cancelled));
+        }
+    }
+
+    /// Forgets every request without a word; what was computed for them stays
+    /// as prefixes.
+    fn abandon(&mut self) {
+        self.waiting.clear();
+        while !self.running.is_empty() {
+            let _ = self.leave(0);
+        }
+        self.out.clear();
+    }
+
+    fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.pacing.set(pace(limits));
+    }
+
+    fn share_cores(&mut self, alone: bool) {
+        self.backend.share_cores(alone);
+        self.progress.threads = if alone { 1 } else { self.backend.description().threads };
+    }
+
+    fn rest(&self, step: Duration) -> Duration {
+        self.pacing.rest(step)
+    }
+
+    fn rested(&mut self, step: Duration, rest: Duration) {
+        self.pacing.rested(step, rest);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_empty()
+    }
+
+    fn has_work(&self) -> bool {
+        !self.running.is_empty() || self.waiting.iter().any(Sequence::is_ready)
+    }
+
+    fn take_messages(&mut self) -> Vec<FromWorker> {
+        std::mem::take(&mut self.out)
+    }
+
+    fn progress(&mut self) -> Heartbeat {
+        let (active_tokens, cached_tokens) = self.slots.held();
+        let decoding = self.running.iter().filter(|sequence| sequence.next().is_some()).count();
+        let cached_tokens = Some(cached_tokens);
+        self.progress.kv = KvUse { active_tokens, cached_tokens, ..self.progress.kv };
+        self.progress.decoding = count(decoding);
+        self.progress.prefilling = count(self.running.len() - decoding);
+        self.progress.waiting = count(self.waiting.len());
+        self.progress.device_memory = self.backend.device_memory();
+        let progress = self.progress.clone();
+        self.progress.worst_step_us = 0;
+        progress
+    }
+
+    /// One step: places who waits, decodes, computes a part of the prompts.
+    ///
+    /// # Errors
+    /// Several requests were computed together and the runtime failed: which of
+    /// them it failed at is not known, and what they had is lost. The process
+    /// must end; the supervisor finds out, and nobody else's answer is lost. A
+    /// request that was computed alone fails alone.
+    fn step(&mut self) -> Result<(), StepError> {
+        self.place_waiting();
+        let decoded = self.decode()?;
+        self.prefill(decoded)
     }
 }
 

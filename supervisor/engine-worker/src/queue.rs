@@ -246,17 +246,9 @@ impl Requests for Queue {
             self.out.push(FromWorker::Failed { id: request.id, reason });
             return;
         }
-        let room = self.context.saturating_sub(1) as usize;
-        let length = request.prompt.len();
-        if length == 0 || length > room {
-            let reason = format!("{length} tokens do not fit a window of {}", self.context);
-            self.out.push(FromWorker::Failed { id: request.id, reason });
-            return;
-        }
-        let sequence = Sequence::new(request, &*self.vocabulary, now);
-        match sequence.ended_earlier(self.context) {
-            Some(reason) => self.out.push(sequence.done(reason)),
-            None => self.waiting.push_back(sequence),
+        match Sequence::admit(request, &*self.vocabulary, self.context, now) {
+            Ok(sequence) => self.waiting.push_back(sequence),
+            Err(said) => self.out.push(said),
         }
     }
 

@@ -57,8 +57,30 @@ pub enum Advance {
 }
 
 impl Sequence {
-    /// Takes up a request, at its beginning or where an earlier life left it.
-    pub fn new(mut request: Generate, vocabulary: &dyn Vocabulary, now: Instant) -> Self {
+    /// Takes up a request, at its beginning or where an earlier life left it, in a window of
+    /// `window` tokens.
+    ///
+    /// # Errors
+    /// Nothing is left to be computed, or nothing can be; what is to be said of it.
+    pub fn admit(
+        request: Generate,
+        vocabulary: &dyn Vocabulary,
+        window: u32,
+        now: Instant,
+    ) -> Result<Self, FromWorker> {
+        let length = request.prompt.len();
+        if length == 0 || length >= window as usize {
+            let reason = format!("{length} tokens do not fit a window of {window}");
+            return Err(FromWorker::Failed { id: request.id, reason });
+        }
+        let sequence = Self::new(request, vocabulary, now);
+        match sequence.ended_earlier(window) {
+            Some(reason) => Err(sequence.done(reason)),
+            None => Ok(sequence),
+        }
+    }
+
+    fn new(mut request: Generate, vocabulary: &dyn Vocabulary, now: Instant) -> Self {
         let mut text = TextStream::new(std::mem::take(&mut request.stops));
         let spoken = request.calls.and_then(|calls| control(calls.opening(), vocabulary));
         let mut stopped = None;
@@ -153,8 +175,7 @@ impl Sequence {
 
     /// Whether what an earlier life generated is the whole answer, in a window
     /// of `context` tokens.
-    #[must_use]
-    pub fn ended_earlier(&self, context: u32) -> Option<FinishReason> {
+    fn ended_earlier(&self, context: u32) -> Option<FinishReason> {
         if let Some(stop) = &self.stopped {
             return Some(FinishReason::Stop { matched: Some(stop.clone()) });
         }

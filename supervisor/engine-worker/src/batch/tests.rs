@@ -11,6 +11,7 @@ use engine_api::protocol::{
 
 use crate::backend::echo;
 use crate::grammar::{GrammarError, Grammars};
+use crate::requests::Requests;
 use crate::requests::promises::{
     Answer, Answers, LIMITS, chat, echo_batch as batch, finish, request, run, stopped,
 };
