@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
+use supervisor::config::{self, Flags, Settings};
 use supervisor::console::{self, Format};
 use supervisor::health;
 
@@ -54,20 +55,36 @@ pub(crate) enum Command {
     Key(Key),
 }
 
+/// Where a command finds settings, state and the machine.
 #[derive(Debug, Args)]
-pub(crate) struct Serve {
+pub(crate) struct Place {
     /// Read this file in place of those in /usr/lib/stoker and /etc/stoker.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Where engines and the database live.
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
-    /// Address and port to serve on.
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub(crate) listen: Option<String>,
     /// Read the machine's files below this directory.
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
+}
+
+impl Place {
+    /// The settings of this place.
+    pub(crate) fn settings(self) -> anyhow::Result<Settings> {
+        let Self { config, state_dir, root } = self;
+        let flags = Flags { config, state_dir, root, listen: None };
+        Ok(config::load(&flags, std::env::vars())?)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Address and port to serve on.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -88,28 +105,14 @@ pub(crate) struct Doctor {
     /// For people, or for programs.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
-    /// Read this file in place of those in /usr/lib/stoker and /etc/stoker.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// Where engines and the database live.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) state_dir: Option<PathBuf>,
-    /// Look at the machine whose files are below this directory.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) place: Place,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Health {
-    /// Read this file in place of those in /usr/lib/stoker and /etc/stoker.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// Where engines and the database live.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) state_dir: Option<PathBuf>,
-    /// Look at the machine whose files are below this directory.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) place: Place,
     /// How long the server may take to be well.
     #[arg(long, value_name = "SECONDS", default_value_t = health::PATIENCE.as_secs())]
     pub(crate) patience_s: u64,

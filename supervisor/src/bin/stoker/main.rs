@@ -14,14 +14,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use supervisor::config::{self, Flags};
 use supervisor::console::code::Sought;
 use supervisor::firstboot::Outcome;
 use supervisor::{console, doctor, firstboot, health};
 
 use crate::arguments::{
     Arguments, Command, Doctor, FirstBoot, Health, IndexAction, Key, KeyAction, MemoryAction,
-    Search, Status,
+    Place, Search, Status,
 };
 use crate::serve::serve;
 
@@ -105,8 +104,7 @@ fn memory(action: &MemoryAction) -> anyhow::Result<()> {
 }
 
 fn key(Key { action, config, state_dir }: Key) -> anyhow::Result<()> {
-    let flags = Flags { config, state_dir, root: None, listen: None };
-    let settings = config::load(&flags, std::env::vars())?;
+    let settings = Place { config, state_dir, root: None }.settings()?;
     let state_dir = settings.state_dir.path();
     let mut out = io::stdout().lock();
     match action {
@@ -123,18 +121,16 @@ fn key(Key { action, config, state_dir }: Key) -> anyhow::Result<()> {
 }
 
 fn look(arguments: Doctor) -> anyhow::Result<u8> {
-    let Doctor { format, config, state_dir, root } = arguments;
-    let flags = Flags { config, state_dir, root, listen: None };
-    let settings = config::load(&flags, std::env::vars())?;
+    let Doctor { format, place } = arguments;
+    let settings = place.settings()?;
     let (root, state_dir) = (&settings.root, settings.state_dir.path());
     doctor::doctor(root, state_dir, format, &mut io::stdout().lock())
         .context("print what was found")
 }
 
 fn boot_health(arguments: Health) -> anyhow::Result<u8> {
-    let Health { config, state_dir, root, patience_s } = arguments;
-    let flags = Flags { config, state_dir, root, listen: None };
-    let settings = config::load(&flags, std::env::vars())?;
+    let Health { place, patience_s } = arguments;
+    let settings = place.settings()?;
     let options = health::Options {
         host: health::nearest(settings.server.listen).to_string(),
         root: settings.root,

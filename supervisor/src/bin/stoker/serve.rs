@@ -15,14 +15,14 @@ use supervisor::systemd::keeper::{self, Inherited, Keeper};
 use supervisor::{api, journal, listener, systemd};
 use tokio::time::timeout;
 
-use crate::arguments::Serve;
+use crate::arguments::{Place, Serve};
 
 /// How long the last bytes of answers may take to leave after the engine ended.
 const LAST_BYTES: Duration = Duration::from_secs(5);
 
 /// Serves until a signal asks for the end.
 pub(crate) fn serve(arguments: Serve) -> anyhow::Result<()> {
-    let Serve { config, state_dir, listen, root } = arguments;
+    let Serve { place: Place { config, state_dir, root }, listen } = arguments;
     let flags = Flags { config, state_dir, root, listen };
     let settings = config::load(&flags, std::env::vars())?;
     journal::start()?;
