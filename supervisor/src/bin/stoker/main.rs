@@ -1,6 +1,6 @@
 //! `stoker`: runs an engine under watchdog control and serves it.
 //!
-//! Each subcommand is called here, and is a module of the library; [`serve`] is the one
+//! Each subcommand is called here, and is a module of the library; [`mod@serve`] is the one
 //! that stays.
 
 #![forbid(unsafe_code)]
