@@ -31,6 +31,7 @@ mod ollama;
 mod openai;
 mod pages;
 mod status;
+mod upload;
 
 mod calls;
 mod collect;
@@ -66,6 +67,7 @@ use error::Problem;
 use gate::Gate;
 use kept::Keeper;
 use reply::Reply;
+use upload::Seats;
 
 /// The bounds of the HTTP side.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +131,9 @@ pub async fn serve(
     let keeper = Arc::new(Keeper::new(answers));
     let sources = Sources { index, memory };
     let gate = Gate::new(settings.keys.clone());
-    let shared = Shared { handle, sources, settings: Arc::clone(&settings), budget, keeper, gate };
+    let uploads = Seats::default();
+    let shared =
+        Shared { handle, sources, settings: Arc::clone(&settings), budget, keeper, gate, uploads };
     let shared = Arc::new(shared);
     let service = move |peer, request| answer(Arc::clone(&shared), peer, request);
     server::run(listener, settings, service, shutdown).await;
@@ -146,6 +150,8 @@ struct Shared {
     budget: Budget,
     keeper: Arc<Keeper>,
     gate: Gate,
+    /// Uploads that are being received.
+    uploads: Seats,
 }
 
 /// Who asks, and what the answer needs.
@@ -284,6 +290,12 @@ async fn route(
             let name = paths::repository(path).unwrap_or_default();
             let Sources { index, memory } = &shared.sources;
             code::remove(index, memory.as_ref(), &caller, name).await
+        }
+
+        ("PUT", path) if paths::contents(path).is_some() => {
+            let name = paths::contents(path).unwrap_or_default();
+            let (index, seats) = (&shared.sources.index, &shared.uploads);
+            code::upload(index, seats, &caller, name, &head, incoming).await
         }
 
         ("GET", paths::MEMORY) => memory::show(&caller).await,

@@ -77,6 +77,7 @@ pub(crate) fn for_strangers(snapshot: &Snapshot) -> Response<Reply> {
     }
     for repository in &mut shown.index.repositories {
         (repository.name, repository.path, repository.reason) = (None, None, None);
+        (repository.revision, repository.not_fetched) = (None, None);
     }
     json(&shown)
 }

@@ -147,12 +147,27 @@ pub(crate) struct Index {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum IndexAction {
-    /// Index a directory of the server's machine, and keep up with it.
+    /// Index a directory of the server's machine, or a git URL, and keep up with it.
     Add {
-        path: PathBuf,
-        /// What it is called; the directory's name, if left out.
+        #[arg(value_name = "PATH|URL")]
+        source: String,
+        /// What it is called; the directory's or the URL's name, if left out.
         #[arg(long)]
         name: Option<String>,
+        /// Everybody may search it; else only who sends the same key.
+        #[arg(long)]
+        shared: bool,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Send a directory of this machine, and index it on the server's, in the place of
+    /// what was sent under that name before.
+    ///
+    /// What git ignores or .stokerignore names stays here, and so do links and files
+    /// over 1 MB.
+    Upload {
+        name: String,
+        directory: PathBuf,
         /// Everybody may search it; else only who sends the same key.
         #[arg(long)]
         shared: bool,

@@ -59,9 +59,13 @@ fn status(Status { format, url, watch }: &Status) -> anyhow::Result<()> {
 fn index(action: &IndexAction) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match action {
-        IndexAction::Add { path, name, shared, server } => {
-            console::code::add(server.asked(), path, name.as_deref(), *shared, &mut out)
+        IndexAction::Add { source, name, shared, server } => {
+            console::code::add(server.asked(), source, name.as_deref(), *shared, &mut out)
                 .context("add a repository")
+        }
+        IndexAction::Upload { name, directory, shared, server } => {
+            console::upload::send(server.asked(), name, directory, *shared, &mut out)
+                .context("send a directory")
         }
         IndexAction::Remove { name, server } => {
             console::code::remove(server.asked(), name, &mut out).context("forget a repository")
