@@ -57,6 +57,7 @@ use tokio::net::TcpListener;
 use tracing::{Instrument, Span, debug, info_span};
 
 use crate::index::Index;
+use crate::keys::Chats;
 use crate::request::Client;
 use crate::store::Store;
 use crate::store::memory::Memory;
@@ -170,6 +171,8 @@ struct Caller {
     bulk: bool,
     /// What it calls its conversation.
     conversation: Option<String>,
+    /// What its key's chats have without asking for it.
+    chats: Chats,
 }
 
 /// One request, from its head to its response.
@@ -195,7 +198,7 @@ async fn answer(
         let span = Span::current();
         let is_stranger = asked.is_stranger();
         let entered = asked.may_have(request.method(), &path);
-        let client = asked.client;
+        let (client, chats) = (asked.client, asked.chats);
         let caller = Caller {
             handle,
             sources,
@@ -206,6 +209,7 @@ async fn answer(
             keeper,
             bulk,
             conversation,
+            chats,
         };
         let routed = match entered {
             Ok(()) => route(&shared, caller, &path, request).await,

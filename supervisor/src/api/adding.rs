@@ -69,10 +69,13 @@ pub(crate) async fn plan(
     };
     let owner = identity::owner(client);
     let mut adding = Adding { sources, handle, owner, job: &job, receipt: Receipt::default() };
-    if let Some(names) = &wish.code {
+    let mut wish = wish.clone();
+    if wish.code_of_key {
+        adding.leave_out_unknown(&mut wish.code).await;
+    } else if let Some(names) = &wish.code {
         adding.check(names).await?;
     }
-    adding.plan(&messages, wish).await
+    adding.plan(&messages, &wish).await
 }
 
 struct Adding<'a> {

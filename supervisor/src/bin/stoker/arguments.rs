@@ -263,6 +263,23 @@ pub(crate) struct Key {
     pub(crate) state_dir: Option<PathBuf>,
 }
 
+/// What a key's chats have without asking for it.
+#[derive(Debug, Args)]
+pub(crate) struct Chats {
+    /// Its chats get code from these repositories; `*` is all that it may see.
+    #[arg(long, value_name = "REPOSITORY", num_args = 1..)]
+    code: Vec<String>,
+    /// Its conversations may outgrow the window.
+    #[arg(long)]
+    memory: bool,
+}
+
+impl From<Chats> for supervisor::keys::Chats {
+    fn from(Chats { code, memory }: Chats) -> Self {
+        Self { code, memory }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyAction {
     /// Make a key and show it, once.
@@ -272,6 +289,14 @@ pub(crate) enum KeyAction {
         /// Take the key from standard input; it must be long and random.
         #[arg(long)]
         stdin: bool,
+        #[command(flatten)]
+        chats: Chats,
+    },
+    /// Set what a key's chats have without asking for it; nothing, if nothing is given.
+    Chats {
+        name: String,
+        #[command(flatten)]
+        chats: Chats,
     },
     /// Show what keys are called.
     List,

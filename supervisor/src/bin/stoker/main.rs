@@ -112,9 +112,14 @@ fn key(Key { action, config, state_dir }: Key) -> anyhow::Result<()> {
     let state_dir = settings.state_dir.path();
     let mut out = io::stdout().lock();
     match action {
-        KeyAction::Add { name, stdin } => {
+        KeyAction::Add { name, stdin, chats } => {
             let brought = stdin.then(|| io::stdin().lock());
-            console::key::add(state_dir, &name, brought, &mut out).context("add a key")
+            console::key::add(state_dir, &name, brought, &chats.into(), &mut out)
+                .context("add a key")
+        }
+        KeyAction::Chats { name, chats } => {
+            console::key::set_chats(state_dir, &name, &chats.into(), &mut out)
+                .context("set what its chats have")
         }
         KeyAction::List => console::key::list(state_dir, &mut out).context("show the keys"),
         KeyAction::Remove { name } => {
