@@ -22,6 +22,7 @@ mod cors;
 mod gate;
 mod identity;
 mod paths;
+mod receipts;
 
 mod code;
 mod embeddings;
@@ -67,6 +68,7 @@ use body::Budget;
 use error::Problem;
 use gate::Gate;
 use kept::Keeper;
+use receipts::Receipts;
 use reply::Reply;
 use upload::Seats;
 
@@ -130,7 +132,7 @@ pub async fn serve(
     let settings = Arc::new(settings);
     let budget = Budget::new(settings.max_bodies_bytes);
     let keeper = Arc::new(Keeper::new(answers));
-    let sources = Sources { index, memory };
+    let sources = Sources { index, memory, receipts: Receipts::default() };
     let gate = Gate::new(settings.keys.clone());
     let uploads = Seats::default();
     let shared =
@@ -246,6 +248,7 @@ async fn route(
         ("GET", "/assets/page.js") => Ok(pages::script()),
         ("GET", "/assets/build.js") => Ok(pages::build_script()),
         ("GET", "/assets/code.js") => Ok(pages::code_script()),
+        ("GET", "/assets/chats.js") => Ok(pages::chats_script()),
 
         ("POST", "/v1/chat/completions" | "/chat/completions") => {
             openai::generate(openai::Kind::Chat, caller, read(incoming).await?, last_event).await
@@ -292,7 +295,7 @@ async fn route(
         }
         ("DELETE", path) if paths::repository(path).is_some() => {
             let name = paths::repository(path).unwrap_or_default();
-            let Sources { index, memory } = &shared.sources;
+            let Sources { index, memory, .. } = &shared.sources;
             code::remove(index, memory.as_ref(), &caller, name).await
         }
 
@@ -316,8 +319,10 @@ async fn route(
         ("GET", "/ready") => Ok(status::ready(&snapshot())),
         ("GET", "/props") => status::props(&snapshot()),
         ("GET", "/metrics") => Ok(metrics::metrics(&snapshot())),
-        ("GET", "/api/status") if caller.is_stranger => Ok(status::for_strangers(&snapshot())),
-        ("GET", "/api/status") => Ok(status::status(&snapshot())),
+        ("GET", "/api/status") if caller.is_stranger => {
+            Ok(status::for_strangers(&snapshot(), status::chats(shared).await))
+        }
+        ("GET", "/api/status") => Ok(status::status(&snapshot(), status::chats(shared).await)),
         ("GET", "/api/history") => Ok(status::history(&shared.handle.history())),
 
         ("OPTIONS", _) => Ok(cors::preflight(&head.headers)),

@@ -20,6 +20,7 @@ use engine_api::protocol::{Message, Prompt, PromptProblem, Role};
 use crate::api::error::Problem;
 use crate::api::identity;
 use crate::api::job::{self, Job, Plan};
+use crate::api::receipts::Receipts;
 use crate::api::wire::stoker::{
     CodeReceipt, Counted, LeftOut, RecalledReceipt, Receipt, Sections, Why, Wish,
 };
@@ -50,6 +51,8 @@ pub(crate) struct Sources {
     pub(crate) index: Index,
     /// `None` if nothing is remembered.
     pub(crate) memory: Option<Memory>,
+    /// What was added lately.
+    pub(crate) receipts: Receipts,
 }
 
 /// Turns a job into tokens, with what it wishes for in its chat.
@@ -189,6 +192,7 @@ impl Adding<'_> {
         let blocks: Vec<_> = earlier.iter().chain(&added).collect();
         let total = planned.longest_prompt();
         self.receipt.sections = Some(self.sections(&view, &blocks, total).await);
+        self.sources.receipts.note(&self.receipt);
         Ok(planned.with_receipt(self.receipt.json(), self.receipt.line()))
     }
 

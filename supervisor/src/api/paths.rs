@@ -30,12 +30,13 @@ pub(crate) const MEMORY_EXPORT: &str = "/api/memory/export";
 const CONVERSATION: &str = "/api/memory/ID";
 
 /// What is served, for those who ask for something else. [`super::route`] serves it.
-pub(crate) const SERVED: [(&str, &str); 38] = [
+pub(crate) const SERVED: [(&str, &str); 39] = [
     ("GET", "/"),
     ("GET", "/assets/page.css"),
     ("GET", "/assets/page.js"),
     ("GET", "/assets/build.js"),
     ("GET", "/assets/code.js"),
+    ("GET", "/assets/chats.js"),
     ("POST", "/v1/chat/completions"),
     ("POST", "/chat/completions"),
     ("POST", "/v1/completions"),
