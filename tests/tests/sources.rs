@@ -98,7 +98,7 @@ fn a_repository_by_url_is_fetched_and_followed_and_serves_on_without_its_host() 
     let appliance = appliance.again();
     find_until(&appliance.client(), "voltage", &["fan.rs > set_voltage"]);
     let _ = said(&stoker(&appliance, &["index", "remove", "fans"]));
-    assert_eq!(brought(&appliance), [PathBuf::new(); 0]);
+    assert_eq!(brought(&appliance), Vec::<PathBuf>::new());
 }
 
 #[test]
