@@ -22,6 +22,7 @@ mod cors;
 mod gate;
 mod identity;
 mod paths;
+mod receipts;
 
 mod code;
 mod embeddings;
@@ -31,6 +32,7 @@ mod ollama;
 mod openai;
 mod pages;
 mod status;
+mod upload;
 
 mod calls;
 mod collect;
@@ -56,6 +58,7 @@ use tokio::net::TcpListener;
 use tracing::{Instrument, Span, debug, info_span};
 
 use crate::index::Index;
+use crate::keys::Chats;
 use crate::request::Client;
 use crate::store::Store;
 use crate::store::memory::Memory;
@@ -65,7 +68,9 @@ use body::Budget;
 use error::Problem;
 use gate::Gate;
 use kept::Keeper;
+use receipts::Receipts;
 use reply::Reply;
+use upload::Seats;
 
 /// The bounds of the HTTP side.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,9 +132,11 @@ pub async fn serve(
     let settings = Arc::new(settings);
     let budget = Budget::new(settings.max_bodies_bytes);
     let keeper = Arc::new(Keeper::new(answers));
-    let sources = Sources { index, memory };
+    let sources = Sources { index, memory, receipts: Receipts::default() };
     let gate = Gate::new(settings.keys.clone());
-    let shared = Shared { handle, sources, settings: Arc::clone(&settings), budget, keeper, gate };
+    let uploads = Seats::default();
+    let shared =
+        Shared { handle, sources, settings: Arc::clone(&settings), budget, keeper, gate, uploads };
     let shared = Arc::new(shared);
     let service = move |peer, request| answer(Arc::clone(&shared), peer, request);
     server::run(listener, settings, service, shutdown).await;
@@ -146,6 +153,8 @@ struct Shared {
     budget: Budget,
     keeper: Arc<Keeper>,
     gate: Gate,
+    /// Uploads that are being received.
+    uploads: Seats,
 }
 
 /// Who asks, and what the answer needs.
@@ -164,6 +173,8 @@ struct Caller {
     bulk: bool,
     /// What it calls its conversation.
     conversation: Option<String>,
+    /// What its key's chats have without asking for it.
+    chats: Chats,
 }
 
 /// One request, from its head to its response.
@@ -189,7 +200,7 @@ async fn answer(
         let span = Span::current();
         let is_stranger = asked.is_stranger();
         let entered = asked.may_have(request.method(), &path);
-        let client = asked.client;
+        let (client, chats) = (asked.client, asked.chats);
         let caller = Caller {
             handle,
             sources,
@@ -200,6 +211,7 @@ async fn answer(
             keeper,
             bulk,
             conversation,
+            chats,
         };
         let routed = match entered {
             Ok(()) => route(&shared, caller, &path, request).await,
@@ -236,6 +248,7 @@ async fn route(
         ("GET", "/assets/page.js") => Ok(pages::script()),
         ("GET", "/assets/build.js") => Ok(pages::build_script()),
         ("GET", "/assets/code.js") => Ok(pages::code_script()),
+        ("GET", "/assets/chats.js") => Ok(pages::chats_script()),
 
         ("POST", "/v1/chat/completions" | "/chat/completions") => {
             openai::generate(openai::Kind::Chat, caller, read(incoming).await?, last_event).await
@@ -282,8 +295,14 @@ async fn route(
         }
         ("DELETE", path) if paths::repository(path).is_some() => {
             let name = paths::repository(path).unwrap_or_default();
-            let Sources { index, memory } = &shared.sources;
+            let Sources { index, memory, .. } = &shared.sources;
             code::remove(index, memory.as_ref(), &caller, name).await
+        }
+
+        ("PUT", path) if paths::contents(path).is_some() => {
+            let name = paths::contents(path).unwrap_or_default();
+            let (index, seats) = (&shared.sources.index, &shared.uploads);
+            code::upload(index, seats, &caller, name, &head, incoming).await
         }
 
         ("GET", paths::MEMORY) => memory::show(&caller).await,
@@ -300,8 +319,10 @@ async fn route(
         ("GET", "/ready") => Ok(status::ready(&snapshot())),
         ("GET", "/props") => status::props(&snapshot()),
         ("GET", "/metrics") => Ok(metrics::metrics(&snapshot())),
-        ("GET", "/api/status") if caller.is_stranger => Ok(status::for_strangers(&snapshot())),
-        ("GET", "/api/status") => Ok(status::status(&snapshot())),
+        ("GET", "/api/status") if caller.is_stranger => {
+            Ok(status::for_strangers(&snapshot(), status::chats(shared).await))
+        }
+        ("GET", "/api/status") => Ok(status::status(&snapshot(), status::chats(shared).await)),
         ("GET", "/api/history") => Ok(status::history(&shared.handle.history())),
 
         ("OPTIONS", _) => Ok(cors::preflight(&head.headers)),

@@ -267,6 +267,14 @@ impl Store {
         kept
     }
 
+    /// Forgets all kept answers of an owner; false if that is not done within a moment.
+    pub async fn forget_answers(&self, owner: &str) -> bool {
+        let (reply, written) = oneshot::channel();
+        let change = AnswerChange::ForgetAllOf(owner.to_owned());
+        self.give(change.bytes(), Command::Begin(change, reply))
+            && matches!(tokio::time::timeout(FINDING, written).await, Ok(Ok(())))
+    }
+
     /// The kept answer with this id, if it belongs to `owner`. What was given
     /// to [`Store::answer`] before is in it.
     ///

@@ -18,6 +18,7 @@ pub mod browser;
 pub mod client;
 pub mod console;
 pub mod engine;
+pub mod git;
 pub mod machine;
 pub mod notify;
 pub mod patience;

@@ -20,6 +20,7 @@ use engine_api::protocol::{Message, Prompt, PromptProblem, Role};
 use crate::api::error::Problem;
 use crate::api::identity;
 use crate::api::job::{self, Job, Plan};
+use crate::api::receipts::Receipts;
 use crate::api::wire::stoker::{
     CodeReceipt, Counted, LeftOut, RecalledReceipt, Receipt, Sections, Why, Wish,
 };
@@ -50,6 +51,8 @@ pub(crate) struct Sources {
     pub(crate) index: Index,
     /// `None` if nothing is remembered.
     pub(crate) memory: Option<Memory>,
+    /// What was added lately.
+    pub(crate) receipts: Receipts,
 }
 
 /// Turns a job into tokens, with what it wishes for in its chat.
@@ -69,10 +72,13 @@ pub(crate) async fn plan(
     };
     let owner = identity::owner(client);
     let mut adding = Adding { sources, handle, owner, job: &job, receipt: Receipt::default() };
-    if let Some(names) = &wish.code {
+    let mut wish = wish.clone();
+    if wish.code_of_key {
+        adding.leave_out_unknown(&mut wish.code).await;
+    } else if let Some(names) = &wish.code {
         adding.check(names).await?;
     }
-    adding.plan(&messages, wish).await
+    adding.plan(&messages, &wish).await
 }
 
 struct Adding<'a> {
@@ -186,6 +192,7 @@ impl Adding<'_> {
         let blocks: Vec<_> = earlier.iter().chain(&added).collect();
         let total = planned.longest_prompt();
         self.receipt.sections = Some(self.sections(&view, &blocks, total).await);
+        self.sources.receipts.note(&self.receipt);
         Ok(planned.with_receipt(self.receipt.json(), self.receipt.line()))
     }
 

@@ -31,6 +31,12 @@ impl Display for Table<'_> {
             let name = repository["name"].as_str().unwrap_or("a private repository");
             row("code", format!("{name}: {}", super::code::in_words(repository)))?;
         }
+        if let Some(chats) = super::memory::in_numbers(&status["memory"]) {
+            row("chats", chats)?;
+        }
+        for receipt in items(&status["memory"]["receipts"]).iter().take(3) {
+            row("receipt", super::memory::receipt(receipt))?;
+        }
         row("queue", queue(&status["queue"]))?;
         row("speed", speed(&status["rates"]))?;
         row("requests", requests(&status["totals"]))?;

@@ -198,12 +198,27 @@ pub(crate) struct Index {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum IndexAction {
-    /// Index a directory of the server's machine, and keep up with it.
+    /// Index a directory of the server's machine, or a git URL, and keep up with it.
     Add {
-        path: PathBuf,
-        /// What it is called; the directory's name, if left out.
+        #[arg(value_name = "PATH|URL")]
+        source: String,
+        /// What it is called; the directory's or the URL's name, if left out.
         #[arg(long)]
         name: Option<String>,
+        /// Everybody may search it; else only who sends the same key.
+        #[arg(long)]
+        shared: bool,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Send a directory of this machine, and index it on the server's, in the place of
+    /// what was sent under that name before.
+    ///
+    /// What git ignores or .stokerignore names stays here, and so do links and files
+    /// over 1 MB.
+    Upload {
+        name: String,
+        directory: PathBuf,
         /// Everybody may search it; else only who sends the same key.
         #[arg(long)]
         shared: bool,
@@ -299,6 +314,23 @@ pub(crate) struct Key {
     pub(crate) state_dir: Option<PathBuf>,
 }
 
+/// What a key's chats have without asking for it.
+#[derive(Debug, Args)]
+pub(crate) struct Chats {
+    /// Its chats get code from these repositories; `*` is all that it may see.
+    #[arg(long, value_name = "REPOSITORY", num_args = 1..)]
+    code: Vec<String>,
+    /// Its conversations may outgrow the window.
+    #[arg(long)]
+    memory: bool,
+}
+
+impl From<Chats> for supervisor::keys::Chats {
+    fn from(Chats { code, memory }: Chats) -> Self {
+        Self { code, memory }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyAction {
     /// Make a key and show it, once.
@@ -308,6 +340,14 @@ pub(crate) enum KeyAction {
         /// Take the key from standard input; it must be long and random.
         #[arg(long)]
         stdin: bool,
+        #[command(flatten)]
+        chats: Chats,
+    },
+    /// Set what a key's chats have without asking for it; nothing, if nothing is given.
+    Chats {
+        name: String,
+        #[command(flatten)]
+        chats: Chats,
     },
     /// Show what keys are called.
     List,

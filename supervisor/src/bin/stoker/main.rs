@@ -61,9 +61,13 @@ fn status(Status { format, url, watch }: &Status) -> anyhow::Result<()> {
 fn index(action: &IndexAction) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match action {
-        IndexAction::Add { path, name, shared, server } => {
-            console::code::add(server.asked(), path, name.as_deref(), *shared, &mut out)
+        IndexAction::Add { source, name, shared, server } => {
+            console::code::add(server.asked(), source, name.as_deref(), *shared, &mut out)
                 .context("add a repository")
+        }
+        IndexAction::Upload { name, directory, shared, server } => {
+            console::upload::send(server.asked(), name, directory, *shared, &mut out)
+                .context("send a directory")
         }
         IndexAction::Remove { name, server } => {
             console::code::remove(server.asked(), name, &mut out).context("forget a repository")
@@ -110,9 +114,14 @@ fn key(Key { action, config, state_dir }: Key) -> anyhow::Result<()> {
     let state_dir = settings.state_dir.path();
     let mut out = io::stdout().lock();
     match action {
-        KeyAction::Add { name, stdin } => {
+        KeyAction::Add { name, stdin, chats } => {
             let brought = stdin.then(|| io::stdin().lock());
-            console::key::add(state_dir, &name, brought, &mut out).context("add a key")
+            console::key::add(state_dir, &name, brought, &chats.into(), &mut out)
+                .context("add a key")
+        }
+        KeyAction::Chats { name, chats } => {
+            console::key::set_chats(state_dir, &name, &chats.into(), &mut out)
+                .context("set what its chats have")
         }
         KeyAction::List => console::key::list(state_dir, &mut out).context("show the keys"),
         KeyAction::Remove { name } => {
