@@ -10,6 +10,8 @@ use engine_api::progress::Seen;
 use engine_api::protocol::{Heartbeat, Limits, Ready};
 use serde::Serialize;
 
+use crate::update::News;
+
 /// Version of this document; it grows when a field changes its meaning.
 pub const SCHEMA: u32 = 1;
 
@@ -32,6 +34,8 @@ pub struct Snapshot {
     /// The engine that engine-builder builds here, or the last one that it did;
     /// `null` if nothing is known of one.
     pub build: Option<Seen>,
+    /// The last update of the appliance; `null` if nothing is known of one.
+    pub update: Option<News>,
     pub queue: Queue,
     pub index: Index,
     pub totals: Totals,

@@ -18,6 +18,7 @@
 mod answers;
 pub mod code;
 mod database;
+pub mod kept;
 pub mod memory;
 mod rows;
 mod salvage;

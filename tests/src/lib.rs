@@ -21,6 +21,7 @@ pub mod engine;
 pub mod machine;
 pub mod notify;
 pub mod patience;
+pub mod place;
 pub mod process;
 mod stand_in;
 pub mod virtual_board;

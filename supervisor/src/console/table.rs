@@ -24,6 +24,9 @@ impl Display for Table<'_> {
         if let Some(build) = build(&status["build"]) {
             row("build", build)?;
         }
+        if let Some(update) = status["update"]["text"].as_str() {
+            row("update", update.to_owned())?;
+        }
         for repository in items(&status["index"]["repositories"]) {
             let name = repository["name"].as_str().unwrap_or("a private repository");
             row("code", format!("{name}: {}", super::code::in_words(repository)))?;

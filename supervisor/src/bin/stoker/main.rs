@@ -1,6 +1,6 @@
 //! `stoker`: runs an engine under watchdog control and serves it.
 //!
-//! Each subcommand is called here, and is a module of the library; [`serve`] is the one
+//! Each subcommand is called here, and is a module of the library; [`mod@serve`] is the one
 //! that stays.
 
 #![forbid(unsafe_code)]
@@ -16,11 +16,12 @@ use anyhow::Context;
 use clap::Parser;
 use supervisor::console::code::Sought;
 use supervisor::firstboot::Outcome;
+use supervisor::update as updates;
 use supervisor::{console, doctor, firstboot, health};
 
 use crate::arguments::{
     Arguments, Command, Doctor, FirstBoot, Health, IndexAction, Key, KeyAction, MemoryAction,
-    Place, Search, Status,
+    Place, Search, Status, Update, UpdateAction,
 };
 use crate::serve::serve;
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Doctor(arguments) => look(arguments).map(ExitCode::from),
         Command::Health(arguments) => boot_health(arguments).map(ExitCode::from),
         Command::Firstboot(arguments) => first_boot(&arguments).map(ExitCode::from),
+        Command::Update(arguments) => update(arguments).map(ExitCode::from),
         Command::Index(arguments) => index(&arguments.action).map(|()| ExitCode::SUCCESS),
         Command::Search(arguments) => search(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Memory(arguments) => memory(&arguments.action).map(|()| ExitCode::SUCCESS),
@@ -129,7 +131,12 @@ fn look(arguments: Doctor) -> anyhow::Result<u8> {
 }
 
 fn boot_health(arguments: Health) -> anyhow::Result<u8> {
-    let Health { place, patience_s } = arguments;
+    let Health { place, patience_s, shut_down } = arguments;
+    if shut_down {
+        let root = place.root.unwrap_or_else(|| "/".into());
+        health::shut_down(&jetpack::Root::new(root)).context("remember the end of this boot")?;
+        return Ok(0);
+    }
     let settings = place.settings()?;
     let options = health::Options {
         host: health::nearest(settings.server.listen).to_string(),
@@ -148,4 +155,30 @@ fn first_boot(FirstBoot { root, medium }: &FirstBoot) -> anyhow::Result<u8> {
         Outcome::Nothing | Outcome::Taken => 0,
         Outcome::Refused => 3,
     })
+}
+
+fn update(arguments: Update) -> anyhow::Result<u8> {
+    let mut out = io::stdout().lock();
+    match arguments.action {
+        Some(UpdateAction::Status { format, root }) => {
+            updates::status(&root, format, &mut out)?;
+            return Ok(0);
+        }
+        Some(UpdateAction::Keep { root }) => {
+            updates::keep(&jetpack::Root::new(root), &mut out)?;
+            return Ok(0);
+        }
+        None => {}
+    }
+    let Update { file, dry_run, format, place, patience_s, steady_s, .. } = arguments;
+    let settings = place.settings()?;
+    let options = updates::Options {
+        host: health::nearest(settings.server.listen).to_string(),
+        root: settings.root,
+        state_dir: settings.state_dir.path().to_owned(),
+        file: file.context("no file is named")?,
+        dry_run,
+        bounds: updates::trial::Bounds { patience_s, steady_s },
+    };
+    Ok(updates::update(&options, format, &mut out)?)
 }
