@@ -7,6 +7,8 @@
 /// Bytes of a word that is left as it is, as SQLite does.
 const SHORTEST: usize = 3;
 const LONGEST: usize = 64;
+/// Bytes at the end of a stem that may not be those of the word; at least one is.
+pub const CHANGED: usize = 2;
 
 /// The stem of a word in lower case.
 #[must_use]
@@ -235,6 +237,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_stem_begins_as_its_word_does(
+            word in "[a-z]{1,5}([aeiouy]?[bcdlnrstz]{0,2}(s|ed|ing|ational|izer|alism|iviti|bility|ivity|ies|icate|ency|logy|y|e)?){1,3}"
+        ) {
+            let stem = stem(&word);
+            let same = stem.len().saturating_sub(CHANGED).max(1);
+            prop_assert_eq!(&stem[..same], &word[..same]);
+        }
+
         #[test]
         fn any_word_is_stemmed_as_sqlite_does(
             words in prop::collection::vec(

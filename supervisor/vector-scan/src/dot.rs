@@ -1,14 +1,32 @@
 //! Products of vectors of bytes.
 
-use simsimd::SpatialSimilarity as _;
+#[cfg(target_arch = "aarch64")]
+mod sdot;
 
 /// The sum of the products, by the widest instructions that this processor has; 0
 /// for vectors of different lengths.
 #[must_use]
 pub fn dot(one: &[i8], other: &[i8]) -> i32 {
+    if one.len() != other.len() {
+        return 0;
+    }
+    wide(one, other).unwrap_or_else(|| plain(one, other))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn wide(one: &[i8], other: &[i8]) -> Option<i32> {
+    use simsimd::SpatialSimilarity as _;
     // It counts in whole numbers of 32 bits and hands them on as this.
     #[expect(clippy::cast_possible_truncation, reason = "it comes from 32 bits")]
-    i8::dot(one, other).map_or(0, |sum| sum as i32)
+    i8::dot(one, other).map(|sum| sum as i32)
+}
+
+#[cfg(target_arch = "aarch64")]
+use sdot::dot as wide;
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn wide(_: &[i8], _: &[i8]) -> Option<i32> {
+    None
 }
 
 /// The same, one number after the other.

@@ -80,7 +80,7 @@ pub(crate) struct FoundChunk<'a> {
     first_line: u32,
     last_line: u32,
     score: f64,
-    /// BM25 and cosine; `null` where it was not among the best by that.
+    /// BM25 and cosine; `null` where it has none of the words, or no vector.
     words: Option<f64>,
     meaning: Option<f64>,
     why: Why<'a>,

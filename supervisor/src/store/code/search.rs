@@ -7,9 +7,10 @@
 mod filter;
 mod fuse;
 mod meaning;
+mod remembered;
 mod words;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,11 +20,12 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params_from_iter};
 
 use super::CodeError;
 use crate::index::words::terms;
-use filter::{Filter, Remembered};
+use filter::Filter;
 use fuse::{Meaning, Scores, fuse};
 pub use meaning::Meant;
-use meaning::Vectors;
-use words::Weighed;
+use meaning::{Near, Vectors};
+use remembered::Remembered;
+use words::{Asked, Weighed};
 
 /// How long one search may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -31,8 +33,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_STEP: i32 = 10_000;
 /// Chunks that are looked at for each that is wanted: some say the same.
 const SPARE: usize = 2;
-/// Chunks of each kind of score that are mixed with the others.
-const MIXED: usize = 100;
+/// The best of each kind of score that are mixed with the others.
+const MIXED: usize = 50;
+/// Statements that it keeps: more than a search has, so that none is read again.
+const STATEMENTS: usize = 32;
 /// Kibibytes of pages that the connection keeps while searches come.
 const CACHE_KIB: i64 = 16 * 1024;
 
@@ -65,9 +69,9 @@ pub struct Hit {
     /// Larger is better; comparable within one answer alone. BM25 if the answer is by
     /// words only, else words and meaning mixed, from 0 to 1.
     pub score: f64,
-    /// BM25, if its words put it among the best.
+    /// BM25, if it has any of the words.
     pub words: Option<f64>,
-    /// Cosine to the question, if its meaning put it among the best.
+    /// Cosine to the question, if its text has a vector.
     pub meaning: Option<f64>,
     /// Words of the question that stand in path or place.
     pub in_header: Vec<String>,
@@ -98,7 +102,7 @@ pub struct Search {
 #[derive(Debug, Default)]
 struct Memory {
     vectors: Vectors,
-    filters: Remembered,
+    remembered: Remembered,
 }
 
 impl Search {
@@ -152,6 +156,7 @@ impl Search {
                 let connection = Connection::open_with_flags(&self.path, flags)?;
                 connection.busy_timeout(PATIENCE)?;
                 connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+                connection.set_prepared_statement_cache_capacity(STATEMENTS);
                 &mut none.insert((number, connection)).1
             }
         };
@@ -159,17 +164,15 @@ impl Search {
     }
 }
 
-/// A text that was found.
+/// A text that was found, in its best chunk.
 struct Candidate {
-    text: i64,
-    /// Its best chunk, if words found one.
-    by_words: Option<Weighed>,
+    chunk: i64,
     scores: Scores,
 }
 
 fn find(
     connection: &Connection,
-    Memory { vectors, filters }: &mut Memory,
+    Memory { vectors, remembered }: &mut Memory,
     question: &Question,
     meant: Result<&Meant, String>,
 ) -> rusqlite::Result<Found> {
@@ -180,68 +183,67 @@ fn find(
     if filter.is_shut() {
         return Ok(Found::default());
     }
-    let passing = filters.passing(connection, &filter)?;
+    remembered.renew(connection)?;
+    let passing = remembered.passing(connection, &filter)?;
     let passing = passing.as_deref();
+    let most = MIXED.max(question.limit * SPARE);
     let near = match meant {
-        Ok(meant) => vectors.nearest(connection, passing, meant, MIXED)?,
+        Ok(meant) => vectors.nearest(connection, passing, meant, most)?,
         Err(reason) => Err(reason),
     };
-    let terms = terms(&question.text);
-    let most = if near.is_ok() { MIXED.max(question.limit) } else { question.limit * SPARE };
-    let best = words::best(connection, &filter, passing, &terms, most)?;
-    let (ranked, words_only) = match near {
-        Ok(near) => (mixed(candidates(connection, best, Some((vectors, near)))?), None),
-        Err(reason) => (by_words(candidates(connection, best, None)?), Some(reason)),
+    let (near, words_only) = match near {
+        Ok(near) => (Some(near), None),
+        Err(reason) => (None, Some(reason)),
     };
+    let asked = Asked::new(connection, remembered, &terms(&question.text))?;
+    let best = asked.best(connection, &filter, passing, most)?;
+    let near = near.as_ref().map(|near| (&*vectors, near));
+    let found = candidates(connection, &filter, &asked, best, near)?;
+    let ranked = if near.is_some() { mixed(found) } else { by_words(found) };
     let mut hits = Vec::new();
     for (score, candidate) in ranked {
         if hits.len() == question.limit {
             break;
         }
-        let weighed = match candidate.by_words {
-            Some(weighed) => weighed,
-            None => match first_chunk(connection, &filter, candidate.text)? {
-                Some(chunk) => words::why(connection, &terms, chunk)?,
-                None => continue,
-            },
-        };
+        let weighed = asked.why(connection, candidate.chunk)?;
         hits.push(hit(connection, weighed, score, candidate.scores)?);
     }
     Ok(Found { hits, words_only })
 }
 
-/// Each text once, with all that is known of it: those that words found, best first,
-/// and those that are near in meaning.
+/// Each text once, with both scores: those that words found, best first, and those
+/// that are near in meaning.
 fn candidates(
     connection: &Connection,
-    best: Vec<Weighed>,
-    near: Option<(&Vectors, Vec<(i64, f64)>)>,
+    filter: &Filter,
+    asked: &Asked,
+    best: Vec<(i64, f64)>,
+    near: Option<(&Vectors, &Near)>,
 ) -> rusqlite::Result<Vec<Candidate>> {
-    let mut candidates = Vec::new();
-    let mut known = HashMap::new();
-    let mut select = connection.prepare_cached("SELECT text FROM chunks WHERE id = ?1")?;
-    for weighed in best {
-        let text: i64 = select.query_row([weighed.chunk], |row| row.get(0))?;
-        if known.contains_key(&text) {
-            // The same text stands in a better place.
-            continue;
-        }
-        known.insert(text, candidates.len());
-        let meaning = match &near {
-            Some((vectors, _)) if vectors.has(connection, text)? => Meaning::Far,
-            _ => Meaning::Unknown,
+    let meaning = |text| -> rusqlite::Result<Meaning> {
+        let cosine = match near {
+            Some((vectors, near)) => vectors.cosine(connection, near, text)?,
+            None => None,
         };
-        let scores = Scores { words: Some(weighed.score), meaning };
-        candidates.push(Candidate { text, by_words: Some(weighed), scores });
+        Ok(cosine.map_or(Meaning::Unknown, Meaning::Near))
+    };
+    let (mut candidates, mut known) = (Vec::new(), HashSet::new());
+    let mut select = connection.prepare_cached("SELECT text FROM chunks WHERE id = ?1")?;
+    for (chunk, score) in best {
+        let text: i64 = select.query_row([chunk], |row| row.get(0))?;
+        // The same text may stand in a better place.
+        if known.insert(text) {
+            let scores = Scores { words: Some(score), meaning: meaning(text)? };
+            candidates.push(Candidate { chunk, scores });
+        }
     }
-    for (text, cosine) in near.into_iter().flat_map(|(_, near)| near) {
-        let meaning = Meaning::Near(cosine);
-        match known.get(&text) {
-            Some(at) => candidates[*at].scores.meaning = meaning,
-            None => {
-                let scores = Scores { words: None, meaning };
-                candidates.push(Candidate { text, by_words: None, scores });
-            }
+    for &text in near.map_or(&[][..], |(_, near)| &near.texts) {
+        if known.insert(text)
+            && let Some(chunk) = first_chunk(connection, filter, text)?
+        {
+            let words = asked.score(connection, chunk)?;
+            let scores = Scores { words, meaning: meaning(text)? };
+            candidates.push(Candidate { chunk, scores });
         }
     }
     Ok(candidates)
@@ -279,14 +281,10 @@ fn first_chunk(
 
 fn hit(
     connection: &Connection,
-    Weighed { chunk, in_header, in_text, .. }: Weighed,
+    Weighed { chunk, in_header, in_text }: Weighed,
     score: f64,
     scores: Scores,
 ) -> rusqlite::Result<Hit> {
-    let meaning = match scores.meaning {
-        Meaning::Near(cosine) => Some(cosine),
-        Meaning::Far | Meaning::Unknown => None,
-    };
     let mut select = connection.prepare_cached(
         "SELECT name, files.path, language, place, kind, first_line, last_line, texts.text
          FROM chunks JOIN texts ON texts.id = chunks.text JOIN files ON files.id = chunks.file
@@ -304,7 +302,7 @@ fn hit(
             last_line: row.get(6)?,
             score,
             words: scores.words,
-            meaning,
+            meaning: scores.meaning.cosine(),
             in_header,
             in_text,
             text: row.get(7)?,

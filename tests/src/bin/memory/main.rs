@@ -1,34 +1,36 @@
-//! Measures the store of vectors against FAISS's exact index: the same vectors, the
-//! same questions, in turn, in one run. `scripts/bench memory` sets up what it needs.
+//! Measures the store of vectors against others that look at every vector: the same
+//! vectors, the same questions, in turn, in one run. `scripts/bench memory` sets up what it needs.
 
 #![forbid(unsafe_code)]
 
 mod data;
-mod faiss;
 mod ours;
+mod rival;
 mod table;
 
 use std::path::PathBuf;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use clap::Parser;
 
 use data::Data;
-use faiss::Faiss;
 use ours::Ours;
+use rival::Rival;
 
+/// FAISS comes first: goals are against it, and recall is against what it finds.
+const RIVALS: [&str; 3] = ["faiss", "usearch", "sqlite-vec"];
 /// How many vectors are looked for.
 const WANTED: usize = 10;
 
 #[derive(Debug, Parser)]
-#[command(about = "Measures the store of vectors against faiss-cpu's IndexFlatIP")]
+#[command(about = "Measures the store of vectors against faiss-cpu, usearch and sqlite-vec")]
 struct Arguments {
-    /// Python with faiss-cpu and numpy.
+    /// Python with the others and numpy.
     #[arg(long)]
     python: PathBuf,
-    /// The program that holds FAISS's index.
+    /// The program that holds them.
     #[arg(long)]
-    rival: PathBuf,
+    rivals: PathBuf,
     /// Vectors in the store.
     #[arg(long, default_value_t = 100_000)]
     vectors: usize,
@@ -38,7 +40,7 @@ struct Arguments {
     /// Questions of one round.
     #[arg(long, default_value_t = 100)]
     questions: usize,
-    /// Rounds; in each, both answer all questions.
+    /// Rounds; in each, all of them answer all questions.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// What the vectors are made from.
@@ -51,14 +53,20 @@ fn main() -> anyhow::Result<()> {
     ensure!(arguments.vectors >= 1000, "fewer than 1000 vectors show nothing");
     let data = Data::new(&arguments);
     let directory = tempfile::tempdir()?;
-    let mut faiss = Faiss::start(&arguments, &data, directory.path())?;
+    let vectors = directory.path().join("vectors.f32");
+    data.write(&vectors).context("write the vectors for the others")?;
+    let start = |name| Rival::start(name, &arguments, &data, &vectors);
+    let mut rivals = RIVALS.map(start).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     let mut ours = Ours::build(&data, directory.path())?;
 
     let mut rounds = Vec::new();
     for _ in 0..arguments.rounds {
-        rounds.push(table::Round { ours: ours.answer(&data)?, theirs: faiss.answer()? });
+        let ours = ours.answer(&data)?;
+        let theirs = rivals.iter_mut().map(Rival::answer).collect::<anyhow::Result<_>>()?;
+        rounds.push(table::Round { ours, theirs });
     }
-    let recall = data::recall(&ours.found, faiss.found());
+    let recall = data::recall(&ours.found, rivals[0].found());
+    drop(rivals);
     let churned = ours.churn(&data)?;
     table::print(&arguments, &rounds, recall, &ours, &churned);
     Ok(())

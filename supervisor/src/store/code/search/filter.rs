@@ -1,15 +1,10 @@
 //! What may be found: by who asks, repository, language and path.
 
-use std::sync::Arc;
-
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use super::super::CHUNK_BITS;
 use super::Question;
-
-/// Filters whose chunks are remembered while nothing changes.
-const MOST_REMEMBERED: usize = 16;
 
 /// What a question asks for and its asker may see.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,7 +83,7 @@ pub(super) struct Passing {
 }
 
 impl Passing {
-    fn new(connection: &Connection, filter: &Filter) -> rusqlite::Result<Self> {
+    pub(super) fn new(connection: &Connection, filter: &Filter) -> rusqlite::Result<Self> {
         let mut values = Vec::new();
         let conditions = filter.conditions(&mut values);
         let from = match filter.looks_at_files() {
@@ -130,39 +125,6 @@ impl Passing {
 fn at(text: i64) -> (usize, u64) {
     let text = text.cast_unsigned();
     (usize::try_from(text / 64).unwrap_or(usize::MAX), 1 << (text % 64))
-}
-
-/// What the last filters let through, as of one version of the data.
-#[derive(Debug, Default)]
-pub(super) struct Remembered {
-    version: i64,
-    filters: Vec<(Filter, Arc<Passing>)>,
-}
-
-impl Remembered {
-    /// `None` if everything passes.
-    pub(super) fn passing(
-        &mut self,
-        connection: &Connection,
-        filter: &Filter,
-    ) -> rusqlite::Result<Option<Arc<Passing>>> {
-        if filter.is_open() {
-            return Ok(None);
-        }
-        let version = connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
-        if self.version != version {
-            *self = Self { version, filters: Vec::new() };
-        }
-        if let Some((_, passing)) = self.filters.iter().find(|(known, _)| known == filter) {
-            return Ok(Some(Arc::clone(passing)));
-        }
-        let passing = Arc::new(Passing::new(connection, filter)?);
-        if self.filters.len() == MOST_REMEMBERED {
-            self.filters.remove(0);
-        }
-        self.filters.push((filter.clone(), Arc::clone(&passing)));
-        Ok(Some(passing))
-    }
 }
 
 /// What SQLite's `GLOB` takes. Brackets stand for themselves.

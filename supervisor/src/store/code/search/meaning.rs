@@ -23,8 +23,15 @@ pub struct Meant {
     pub values: Vec<f32>,
 }
 
-/// Texts and how near they are; or why none can be told.
-pub(super) type Nearest = Result<Vec<(i64, f64)>, String>;
+/// The texts that are nearest to a question; or why none can be told.
+pub(super) type Nearest = Result<Near, String>;
+
+#[derive(Debug)]
+pub(super) struct Near {
+    question: vector_scan::Question,
+    /// In no order to count on.
+    pub(super) texts: Vec<i64>,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Vectors {
@@ -34,7 +41,7 @@ pub(super) struct Vectors {
 }
 
 impl Vectors {
-    /// The `count` nearest texts of those that pass, the best first.
+    /// The `count` nearest texts of those that pass.
     pub(super) fn nearest(
         &mut self,
         connection: &Connection,
@@ -62,24 +69,27 @@ impl Vectors {
         }
         let may = |text: i64| passing.is_none_or(|passing| passing.has_text(text));
         let found = nearest(&blocks, &question, count, &may);
-        let mut select = connection.prepare_cached("SELECT fine FROM vectors WHERE id = ?1")?;
-        let mut exact = Vec::with_capacity(found.len());
-        for near in found {
-            let block = blocks[near.block];
-            let fine: Vec<u8> = select.query_row([id_of(embedder, near.name)], |row| row.get(0))?;
-            let coarse = &block.coarse[near.place * dimension..][..dimension];
-            let cosine = question.cosine(block.scales[near.place], coarse, &signed(&fine));
-            exact.push((near.name, f64::from(cosine)));
-        }
-        exact.sort_by(|one, other| other.1.total_cmp(&one.1));
-        Ok(Ok(exact))
+        let texts = found.into_iter().map(|near| near.name).collect();
+        Ok(Ok(Near { question, texts }))
     }
 
-    /// Whether the current state has a vector of this text.
-    pub(super) fn has(&self, connection: &Connection, text: i64) -> rusqlite::Result<bool> {
-        let mut select =
-            connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM vectors WHERE id = ?1)")?;
-        select.query_row([id_of(self.embedder, text)], |row| row.get(0))
+    /// The cosine of a text to the question; `None` if it has no vector.
+    pub(super) fn cosine(
+        &self,
+        connection: &Connection,
+        near: &Near,
+        text: i64,
+    ) -> rusqlite::Result<Option<f64>> {
+        let select = "SELECT block, place, fine FROM vectors WHERE id = ?1";
+        let mut select = connection.prepare_cached(select)?;
+        let cosine = select.query_row([id_of(self.embedder, text)], |row| {
+            let (block, place, fine): (i64, usize, Vec<u8>) =
+                (row.get(0)?, row.get(1)?, row.get(2)?);
+            let (_, block) = self.blocks.get(&block).ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+            let coarse = &block.coarse[place * fine.len()..][..fine.len()];
+            Ok(near.question.cosine(block.scales[place], coarse, &signed(&fine)))
+        });
+        Ok(cosine.optional()?.map(f64::from))
     }
 
     /// Reads the blocks that have changed; what is wrong if they are too many.

@@ -8,22 +8,28 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::filter::{Filter, Passing};
-use crate::index::stem::stem;
+use super::remembered::Remembered;
+use crate::index::stem::{CHANGED, stem};
 
-/// Chunks that have one word at most. A word that is in more tells least and costs
-/// most, and is passed over unless there is no rarer one.
-const MOST_WITH_ONE: usize = 20_000;
-/// The same of all words of a question together.
-const MOST_WITH_ANY: usize = 60_000;
+/// Chunks that have one word at most, as far as they are counted.
+pub(super) const MOST_WITH_ONE: usize = 20_000;
+/// Chunks with any of the words that are looked at. The most frequent words tell least
+/// and cost most: those that are too many choose no chunk, and only count in those
+/// that rarer ones have chosen.
+const MOST_WITH_ANY: usize = 20_000;
 /// Chunks whose words are counted.
-const COUNTED: usize = 200;
+const COUNTED: usize = 100;
 /// A word in path or place is worth so many in the text.
 const HEADER: f64 = 3.0;
 /// The same for choosing which chunks are counted, beside one for having it at all.
 const IN_HEADER: f64 = 0.4;
-/// BM25's own: how much a further use of a word counts, and how much length does.
-const SATURATION: f64 = 1.2;
-const LENGTH: f64 = 0.75;
+/// BM25's own: how much a further use of a word counts, and how much length does. Both
+/// are more than is usual for prose, and were chosen on `scripts/bench memory
+/// retrieval --part tune`: a function that does one thing says it often and is short.
+const SATURATION: f64 = 3.0;
+const LENGTH: f64 = 0.9;
+/// Words of a chunk, on average. The same for all questions, so that scores are.
+const TYPICAL: f64 = 100.0;
 /// Of a word that is in more than half of the chunks.
 const LEAST_WEIGHT: f64 = 1e-6;
 
@@ -31,63 +37,125 @@ const LEAST_WEIGHT: f64 = 1e-6;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Weighed {
     pub(super) chunk: i64,
-    /// BM25, larger is better.
-    pub(super) score: f64,
     /// Words of the question as they stand in path or place, and in the text.
     pub(super) in_header: Vec<String>,
     pub(super) in_text: Vec<String>,
 }
 
-/// One of a question's words.
+/// A question's words, as far as any chunk has them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Asked {
+    terms: Vec<Term>,
+}
+
+/// One of them, with all of its forms.
 #[derive(Debug, Clone, PartialEq)]
 struct Term {
     stem: String,
     weight: f64,
-    /// Chunks that have it, by their ids, and whether in path or place.
+    /// Chunks that have it, by their ids, and whether in path or place; none of a
+    /// word that is in too many.
     chunks: Vec<(i64, bool)>,
 }
 
-/// The `most` best chunks, best first.
-pub(super) fn best(
-    connection: &Connection,
-    filter: &Filter,
-    passing: Option<&Passing>,
-    words: &[String],
-    most: usize,
-) -> rusqlite::Result<Vec<Weighed>> {
-    let terms = terms(connection, words)?;
-    let may =
-        |chunk| filter.is_visible(chunk) && passing.is_none_or(|passing| passing.has_chunk(chunk));
-    let mut counted = Vec::new();
-    let mut lengths = 0.0;
-    for chunk in promising(&terms, may, COUNTED.max(most)) {
-        if let Some(count) = count(connection, &terms, chunk)? {
-            lengths += count.length;
-            counted.push(count);
+impl Asked {
+    /// The rarest first.
+    pub(super) fn new(
+        connection: &Connection,
+        remembered: &mut Remembered,
+        words: &[String],
+    ) -> rusqlite::Result<Self> {
+        let mut found = Vec::new();
+        for (stem, word) in stems(words) {
+            found.push((remembered.chunks_with(connection, word)?, stem, word));
         }
+        found.retain(|(chunks, ..)| *chunks > 0);
+        found.sort_by_key(|(chunks, ..)| *chunks);
+        let all = real(remembered.chunks(connection)?);
+        let (mut terms, mut together) = (Vec::new(), 0);
+        for (has, stem, word) in found {
+            together += has;
+            let chooses = together <= MOST_WITH_ANY || terms.is_empty();
+            let chunks = if chooses { with(connection, word)? } else { Vec::new() };
+            let weight = ((all - real(has) + 0.5) / (real(has) + 0.5)).ln().max(LEAST_WEIGHT);
+            terms.push(Term { stem, weight, chunks });
+        }
+        Ok(Self { terms })
     }
-    #[expect(clippy::cast_precision_loss, reason = "some hundred")]
-    let mean = lengths / counted.len().max(1) as f64;
-    let mut weighed: Vec<_> =
-        counted.into_iter().map(|count| count.weighed(&terms, mean)).collect();
-    weighed.sort_by(|one, other| other.score.total_cmp(&one.score));
-    weighed.truncate(most);
-    Ok(weighed)
-}
 
-/// Which of the words stand in a chunk that was found by something else.
-pub(super) fn why(
-    connection: &Connection,
-    words: &[String],
-    chunk: i64,
-) -> rusqlite::Result<Weighed> {
-    let terms: Vec<_> = stems(words)
-        .into_iter()
-        .map(|(stem, _)| Term { stem, weight: 0.0, chunks: Vec::new() })
-        .collect();
-    let count = count(connection, &terms, chunk)?;
-    let none = || Weighed { chunk, ..Weighed::default() };
-    Ok(count.map_or_else(none, |count| count.weighed(&terms, 1.0)))
+    /// The `most` best chunks with their BM25, best first.
+    pub(super) fn best(
+        &self,
+        connection: &Connection,
+        filter: &Filter,
+        passing: Option<&Passing>,
+        most: usize,
+    ) -> rusqlite::Result<Vec<(i64, f64)>> {
+        let may = |chunk| {
+            filter.is_visible(chunk) && passing.is_none_or(|passing| passing.has_chunk(chunk))
+        };
+        let mut scored = Vec::new();
+        for chunk in promising(&self.terms, may, COUNTED.max(most)) {
+            scored.extend(self.score(connection, chunk)?.map(|score| (chunk, score)));
+        }
+        scored.sort_by(|one, other| other.1.total_cmp(&one.1));
+        scored.truncate(most);
+        Ok(scored)
+    }
+
+    /// BM25 of a chunk; `None` if it has none of the words.
+    pub(super) fn score(
+        &self,
+        connection: &Connection,
+        chunk: i64,
+    ) -> rusqlite::Result<Option<f64>> {
+        // Whoever was found by a word has it, however it is written.
+        let has = |term: &Term| term.chunks.binary_search_by_key(&chunk, |(id, _)| *id).is_ok();
+        let at_least: Vec<_> = self.terms.iter().map(|term| f64::from(has(term))).collect();
+        let (mut uses, mut length) = (vec![0.0; self.terms.len()], 0.0);
+        read(connection, chunk, |in_header, word| {
+            length += 1.0;
+            if let Some(at) = self.which(word) {
+                uses[at] += if in_header { HEADER } else { 1.0 };
+            }
+        })?;
+        let length = SATURATION * (1.0 - LENGTH + LENGTH * length / TYPICAL);
+        let score = self.terms.iter().zip(uses).zip(at_least).map(|((term, uses), at_least)| {
+            let uses = uses.max(at_least);
+            term.weight * uses * (SATURATION + 1.0) / (uses + length)
+        });
+        Ok(Some(score.sum()).filter(|score| *score > 0.0))
+    }
+
+    /// Which of the words stand in a chunk.
+    pub(super) fn why(&self, connection: &Connection, chunk: i64) -> rusqlite::Result<Weighed> {
+        let mut weighed = Weighed { chunk, ..Weighed::default() };
+        read(connection, chunk, |in_header, word| {
+            if self.which(word).is_some() {
+                let word = word.to_lowercase();
+                let said = if in_header { &mut weighed.in_header } else { &mut weighed.in_text };
+                if !said.contains(&word) {
+                    said.push(word);
+                }
+            }
+        })?;
+        Ok(weighed)
+    }
+
+    /// The term that a word is a form of.
+    fn which(&self, word: &str) -> Option<usize> {
+        // Most words are seen to be no form of any before they are stemmed.
+        let may_be = |term: &Term| {
+            let same = term.stem.len().saturating_sub(CHANGED).max(1);
+            let (stem, word) = (term.stem.as_bytes(), word.as_bytes());
+            word.len() >= same && word[..same].eq_ignore_ascii_case(&stem[..same])
+        };
+        if word.is_ascii() && !self.terms.iter().any(may_be) {
+            return None;
+        }
+        let stem = stem(&word.to_lowercase());
+        self.terms.iter().position(|term| term.stem == stem)
+    }
 }
 
 /// Each stem once, with a word that has it.
@@ -95,48 +163,45 @@ fn stems(words: &[String]) -> Vec<(String, &str)> {
     let mut stems: Vec<(String, &str)> = Vec::new();
     for word in words {
         let stem = stem(word);
-        if !stems.iter().any(|(known, _)| *known == stem) {
+        if !stem.is_empty() && !stems.iter().any(|(known, _)| *known == stem) {
             stems.push((stem, word));
         }
     }
     stems
 }
 
-/// The words that are worth looking for, the rarest first.
-fn terms(connection: &Connection, words: &[String]) -> rusqlite::Result<Vec<Term>> {
+/// The chunks with a word, in order, and whether it stands in path or place.
+fn with(connection: &Connection, word: &str) -> rusqlite::Result<Vec<(i64, bool)>> {
     let mut select =
         connection.prepare_cached("SELECT rowid FROM words WHERE words MATCH ?1 LIMIT ?2")?;
-    let mut with = |query: String| -> rusqlite::Result<Vec<i64>> {
-        let most = i64::try_from(MOST_WITH_ONE).unwrap_or(i64::MAX);
-        select.query_map(params![query, most], |row| row.get(0))?.collect()
+    let mut find = |query: String| -> rusqlite::Result<Vec<i64>> {
+        select.query_map(params![query, MOST_WITH_ONE], |row| row.get(0))?.collect()
     };
-    let mut found = Vec::new();
-    for (stem, word) in stems(words) {
-        found.push((with(format!("\"{word}\""))?, stem, word));
-    }
-    found.sort_by_key(|(chunks, ..)| chunks.len());
-    let all: f64 = connection
-        .prepare_cached("SELECT count(*) FROM chunks")?
-        .query_row([], |row| row.get::<_, i64>(0))
-        .map(|all| u32::try_from(all).map_or(f64::MAX, f64::from))?;
-    let mut terms: Vec<Term> = Vec::new();
-    let mut together = 0;
-    for (chunks, stem, word) in found {
-        if chunks.is_empty() {
-            continue;
+    let chunks = find(format!("\"{word}\""))?;
+    Ok(marked(chunks, &find(format!("header : \"{word}\""))?))
+}
+
+/// Gives each word of a chunk to `each`, and whether it stands in path or place.
+fn read(
+    connection: &Connection,
+    chunk: i64,
+    mut each: impl FnMut(bool, &str),
+) -> rusqlite::Result<()> {
+    let mut select =
+        connection.prepare_cached("SELECT header, body FROM words WHERE rowid = ?1")?;
+    let read = select.query_row([chunk], |row| {
+        for (column, in_header) in [(0, true), (1, false)] {
+            let words = row.get_ref(column)?.as_str()?.split(|char: char| !char.is_alphanumeric());
+            words.filter(|word| !word.is_empty()).for_each(|word| each(in_header, word));
         }
-        together += chunks.len();
-        let is_common = chunks.len() == MOST_WITH_ONE || together > MOST_WITH_ANY;
-        if is_common && !terms.is_empty() {
-            break;
-        }
-        let in_header = with(format!("header : \"{word}\""))?;
-        #[expect(clippy::cast_precision_loss, reason = "it is bounded")]
-        let has = chunks.len() as f64;
-        let weight = ((all - has + 0.5) / (has + 0.5)).ln().max(LEAST_WEIGHT);
-        terms.push(Term { stem, weight, chunks: marked(chunks, &in_header) });
-    }
-    Ok(terms)
+        Ok(())
+    });
+    read.optional().map(Option::unwrap_or_default)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "chunks of a file that fits this disk")]
+fn real(count: usize) -> f64 {
+    count as f64
 }
 
 /// Both lists are in order, and the second is part of the first.
@@ -169,84 +234,14 @@ fn promising(terms: &[Term], may: impl Fn(i64) -> bool, most: usize) -> Vec<i64>
         }
     }
     // Of equal ones the older.
-    found.sort_unstable_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
-    found.truncate(most);
+    let better =
+        |one: &(f64, i64), other: &(f64, i64)| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1));
+    if found.len() > most {
+        found.select_nth_unstable_by(most, better);
+        found.truncate(most);
+    }
+    found.sort_unstable_by(better);
     found.into_iter().map(|(_, chunk)| chunk).collect()
-}
-
-/// What a chunk has of the terms.
-struct Count {
-    /// How often it has each, a use in its header counting [`HEADER`].
-    uses: Vec<f64>,
-    /// Words in all.
-    length: f64,
-    weighed: Weighed,
-}
-
-impl Count {
-    fn weighed(self, terms: &[Term], mean_length: f64) -> Weighed {
-        let length = 1.0 - LENGTH + LENGTH * self.length / mean_length.max(1.0);
-        let score = |(term, uses): (&Term, f64)| {
-            term.weight * uses * (SATURATION + 1.0) / (uses + SATURATION * length)
-        };
-        let score = terms.iter().zip(self.uses).map(score).sum();
-        Weighed { score, ..self.weighed }
-    }
-}
-
-fn count(connection: &Connection, terms: &[Term], chunk: i64) -> rusqlite::Result<Option<Count>> {
-    let mut select =
-        connection.prepare_cached("SELECT header, body FROM words WHERE rowid = ?1")?;
-    let texts = select.query_row([chunk], |row| {
-        let mut count = Count {
-            // Whoever was found by a word has it, however it is written.
-            uses: terms.iter().map(|term| f64::from(has(term, chunk))).collect(),
-            length: 0.0,
-            weighed: Weighed { chunk, ..Weighed::default() },
-        };
-        let mut uses = vec![0.0; terms.len()];
-        for (column, worth) in [(0, HEADER), (1, 1.0)] {
-            let text = row.get_ref(column)?.as_str()?;
-            let mut said: Vec<String> = Vec::new();
-            for word in text.split(|char: char| !char.is_alphanumeric()) {
-                if word.is_empty() {
-                    continue;
-                }
-                count.length += 1.0;
-                if let Some(at) = which(terms, word) {
-                    uses[at] += worth;
-                    let word = word.to_lowercase();
-                    if !said.contains(&word) {
-                        said.push(word);
-                    }
-                }
-            }
-            match column {
-                0 => count.weighed.in_header = said,
-                _ => count.weighed.in_text = said,
-            }
-        }
-        for (at_least, uses) in count.uses.iter_mut().zip(uses) {
-            *at_least = at_least.max(uses);
-        }
-        Ok(count)
-    });
-    texts.optional()
-}
-
-fn has(term: &Term, chunk: i64) -> bool {
-    term.chunks.binary_search_by_key(&chunk, |(chunk, _)| *chunk).is_ok()
-}
-
-/// The term that a word is a form of.
-fn which(terms: &[Term], word: &str) -> Option<usize> {
-    // A stem begins like its word; most words are no form of any.
-    let first = word.chars().next()?.to_lowercase().next()?;
-    if !terms.iter().any(|term| term.stem.starts_with(first)) {
-        return None;
-    }
-    let stem = stem(&word.to_lowercase());
-    terms.iter().position(|term| term.stem == stem)
 }
 
 #[cfg(test)]
@@ -280,7 +275,8 @@ mod tests {
             .into_iter()
             .map(|(stem, _)| Term { stem, weight: 1.0, chunks: Vec::new() })
             .collect();
-        let which = |word| which(&terms, word);
+        let asked = Asked { terms };
+        let which = |word| asked.which(word);
         assert_eq!(["Parsed", "FANS", "fancy", "p"].map(which), [Some(0), Some(1), None, None]);
     }
 

@@ -1,4 +1,4 @@
-//! FAISS's index, in a process of its own that answers when it is told to.
+//! Another store of vectors, in a process of its own that answers when it is told to.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -10,7 +10,8 @@ use serde::Deserialize;
 use super::data::Data;
 use super::{Arguments, WANTED};
 
-pub(crate) struct Faiss {
+pub(crate) struct Rival {
+    pub(crate) name: &'static str,
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
@@ -24,32 +25,31 @@ struct Answered {
     found: Vec<Vec<usize>>,
 }
 
-impl Faiss {
+impl Rival {
     pub(crate) fn start(
+        name: &'static str,
         arguments: &Arguments,
         data: &Data,
-        directory: &Path,
+        vectors: &Path,
     ) -> anyhow::Result<Self> {
-        let path = directory.join("vectors.f32");
-        data.write(&path).context("write the vectors for FAISS")?;
         let mut command = Command::new(&arguments.python);
-        command.arg(&arguments.rival).arg(&path);
+        command.arg(&arguments.rivals).arg(name).arg(vectors);
         let sizes = [data.vectors.len(), data.questions.len(), data.dimension, WANTED];
         command.args(sizes.map(|size| size.to_string()));
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().context("start Python with FAISS")?;
+        let mut child = command.spawn().context("start Python")?;
         let stdin = child.stdin.take().context("it was started with a pipe")?;
         let stdout = child.stdout.take().context("it was started with a pipe")?;
-        Ok(Self { child, stdin, stdout: BufReader::new(stdout), found: Vec::new() })
+        Ok(Self { name, child, stdin, stdout: BufReader::new(stdout), found: Vec::new() })
     }
 
     /// Milliseconds of each question.
     pub(crate) fn answer(&mut self) -> anyhow::Result<Vec<f64>> {
-        self.stdin.write_all(b"round\n").context("ask FAISS")?;
+        self.stdin.write_all(b"round\n").context("ask a rival")?;
         let mut line = String::new();
-        self.stdout.read_line(&mut line).context("read FAISS's answer")?;
-        let Answered { ms, found } =
-            serde_json::from_str(&line).context("FAISS ended or talks nonsense, see above")?;
+        self.stdout.read_line(&mut line).context("read its answer")?;
+        let Answered { ms, found } = serde_json::from_str(&line)
+            .with_context(|| format!("{} ended or talks nonsense, see above", self.name))?;
         self.found = found;
         Ok(ms)
     }
@@ -60,7 +60,7 @@ impl Faiss {
     }
 }
 
-impl Drop for Faiss {
+impl Drop for Rival {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();
