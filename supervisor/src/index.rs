@@ -18,6 +18,7 @@
 
 mod background;
 pub mod embedder;
+pub mod graph;
 pub mod naming;
 mod pass;
 mod progress;
@@ -35,7 +36,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use crate::snapshot;
-pub use crate::store::code::search::{Found, Hit, Question};
+pub use crate::store::code::search::{Found, Hit, Linked, Question};
 use crate::store::code::search::{Meant, Search};
 pub use crate::store::code::{CodeError, Maker, NewRepository};
 use crate::store::code::{Coverage, Embedded, Unembedded};

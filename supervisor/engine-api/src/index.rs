@@ -87,6 +87,18 @@ pub struct Chunk {
     /// Its last line.
     pub last_line: u32,
     pub text: String,
+    /// Names that are defined in it, those within a type or a function as well.
+    pub defines: Vec<Defined>,
+    /// Other names that it calls, or names as types. Each once.
+    pub uses: Vec<String>,
+}
+
+/// A name that is defined in a chunk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Defined {
+    pub name: String,
+    /// The line where the name stands, counted from 0 at the chunk's first.
+    pub line: u32,
 }
 
 /// What a chunk is.

@@ -222,6 +222,13 @@ fn hits(found: &Value) -> String {
                 let _ = writeln!(lines, "    in its {name}: {words}");
             }
         }
+        for linked in hit["why"]["linked"].as_array().map_or(&[][..], Vec::as_slice) {
+            let [how, name, hit] = ["how", "name", "hit"].map(|field| text(&linked[field]));
+            let _ = match how {
+                "calls" => writeln!(lines, "    calls {name} of {hit}"),
+                how => writeln!(lines, "    {how} {hit} as {name}"),
+            };
+        }
         let body = text(&hit["text"]);
         for line in body.lines().take(LINES) {
             let _ = writeln!(lines, "    | {line}");
@@ -285,6 +292,16 @@ mod tests {
         let first = hits_of_both.lines().next().unwrap();
         assert!(first.ends_with("score 4.12 (words 4.12, meaning 0.50)"), "{first}");
         assert_eq!(hits(&json!({"data": []})), "nothing found\n");
+        let (fan, pwm) = ("src/fan.rs > Fan", "write_duty");
+        found["data"][0]["why"] = json!({"in_header": [], "in_text": [], "linked": [
+            {"how": "called by", "name": pwm, "hit": fan}, {"how": "calls", "name": "Fan", "hit": fan},
+        ]});
+        let linked = hits(&found);
+        let linked: Vec<_> = linked.lines().skip(1).take(2).collect();
+        assert_eq!(
+            linked,
+            ["    called by src/fan.rs > Fan as write_duty", "    calls Fan of src/fan.rs > Fan"]
+        );
     }
 
     #[test]

@@ -7,10 +7,13 @@
 //! somebody added: those are taken over from a damaged file.
 
 mod blocks;
+mod names;
 pub mod search;
 mod vectors;
 mod writing;
 
+#[cfg(test)]
+mod link_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::json::parse;
 use crate::api::error::Problem;
-use crate::index::{Hit, Question};
+use crate::index::{Hit, Linked, Question};
 use crate::snapshot::{IndexVectors, Repository};
 
 /// Hits, if the client does not say how many.
@@ -86,31 +86,44 @@ pub(crate) struct FoundChunk<'a> {
     text: &'a str,
 }
 
-/// Words of the question, as they stand in the chunk.
+/// Words of the question, as they stand in the chunk; or what it has to do with hits
+/// that have them.
 #[derive(Debug, Serialize)]
 struct Why<'a> {
     in_header: &'a [String],
     in_text: &'a [String],
+    linked: Vec<Link<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Link<'a> {
+    /// `called by` or `calls` the hit.
+    how: &'static str,
+    /// What is called.
+    name: &'a str,
+    hit: &'a str,
 }
 
 impl<'a> FoundChunk<'a> {
     pub(crate) fn new(hit: &'a Hit) -> Self {
-        let header = match hit.place.as_str() {
-            "" => hit.path.clone(),
-            place => format!("{} > {place}", hit.path),
+        let link = |linked: &'a Linked| Link {
+            how: linked.way.in_words(),
+            name: &linked.name,
+            hit: &linked.hit,
         };
+        let linked = hit.linked.iter().map(link).collect();
         Self {
             repository: &hit.repository,
             path: &hit.path,
             language: &hit.language,
             kind: &hit.kind,
-            header,
+            header: hit.header(),
             first_line: hit.first_line,
             last_line: hit.last_line,
             score: hit.score,
             words: hit.words,
             meaning: hit.meaning,
-            why: Why { in_header: &hit.in_header, in_text: &hit.in_text },
+            why: Why { in_header: &hit.in_header, in_text: &hit.in_text, linked },
             text: &hit.text,
         }
     }

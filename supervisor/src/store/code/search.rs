@@ -6,6 +6,7 @@
 
 mod filter;
 mod fuse;
+mod links;
 mod meaning;
 mod words;
 
@@ -18,6 +19,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params_from_iter};
 
 use super::CodeError;
+use crate::index::graph::Way;
 use crate::index::words::terms;
 use filter::{Filter, Remembered};
 use fuse::{Meaning, Scores, fuse};
@@ -73,7 +75,19 @@ pub struct Hit {
     pub in_header: Vec<String>,
     /// Words of the question that stand in the text.
     pub in_text: Vec<String>,
+    /// What it has to do with better hits, if that alone brought it here.
+    pub linked: Vec<Linked>,
     pub text: String,
+}
+
+/// Why a chunk was added to those that were found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Linked {
+    pub way: Way,
+    /// What is used.
+    pub name: String,
+    /// The hit that uses it or is used: `path > what it is in`.
+    pub hit: String,
 }
 
 /// What was found.
@@ -193,7 +207,7 @@ fn find(
         Ok(near) => (mixed(candidates(connection, best, Some((vectors, near)))?), None),
         Err(reason) => (by_words(candidates(connection, best, None)?), Some(reason)),
     };
-    let mut hits = Vec::new();
+    let (mut hits, mut chunks) = (Vec::new(), Vec::new());
     for (score, candidate) in ranked {
         if hits.len() == question.limit {
             break;
@@ -205,8 +219,10 @@ fn find(
                 None => continue,
             },
         };
+        chunks.push((weighed.chunk, candidate.text));
         hits.push(hit(connection, weighed, score, candidate.scores)?);
     }
+    links::add(connection, &filter, question.limit, &chunks, &mut hits)?;
     Ok(Found { hits, words_only })
 }
 
@@ -277,6 +293,17 @@ fn first_chunk(
     select.query_row(params_from_iter(values), |row| row.get(0)).optional()
 }
 
+impl Hit {
+    /// Where it is, as a chunk begins: `path > what it is in`.
+    #[must_use]
+    pub fn header(&self) -> String {
+        match self.place.as_str() {
+            "" => self.path.clone(),
+            place => format!("{} > {place}", self.path),
+        }
+    }
+}
+
 fn hit(
     connection: &Connection,
     Weighed { chunk, in_header, in_text, .. }: Weighed,
@@ -307,6 +334,7 @@ fn hit(
             meaning,
             in_header,
             in_text,
+            linked: Vec::new(),
             text: row.get(7)?,
         })
     })

@@ -7,7 +7,7 @@ use engine_api::index::{Chunk, ChunkKind, FromIndexer, IndexedFile, KnownFile, S
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sha2::{Digest, Sha256};
 
-use super::{CHUNK_BITS, Counts, NewRepository, Repository, vectors};
+use super::{CHUNK_BITS, Counts, NewRepository, Repository, names, vectors};
 use crate::index::words;
 
 pub(super) fn repositories(connection: &Connection) -> rusqlite::Result<Vec<Repository>> {
@@ -158,7 +158,7 @@ impl Into<'_> {
         let id = self.file(&file.path, file.stamp, &file.hash, language, note)?;
         for chunk in &file.chunks {
             let place = place(chunk, &file.path);
-            let text = self.text(place, &chunk.text)?;
+            let text = self.text(place, chunk)?;
             let lines = (chunk.first_line, chunk.last_line);
             self.chunk(id, text, kind(chunk.kind), lines, &file.path, place, &chunk.text)?;
         }
@@ -217,17 +217,25 @@ impl Into<'_> {
         insert.insert(row)
     }
 
-    /// The id of a text, which may be there already.
-    fn text(&self, place: &str, text: &str) -> rusqlite::Result<i64> {
+    /// The id of a chunk's text, which may be there already.
+    fn text(&self, place: &str, chunk: &Chunk) -> rusqlite::Result<i64> {
+        let text = &chunk.text;
         let hash = Sha256::new().chain_update(place).chain_update([0]).chain_update(text);
         let hash: [u8; 32] = hash.finalize().into();
-        let mut select = self.connection.prepare_cached("SELECT id FROM texts WHERE hash = ?1")?;
-        if let Some(id) = select.query_row([hash], |row| row.get(0)).optional()? {
+        let select = "SELECT id, named FROM texts WHERE hash = ?1";
+        let mut select = self.connection.prepare_cached(select)?;
+        let known = select.query_row([hash], |row| Ok((row.get(0)?, row.get::<_, bool>(1)?)));
+        if let Some((id, named)) = known.optional()? {
+            if !named {
+                // An earlier version wrote it.
+                names::write(self.connection, id, chunk)?;
+            }
             return Ok(id);
         }
         let insert = "INSERT INTO texts (hash, place, text) VALUES (?1, ?2, ?3)";
         let id = self.connection.prepare_cached(insert)?.insert(params![hash, place, text])?;
         vectors::arrived(self.connection, id, &hash)?;
+        names::write(self.connection, id, chunk)?;
         Ok(id)
     }
 
@@ -302,7 +310,7 @@ fn kind(kind: ChunkKind) -> &'static str {
 }
 
 /// The ids that a repository's chunks can have.
-fn ids_of(repository: i64) -> (i64, i64) {
+pub(super) fn ids_of(repository: i64) -> (i64, i64) {
     let first = repository << CHUNK_BITS;
     (first, first | ((1 << CHUNK_BITS) - 1))
 }
