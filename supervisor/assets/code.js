@@ -38,7 +38,8 @@ function repository(one) {
         : { "aria-label": `how far ${name} is is unknown` })
       : null,
     h("p", { class: "small soft" }, counts,
-      known(one.passed_at) ? `, last gone over ${when(one.passed_at)}` : null));
+      known(one.passed_at) ? `, last gone over ${when(one.passed_at)}` : null,
+      known(one.unwatched) ? `, edits are found by the next whole pass: ${one.unwatched}` : null));
 }
 
 function repositoryState(one) {

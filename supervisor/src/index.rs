@@ -11,12 +11,14 @@
 //! ```
 //!
 //! A repository is gone over when it is new, and again in a while; a pass tells
-//! only what is different. Whoever answers somebody goes first: the indexer and
+//! only what is different. Where the kernel tells of an edit, what was edited is looked
+//! at at once. Whoever answers somebody goes first: the indexer and
 //! the thread that writes have the lowest priority, and while heat, memory or
 //! over-current hold the engine back, nothing of the indexer is read, so that it
 //! stands still.
 
 mod background;
+mod changed;
 pub mod embedder;
 pub mod graph;
 pub mod naming;
@@ -25,6 +27,7 @@ mod progress;
 pub mod stem;
 mod thread;
 mod view;
+mod watching;
 pub mod words;
 
 use std::path::{Path, PathBuf};
@@ -128,6 +131,8 @@ enum Order {
         made: Vec<Embedded>,
         reply: oneshot::Sender<Result<Coverage, OrderError>>,
     },
+    /// What the kernel told of files.
+    Seen(Vec<watching::Seen>),
     Close,
 }
 
@@ -174,7 +179,8 @@ pub fn start(settings: Settings) -> std::io::Result<(Index, IndexThread)> {
     let (showing, entries) = watch::channel(None);
     let held = Arc::new(AtomicBool::new(false));
     let database = settings.database.clone();
-    let thread = thread::Thread::new(settings, ordered, showing, Arc::clone(&held));
+    let watching = watching::Watching::start(orders.clone());
+    let thread = thread::Thread::new(settings, ordered, showing, Arc::clone(&held), watching);
     let (alive, gone) = sync_channel(0);
     std::thread::Builder::new().name("index".into()).stack_size(STACK).spawn(move || {
         thread.run();

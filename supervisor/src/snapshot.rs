@@ -248,6 +248,8 @@ pub struct Repository {
     pub left_s: Option<u64>,
     /// Seconds since 1970 of the last whole pass.
     pub passed_at: Option<u64>,
+    /// Why edits are found by the next whole pass and not at once; `null` where they are.
+    pub unwatched: Option<String>,
 }
 
 /// Counted since the supervisor started.

@@ -22,6 +22,7 @@ pub mod machine;
 pub mod notify;
 pub mod patience;
 pub mod process;
+pub mod repository;
 mod stand_in;
 pub mod virtual_board;
 

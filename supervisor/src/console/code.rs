@@ -132,6 +132,9 @@ fn repositories(shown: &Value) -> String {
         let counts =
             [count("files", "files"), count("chunks", "chunks"), count("skipped", "passed over")];
         let _ = writeln!(lines, "    {}", counts.join(", "));
+        if let Some(reason) = one["unwatched"].as_str() {
+            let _ = writeln!(lines, "    edits are found by the next whole pass: {reason}");
+        }
     }
     lines.push_str(&vectors(&shown["vectors"]));
     if shown["held"] == true {
@@ -256,7 +259,7 @@ mod tests {
             {"name": "fans", "path": "/srv/fans", "shared": true, "state": "indexing",
              "looked_at": 10, "of": 40, "left_s": 6, "files": 9, "chunks": 80, "skipped": 1},
             {"name": "mine", "path": "/srv/mine", "shared": false, "state": "failed",
-             "reason": "/srv/mine is no directory"},
+             "reason": "/srv/mine is no directory", "unwatched": "a limit is reached"},
         ]});
         expect![[r#"
             fans: /srv/fans, shared
@@ -265,6 +268,7 @@ mod tests {
             mine: /srv/mine, private
                 failed: /srv/mine is no directory
                 files unknown, chunks unknown, passed over unknown
+                edits are found by the next whole pass: a limit is reached
             no embedder is installed, so search goes by words alone
             indexing stands still while the board is held back
         "#]]

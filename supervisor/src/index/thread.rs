@@ -1,5 +1,7 @@
-//! The index's thread: takes orders, and goes over one repository after the other.
+//! The index's thread: takes orders, and goes over one repository after the other; over
+//! some files of it where they are known to have changed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -7,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::changed::Changed;
 use super::pass::{Pass, Step};
 use super::view::{Entry, State};
+use super::watching::Watching;
 use super::{Entries, MOST_REPOSITORIES, NewRepository, Order, OrderError, Settings, Wish, naming};
 use crate::store::code::{Code, CodeError, Repository};
 use crate::store::unix_s;
@@ -21,6 +25,9 @@ const SHOW: Duration = Duration::from_millis(250);
 const COUNT: Duration = Duration::from_secs(5);
 /// Wait before a database that failed, or a pass that did, is tried again.
 const RETRY: Duration = Duration::from_secs(30);
+/// Least time after a look at what was told to have changed and had not, such as a log
+/// that is left out, until the next such look.
+const FUTILE: Duration = Duration::from_secs(1);
 
 pub(super) struct Thread {
     settings: Settings,
@@ -28,6 +35,7 @@ pub(super) struct Thread {
     orders: Receiver<Order>,
     showing: watch::Sender<Entries>,
     held: Arc<AtomicBool>,
+    watching: Watching,
     entries: Vec<Due>,
     /// When the list of repositories is to be read again.
     settle_at: Option<Instant>,
@@ -37,7 +45,12 @@ pub(super) struct Thread {
 
 struct Due {
     entry: Entry,
+    /// When all of it is gone over.
     at: Instant,
+    /// What is gone over before that.
+    changed: Changed,
+    /// Not before then.
+    rested: Instant,
 }
 
 /// How a pass ended.
@@ -60,11 +73,13 @@ impl Thread {
         orders: Receiver<Order>,
         showing: watch::Sender<Entries>,
         held: Arc<AtomicBool>,
+        watching: Watching,
     ) -> Self {
         let code = Code::new(&settings.database);
         let now = Instant::now();
         let (entries, settle_at) = (Vec::new(), Some(now));
-        Self { settings, code, orders, showing, held, entries, settle_at, shown: now, counted: now }
+        let (shown, counted) = (now, now);
+        Self { settings, code, orders, showing, held, watching, entries, settle_at, shown, counted }
     }
 
     /// Runs until it is told to end, or nobody can tell it any more.
@@ -101,8 +116,8 @@ impl Thread {
 
     /// The repository whose turn is next.
     fn due(&self) -> Option<(i64, Instant)> {
-        let next = self.entries.iter().min_by_key(|due| due.at)?;
-        Some((next.entry.repository.id, next.at))
+        let next = self.entries.iter().min_by_key(|due| due.next())?;
+        Some((next.entry.repository.id, next.next()))
     }
 
     /// Reads the list of repositories.
@@ -151,6 +166,13 @@ impl Thread {
             }
             Order::Embedded { identity, made, reply } => {
                 let _ = reply.send(self.code.embedded(identity, &made).map_err(Into::into));
+            }
+            Order::Seen(seen) => {
+                for (id, path) in self.watching.changes(seen) {
+                    if let Some(due) = self.of(id) {
+                        due.changed.add(path);
+                    }
+                }
             }
             Order::Close => return Go::Away,
         }
@@ -209,7 +231,8 @@ impl Thread {
             Some((at, repository)) => {
                 self.code.remove(repository.id).map_err(Into::into).map(|()| {
                     tracing::info!(name, "repository removed");
-                    self.entries.remove(at);
+                    let gone = self.entries.remove(at);
+                    self.watching.forget(gone.entry.repository.id);
                 })
             }
         }
@@ -217,17 +240,25 @@ impl Thread {
 
     /// One pass, and meanwhile orders.
     fn go_over(&mut self, id: i64) -> Go {
-        let Some(repository) = self.of(id).map(|due| due.entry.repository.clone()) else {
-            return Go::On;
+        let Some(due) = self.of(id) else { return Go::On };
+        let repository = due.entry.repository.clone();
+        // Nothing for all of it.
+        let only = match std::mem::take(&mut due.changed) {
+            Changed::Some(paths) if due.at > Instant::now() => paths,
+            _ => BTreeSet::new(),
         };
         let began = Instant::now();
         (self.shown, self.counted) = (began, began);
         let code = &mut self.code;
-        let started = Pass::start(&self.settings.indexer, &repository.is.path, |each| {
-            code.known(id, each).map_err(|error| error.to_string())
+        let started = Pass::start(&self.settings.indexer, &repository.is.path, &only, |each| {
+            match only.is_empty() {
+                true => code.known(id, each),
+                false => code.known_at(id, &only, each),
+            }
+            .map_err(|error| error.to_string())
         });
         let ended = match started {
-            Ok(pass) => self.follow(id, pass),
+            Ok(pass) => self.follow(id, pass, only.is_empty()),
             Err(problem) => Err(problem),
         };
         let wait = match &ended {
@@ -239,7 +270,14 @@ impl Thread {
         };
         let counts = self.code.counts(id).ok();
         if let Some(due) = self.of(id) {
-            due.at = Instant::now() + wait;
+            let now = Instant::now();
+            if only.is_empty() || ended.is_err() {
+                due.at = now + wait;
+            }
+            due.rested = match &ended {
+                Ok(Ended::AsItWas) => now + FUTILE.max(began.elapsed() * 4),
+                _ => now,
+            };
             due.entry.counts = counts.or(due.entry.counts);
             let state = match ended {
                 Ok(_) => State::Indexed,
@@ -257,7 +295,8 @@ impl Thread {
     }
 
     /// Writes down what the pass tells, until its end.
-    fn follow(&mut self, id: i64, mut pass: Pass) -> Result<Ended, String> {
+    fn follow(&mut self, id: i64, mut pass: Pass, whole: bool) -> Result<Ended, String> {
+        let mut unwatched = None;
         let mut ended = Ended::AsItWas;
         loop {
             let held = self.held.load(Ordering::Relaxed);
@@ -277,13 +316,21 @@ impl Thread {
                 pass.was_held();
                 continue;
             }
-            match pass.step(LISTEN)? {
+            let step = pass.step(LISTEN)?;
+            self.watch(id, pass.directories(), &mut unwatched);
+            match step {
                 Step::Nothing | Step::Further => {}
                 Step::Write(batch) => {
                     let began = Instant::now();
                     self.code.apply(id, &batch).map_err(|error| error.to_string())?;
                     ended = Ended::Changed;
                     pass.wrote_for(began.elapsed());
+                }
+                Step::Ended if !whole => {
+                    if matches!(ended, Ended::Changed) {
+                        self.code.refreshed().map_err(|error| error.to_string())?;
+                    }
+                    return Ok(ended);
                 }
                 Step::Ended => {
                     let known = self.of(id).and_then(|due| due.entry.repository.passed);
@@ -294,11 +341,38 @@ impl Thread {
                     }?;
                     if let Some(due) = self.of(id) {
                         due.entry.repository.passed = Some(passed);
+                        due.entry.unwatched = unwatched;
                     }
                     return Ok(ended);
                 }
             }
             self.is_at(id, &pass);
+        }
+    }
+
+    /// Watches what a pass goes through. A file that came before its directory was watched
+    /// may not have been seen, so what is new is looked at once more.
+    fn watch(&mut self, id: i64, directories: Vec<String>, unwatched: &mut Option<String>) {
+        for path in directories {
+            let Some(due) = self.entries.iter_mut().find(|due| due.entry.repository.id == id)
+            else {
+                return;
+            };
+            if unwatched.is_some() {
+                return;
+            }
+            match self.watching.watch(&due.entry.repository.is.path, (id, path.clone())) {
+                Ok(true) => due.changed.add(path),
+                Ok(false) => {}
+                Err(reason) => {
+                    if due.entry.unwatched.as_ref() != Some(&reason) {
+                        let name = &due.entry.repository.is.name;
+                        tracing::warn!(name, reason, "edits are found by polling alone");
+                    }
+                    due.entry.unwatched = Some(reason.clone());
+                    *unwatched = Some(reason);
+                }
+            }
         }
     }
 
@@ -339,6 +413,16 @@ impl Due {
             Some(_) => State::Indexed,
             None => State::Waiting,
         };
-        Self { entry: Entry { repository, state, counts: None }, at: Instant::now() }
+        let now = Instant::now();
+        let entry = Entry { repository, state, counts: None, unwatched: None };
+        Self { entry, at: now, changed: Changed::Nothing, rested: now }
+    }
+
+    /// When it is gone over, or a part of it.
+    fn next(&self) -> Instant {
+        match self.changed.is_nothing() {
+            true => self.at,
+            false => self.at.min(self.rested),
+        }
     }
 }

@@ -15,6 +15,8 @@ pub struct Entry {
     pub state: State,
     /// What is kept of it; `None` until it was counted.
     pub counts: Option<Counts>,
+    /// Why edits are found by the next whole pass and not at once.
+    pub unwatched: Option<String>,
 }
 
 /// What is done with a repository.
@@ -93,6 +95,7 @@ impl Entry {
             of: progress.and_then(|progress| progress.of),
             left_s: progress.and_then(Progress::left).map(|left| left.as_secs()),
             passed_at: self.repository.passed,
+            unwatched: self.unwatched.clone(),
         }
     }
 }
@@ -122,7 +125,7 @@ mod tests {
         };
         let repository = Repository { id: 1, is, configured: false, passed: Some(7) };
         let state = State::Failed("/srv/secret is no directory".into());
-        let entry = Entry { repository, state, counts: Some(Counts::default()) };
+        let entry = Entry { repository, state, counts: Some(Counts::default()), unwatched: None };
         assert!(entry.is_visible_to("key 0b05") && !entry.is_visible_to("127.0.0.1"));
         let shown = serde_json::to_string(&entry.shown(false)).unwrap();
         assert!(!shown.contains("secret"), "{shown}");

@@ -14,7 +14,7 @@ pub(super) fn symbol(name: &str) -> i64 {
     i64::from_le_bytes(*first)
 }
 
-/// Writes the names of a text, and notes that it has them.
+/// Writes the names of a text.
 pub(super) fn write(connection: &Connection, text: i64, chunk: &Chunk) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
         "INSERT OR IGNORE INTO definitions (symbol, text, line, name) VALUES (?1, ?2, ?3, ?4)",
@@ -27,8 +27,18 @@ pub(super) fn write(connection: &Connection, text: i64, chunk: &Chunk) -> rusqli
     for used in &chunk.uses {
         insert.execute(params![text, symbol(used)])?;
     }
-    connection.prepare_cached("UPDATE texts SET named = 1 WHERE id = ?1")?.execute([text])?;
     Ok(())
+}
+
+/// The same of a text that an earlier version wrote.
+pub(super) fn write_late(
+    connection: &Connection,
+    text: i64,
+    chunk: &Chunk,
+) -> rusqlite::Result<()> {
+    write(connection, text, chunk)?;
+    let update = "UPDATE texts SET named = 1 WHERE id = ?1";
+    connection.prepare_cached(update)?.execute([text]).map(drop)
 }
 
 /// What is wrong with the names.

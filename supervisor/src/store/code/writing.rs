@@ -4,7 +4,7 @@
 //! have stands there once, and goes with the last of them.
 
 use engine_api::index::{Chunk, ChunkKind, FromIndexer, IndexedFile, KnownFile, Stamp};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, Rows, params};
 use sha2::{Digest, Sha256};
 
 use super::{CHUNK_BITS, Counts, NewRepository, Repository, names, vectors};
@@ -59,7 +59,27 @@ pub(super) fn known(
     let mut select = connection.prepare_cached(
         "SELECT path, changed_ns, size, inode, hash FROM files WHERE repository = ?1",
     )?;
-    let mut rows = select.query([repository])?;
+    each_file(select.query([repository])?, each)
+}
+
+/// The same of what stands at a path or below it.
+pub(super) fn known_at(
+    connection: &Connection,
+    repository: i64,
+    path: &str,
+    each: &mut dyn FnMut(KnownFile) -> bool,
+) -> rusqlite::Result<()> {
+    // What begins with the path and a slash comes before what begins with it and a zero.
+    let mut select = connection.prepare_cached(
+        "SELECT path, changed_ns, size, inode, hash FROM files
+         WHERE repository = ?1 AND path = ?2
+         UNION ALL SELECT path, changed_ns, size, inode, hash FROM files
+         WHERE repository = ?1 AND path > ?2 || '/' AND path < ?2 || '0'",
+    )?;
+    each_file(select.query(params![repository, path])?, each)
+}
+
+fn each_file(mut rows: Rows<'_>, each: &mut dyn FnMut(KnownFile) -> bool) -> rusqlite::Result<()> {
     while let Some(row) = rows.next()? {
         let file = KnownFile { path: row.get(0)?, stamp: stamp(row)?, hash: row.get(4)? };
         if !each(file) {
@@ -123,7 +143,9 @@ struct Copied {
 impl Into<'_> {
     fn take(&mut self, said: &FromIndexer) -> rusqlite::Result<()> {
         match said {
-            FromIndexer::Progress { .. } | FromIndexer::Done(_) => Ok(()),
+            FromIndexer::Progress { .. } | FromIndexer::Directory { .. } | FromIndexer::Done(_) => {
+                Ok(())
+            }
             FromIndexer::Indexed(file) => self.indexed(file),
             FromIndexer::Same { path, stamp, hash, known_as } => {
                 self.same(path, *stamp, hash, known_as)
@@ -227,12 +249,11 @@ impl Into<'_> {
         let known = select.query_row([hash], |row| Ok((row.get(0)?, row.get::<_, bool>(1)?)));
         if let Some((id, named)) = known.optional()? {
             if !named {
-                // An earlier version wrote it.
-                names::write(self.connection, id, chunk)?;
+                names::write_late(self.connection, id, chunk)?;
             }
             return Ok(id);
         }
-        let insert = "INSERT INTO texts (hash, place, text) VALUES (?1, ?2, ?3)";
+        let insert = "INSERT INTO texts (hash, place, text, named) VALUES (?1, ?2, ?3, 1)";
         let id = self.connection.prepare_cached(insert)?.insert(params![hash, place, text])?;
         vectors::arrived(self.connection, id, &hash)?;
         names::write(self.connection, id, chunk)?;
