@@ -21,6 +21,7 @@ mod background;
 mod changed;
 pub mod embedder;
 pub mod graph;
+pub mod map;
 pub mod naming;
 mod pass;
 mod progress;
@@ -36,9 +37,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::snapshot;
+use crate::store::code::search::map::{Mapped, Wanted, map};
 pub use crate::store::code::search::{Found, Hit, Linked, Question};
 use crate::store::code::search::{Meant, Search};
 pub use crate::store::code::{CodeError, Maker, NewRepository};
@@ -152,6 +154,9 @@ pub struct Index {
     entries: watch::Receiver<Entries>,
     held: Arc<AtomicBool>,
     meaning: Arc<OnceLock<Meaning>>,
+    database: Arc<Path>,
+    /// One map is drawn at a time.
+    mapping: Arc<Semaphore>,
 }
 
 /// What there is once there may be vectors.
@@ -179,6 +184,7 @@ pub fn start(settings: Settings) -> std::io::Result<(Index, IndexThread)> {
     let (showing, entries) = watch::channel(None);
     let held = Arc::new(AtomicBool::new(false));
     let database = settings.database.clone();
+    let file = Arc::from(database.as_path());
     let watching = watching::Watching::start(orders.clone());
     let thread = thread::Thread::new(settings, ordered, showing, Arc::clone(&held), watching);
     let (alive, gone) = sync_channel(0);
@@ -190,8 +196,10 @@ pub fn start(settings: Settings) -> std::io::Result<(Index, IndexThread)> {
         .name("search".into())
         .stack_size(STACK)
         .spawn(move || answer_searches(&database, &searching))?;
-    let meaning = Arc::default();
-    let index = Index { orders: orders.clone(), searches, entries, held, meaning };
+    let (meaning, mapping) = (Arc::default(), Arc::new(Semaphore::new(1)));
+    let orders_too = orders.clone();
+    let index =
+        Index { orders: orders_too, searches, entries, held, meaning, database: file, mapping };
     Ok((index, IndexThread { orders, gone }))
 }
 
@@ -274,6 +282,21 @@ impl Index {
         let (reply, found) = oneshot::channel();
         self.searches.try_send(Searching { question, meant, reply }).ok()?;
         found.await.ok()
+    }
+
+    /// The map of a repository; `None` while another one is drawn.
+    ///
+    /// # Errors
+    /// The index is out of order, or the map took too long.
+    pub async fn map(&self, wanted: Wanted) -> Option<Result<Mapped, CodeError>> {
+        let turn = Arc::clone(&self.mapping).try_acquire_owned().ok()?;
+        let database = Arc::clone(&self.database);
+        let drawing = tokio::task::spawn_blocking(move || {
+            let drawn = map(&database, &wanted);
+            drop(turn);
+            drawn
+        });
+        drawing.await.ok()
     }
 
     /// A question's vector, or why there is none.

@@ -147,3 +147,47 @@ fn an_edit_is_found_without_waiting_for_the_next_pass() {
     let status = appliance.status();
     assert_eq!(status["index"]["repositories"][0]["unwatched"], Value::Null);
 }
+
+#[test]
+fn a_map_shows_what_most_rests_on_within_its_budget() {
+    let code = fans();
+    for number in 0..6 {
+        let text = format!("fn user_{number}() {{\n    bus::write_duty({number});\n}}\n");
+        fs::write(code.path().join(format!("src/user_{number}.rs")), text).unwrap();
+    }
+    let appliance = start("fans", code.path());
+    until("everything is indexed", || {
+        (found(&appliance, "user_5").first()? == "src/user_5.rs > user_5").then_some(())
+    });
+    let map = |query: &str| appliance.get(&format!("/api/repositories/fans/map{query}")).good();
+    let all = map("");
+    assert_eq!(all["files"][0]["path"], "src/bus.rs", "{all}");
+    let first = json!({"line": 1, "name": "write_duty", "text": "pub fn write_duty(value: u8) {"});
+    assert_eq!(all["files"][0]["definitions"], json!([first]));
+    assert_eq!(all["definitions"], 10);
+    let small = map("?tokens=15");
+    assert!(small["tokens_about"].as_u64().unwrap() <= 15, "{small}");
+    assert_eq!(small["files"].as_array().unwrap().len(), 1, "{small}");
+    assert_eq!(map("?focus=src%2Fmain.rs")["definitions"], 10);
+    let shown = said(&stoker(&appliance, &["index", "map", "fans", "--tokens", "40"]));
+    assert!(shown.starts_with("src/bus.rs\n     1  pub fn write_duty"), "{shown}");
+    let _ = appliance.get("/api/repositories/fans/map?tokens=0").refusal(400);
+    let _ = appliance.get("/api/repositories/nobodys/map").refusal(404);
+}
+
+#[test]
+fn a_private_map_is_its_keys_alone() {
+    let code = fans();
+    let appliance = Setup::new(&Engine::echo()).start();
+    let alice = appliance.client().with_key("alice");
+    let body = json!({"path": code.path(), "name": "plans"});
+    let _ = alice.post("/api/repositories", &body).good();
+    until("alice's is mapped", || {
+        let map = alice.get("/api/repositories/plans/map").good();
+        (map["definitions"] == 4).then_some(())
+    });
+    for stranger in [appliance.client(), appliance.client().with_key("bob")] {
+        let refusal = stranger.get("/api/repositories/plans/map").refusal(404);
+        assert_eq!(refusal["code"], "repository_not_found");
+    }
+}

@@ -76,6 +76,34 @@ pub fn index_status(
     .map_err(StatusError::Print)
 }
 
+/// Shows the most important definitions of a repository.
+pub fn map(
+    server: Server<'_>,
+    name: &str,
+    tokens: u32,
+    focus: Option<&str>,
+    format: Format,
+    out: &mut impl Write,
+) -> Result<(), StatusError> {
+    let mut path = format!("/api/repositories/{name}/map?tokens={tokens}");
+    if let Some(focus) = focus {
+        path.push_str("&focus=");
+        for byte in focus.bytes() {
+            let _ = match byte {
+                b'/' | b'.' | b'_' | b'-' => write!(path, "{}", char::from(byte)),
+                byte if byte.is_ascii_alphanumeric() => write!(path, "{}", char::from(byte)),
+                byte => write!(path, "%{byte:02X}"),
+            };
+        }
+    }
+    let shown = server.ask("GET", &path, None)?;
+    match format {
+        Format::Json => writeln!(out, "{shown}"),
+        Format::Text => write!(out, "{}", mapped(&shown)),
+    }
+    .map_err(StatusError::Print)
+}
+
 /// Searches, and shows what was found and why.
 pub fn search(
     server: Server<'_>,
@@ -140,6 +168,26 @@ fn repositories(shown: &Value) -> String {
     if shown["held"] == true {
         lines.push_str("indexing stands still while the board is held back\n");
     }
+    lines
+}
+
+fn mapped(shown: &Value) -> String {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut lines = String::new();
+    let mut count = 0;
+    for file in list(&shown["files"]) {
+        let _ = writeln!(lines, "{}", text(&file["path"]));
+        for one in list(&file["definitions"]) {
+            count += 1;
+            let line = one["line"].as_u64().unwrap_or_default();
+            let _ = writeln!(lines, "{line:>6}  {}", text(&one["text"]));
+        }
+    }
+    let _ = writeln!(
+        lines,
+        "{count} of {} definitions, about {} tokens",
+        shown["definitions"], shown["tokens_about"]
+    );
     lines
 }
 
@@ -273,6 +321,22 @@ mod tests {
             indexing stands still while the board is held back
         "#]]
         .assert_eq(&repositories(&shown));
+    }
+
+    #[test]
+    fn a_map_is_definitions_by_file_and_what_they_take() {
+        let shown = json!({"repository": "fans", "definitions": 9, "tokens_about": 21, "files": [
+            {"path": "src/bus.rs", "definitions": [
+                {"line": 3, "name": "Bus", "text": "pub struct Bus {"},
+                {"line": 12, "name": "write_duty", "text": "pub fn write_duty(value: u8) {"}]},
+        ]});
+        expect![[r#"
+            src/bus.rs
+                 3  pub struct Bus {
+                12  pub fn write_duty(value: u8) {
+            2 of 9 definitions, about 21 tokens
+        "#]]
+        .assert_eq(&mapped(&shown));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod filter;
 mod fuse;
 mod links;
+pub mod map;
 mod meaning;
 mod words;
 
