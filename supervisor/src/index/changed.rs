@@ -28,7 +28,7 @@ impl Changed {
         }
         match self {
             Self::Nothing => *self = Self::Some(BTreeSet::from([path])),
-            Self::Some(paths) if paths.len() < MOST => {
+            Self::Some(paths) if paths.len() < MOST || paths.contains(&path) => {
                 paths.insert(path);
             }
             Self::Some(_) => *self = Self::Anything,
