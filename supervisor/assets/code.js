@@ -41,7 +41,8 @@ function repository(one) {
       ? h("p", { class: "small warn-text" }, `The newest commit was not fetched: ${one.not_fetched}`)
       : null,
     h("p", { class: "small soft" }, counts,
-      known(one.passed_at) ? `, last gone over ${when(one.passed_at)}` : null, brought(one)));
+      known(one.passed_at) ? `, last gone over ${when(one.passed_at)}` : null, brought(one),
+      known(one.unwatched) ? `, edits are found by the next whole pass: ${one.unwatched}` : null));
 }
 
 /** Which files are here, where they came from elsewhere. */

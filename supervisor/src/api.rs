@@ -293,6 +293,10 @@ async fn route(
         ("POST", paths::REPOSITORIES) => {
             code::add(&shared.sources.index, &caller, read(incoming).await?).await
         }
+        ("GET", path) if paths::map(path).is_some() => {
+            let name = paths::map(path).unwrap_or_default();
+            code::map(&shared.sources.index, &caller, name, head.uri.query()).await
+        }
         ("DELETE", path) if paths::repository(path).is_some() => {
             let name = paths::repository(path).unwrap_or_default();
             let Sources { index, memory, .. } = &shared.sources;

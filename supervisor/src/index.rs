@@ -12,14 +12,18 @@
 //!
 //! Its files lie in a directory of this machine, or were brought here ([`sources`]).
 //! A repository is gone over when it is new, and again in a while; a pass tells
-//! only what is different. Whoever answers somebody goes first: the indexer and
+//! only what is different. Where the kernel tells of an edit, what was edited is looked
+//! at at once. Whoever answers somebody goes first: the indexer and
 //! the thread that writes have the lowest priority, and while heat, memory or
 //! over-current hold the engine back, nothing of the indexer is read, so that it
 //! stands still.
 
 mod background;
 mod bringing;
+mod changed;
 pub mod embedder;
+pub mod graph;
+pub mod map;
 pub mod naming;
 mod pass;
 mod progress;
@@ -27,6 +31,7 @@ pub mod sources;
 pub mod stem;
 mod thread;
 mod view;
+mod watching;
 pub mod words;
 
 use std::path::{Path, PathBuf};
@@ -35,10 +40,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::snapshot;
-pub use crate::store::code::search::{Found, Hit, Question};
+use crate::store::code::search::map::{Mapped, Wanted, map};
+pub use crate::store::code::search::{Found, Hit, Linked, Question};
 use crate::store::code::search::{Meant, Search};
 pub use crate::store::code::{CodeError, Maker, NewRepository};
 use crate::store::code::{Coverage, Embedded, Unembedded};
@@ -178,6 +184,8 @@ enum Order {
         made: Vec<Embedded>,
         reply: oneshot::Sender<Result<Coverage, OrderError>>,
     },
+    /// What the kernel told of files.
+    Seen(Vec<watching::Seen>),
     Close,
 }
 
@@ -199,6 +207,9 @@ pub struct Index {
     meaning: Arc<OnceLock<Meaning>>,
     trees: Trees,
     bounds: SourceBounds,
+    database: Arc<Path>,
+    /// One map is drawn at a time.
+    mapping: Arc<Semaphore>,
 }
 
 /// What there is once there may be vectors.
@@ -229,7 +240,9 @@ pub fn start(settings: Settings) -> std::io::Result<(Index, IndexThread)> {
     let trees = Trees::below(database.parent().unwrap_or(Path::new("/")));
     let bounds = settings.sources;
     let kept = trees.clone();
-    let thread = thread::Thread::new(settings, ordered, showing, Arc::clone(&held), kept);
+    let file = Arc::from(database.as_path());
+    let watching = watching::Watching::start(orders.clone());
+    let thread = thread::Thread::new(settings, ordered, showing, Arc::clone(&held), kept, watching);
     let (alive, gone) = sync_channel(0);
     std::thread::Builder::new().name("index".into()).stack_size(STACK).spawn(move || {
         thread.run();
@@ -239,9 +252,11 @@ pub fn start(settings: Settings) -> std::io::Result<(Index, IndexThread)> {
         .name("search".into())
         .stack_size(STACK)
         .spawn(move || answer_searches(&database, &searching))?;
-    let meaning = Arc::default();
+    let (meaning, mapping) = (Arc::default(), Arc::new(Semaphore::new(1)));
     let asked = orders.clone();
-    let index = Index { orders: asked, searches, entries, held, meaning, trees, bounds };
+    let database = file;
+    let index =
+        Index { orders: asked, searches, entries, held, meaning, trees, bounds, database, mapping };
     Ok((index, IndexThread { orders, gone }))
 }
 
@@ -342,6 +357,21 @@ impl Index {
         let (reply, found) = oneshot::channel();
         self.searches.try_send(Searching { question, meant, reply }).ok()?;
         found.await.ok()
+    }
+
+    /// The map of a repository; `None` while another one is drawn.
+    ///
+    /// # Errors
+    /// The index is out of order, or the map took too long.
+    pub async fn map(&self, wanted: Wanted) -> Option<Result<Mapped, CodeError>> {
+        let turn = Arc::clone(&self.mapping).try_acquire_owned().ok()?;
+        let database = Arc::clone(&self.database);
+        let drawing = tokio::task::spawn_blocking(move || {
+            let drawn = map(&database, &wanted);
+            drop(turn);
+            drawn
+        });
+        drawing.await.ok()
     }
 
     /// A question's vector, or why there is none.

@@ -264,6 +264,8 @@ pub struct Repository {
     pub brought_bytes: Option<u64>,
     /// Why the newest ones could not be fetched.
     pub not_fetched: Option<String>,
+    /// Why edits are found by the next whole pass and not at once; `null` where they are.
+    pub unwatched: Option<String>,
 }
 
 /// Counted since the supervisor started.

@@ -24,6 +24,7 @@ pub mod notify;
 pub mod patience;
 pub mod place;
 pub mod process;
+pub mod repository;
 mod stand_in;
 pub mod virtual_board;
 

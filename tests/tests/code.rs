@@ -12,30 +12,16 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use rusqlite::Connection;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tests::appliance::{Appliance, Setup};
 use tests::client::Client;
 use tests::console::{complaint, said, stoker};
 use tests::engine::Engine;
 use tests::patience::until;
 use tests::process;
+use tests::repository::{repository, write};
 
 const SEARCH: &str = "/v1/search";
 const REPOSITORIES: &str = "/api/repositories";
-
-fn repository(files: &[(&str, &str)]) -> TempDir {
-    let root = tempfile::tempdir().unwrap();
-    for (path, text) in files {
-        write(root.path(), path, text);
-    }
-    root
-}
-
-fn write(root: &Path, path: &str, text: &str) {
-    let path = root.join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
-}
 
 /// An appliance that looks at these each second; they are everybody's.
 fn setup(repositories: &[(&str, &Path)]) -> Setup {
@@ -77,7 +63,8 @@ fn a_configured_repository_is_found_and_followed() {
         ("tools/plot.py", "def draw_curve():\n    return temperature\n"),
     ]);
     let appliance = setup(&[("board", code.path())]).start();
-    find_until(&appliance, "how is the speed set", &["src/fan.rs > Fan"]);
+    // What has the method, and what that is a method of.
+    find_until(&appliance, "how is the speed set", &["src/fan.rs > Fan", "src/fan.rs > Fan"]);
     let client = appliance.client();
     let answer = client.post(SEARCH, &json!({"query": "setSpeed pwm"})).good();
     let hit = &answer["data"][0];

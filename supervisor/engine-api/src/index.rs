@@ -1,8 +1,8 @@
 //! The messages between the supervisor and the indexer, which reads foreign code
 //! and is therefore a process of its own.
 //!
-//! The supervisor says what it knows of a repository's files, then `Begin`. The
-//! indexer answers with what is different: files that are new or changed, each cut
+//! The supervisor says what it knows of a repository's files, which of them it asks
+//! about if not about all, then `Begin`. The indexer answers with what is different: files that are new or changed, each cut
 //! into chunks, files that are gone, and files that it passed over and why. Every
 //! message stands in a frame of [`crate::frame`].
 
@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 pub enum ToIndexer {
     /// A file that was looked at before.
     Known(KnownFile),
+    /// Only this file, or what is below this directory, and others that are named so, is
+    /// to be looked at. Nothing else is said to be known then.
+    Only(String),
     /// That was all that is known.
     Begin,
 }
@@ -23,6 +26,9 @@ pub enum ToIndexer {
 pub enum FromIndexer {
     /// How far it is. The first says how many files there are.
     Progress { looked_at: u64, of: u64 },
+    /// A directory in which files are looked at, below the repository; empty for itself.
+    /// These come first.
+    Directory { path: String },
     /// A file that is new or holds something else than before.
     Indexed(IndexedFile),
     /// A file that was written, and holds what it held.
@@ -87,6 +93,18 @@ pub struct Chunk {
     /// Its last line.
     pub last_line: u32,
     pub text: String,
+    /// Names that are defined in it, those within a type or a function as well.
+    pub defines: Vec<Defined>,
+    /// Other names that it calls, or names as types. Each once.
+    pub uses: Vec<String>,
+}
+
+/// A name that is defined in a chunk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Defined {
+    pub name: String,
+    /// The line where the name stands, counted from 0 at the chunk's first.
+    pub line: u32,
 }
 
 /// What a chunk is.

@@ -4,12 +4,14 @@
 //! Lengths are counted in characters that are not blank, so that deep
 //! indentation does not make code long. Pure.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
-use engine_api::index::{Chunk, ChunkKind};
+use engine_api::index::{Chunk, ChunkKind, Defined};
 
 use crate::language::{Language, Role};
-use crate::syntax::{self, Definition, NotParsed};
+use crate::names::{Is, Name};
+use crate::syntax::{self, Definition, NotParsed, Parts};
 
 /// Characters, blanks left out, of a chunk at most. Longest that a model for
 /// embeddings with a short window takes in without loss is near this.
@@ -23,17 +25,22 @@ const LINES: usize = 40;
 /// Bytes of a chunk's text, blanks and all. Only a file with monstrous lines
 /// comes near it.
 const LONGEST_TEXT: usize = 16 * 1024;
+/// Names that a chunk defines, and others that it uses, at most. A chunk of some forty
+/// lines has about a dozen.
+const MOST_NAMES: usize = 64;
 
 /// Cuts a text by its syntax.
 ///
 /// # Errors
 /// Its syntax was not understood in time.
 pub fn by_syntax(path: &str, language: Language, text: &str) -> Result<Vec<Chunk>, NotParsed> {
-    let (found, seams) = syntax::definitions(language, text)?;
+    let Parts { definitions, seams, names } = syntax::parts(language, text)?;
     let file = File::new(path, text);
     let mut pieces = Vec::new();
-    file.cut(&found, &seams, 0..file.lines.len(), &[], &mut pieces);
-    Ok(file.chunks(pieces))
+    file.cut(&definitions, &seams, 0..file.lines.len(), &[], &mut pieces);
+    let mut chunks = file.chunks(pieces);
+    name(&mut chunks, names);
+    Ok(chunks)
 }
 
 /// Cuts a text of which nothing is known.
@@ -43,6 +50,33 @@ pub fn by_lines(path: &str, text: &str) -> Vec<Chunk> {
     let mut pieces = Vec::new();
     file.rest(0..file.lines.len(), &[], &[], &mut pieces);
     file.chunks(pieces)
+}
+
+/// Gives each name to the chunk in which it stands.
+fn name(chunks: &mut [Chunk], mut names: Vec<Name<'_>>) {
+    names.sort_by_key(|name| name.line);
+    let mut names = names.into_iter().peekable();
+    for chunk in chunks {
+        let first = usize::try_from(chunk.first_line).unwrap_or(usize::MAX).saturating_sub(1);
+        let end = usize::try_from(chunk.last_line).unwrap_or(usize::MAX);
+        while names.next_if(|name| name.line < first).is_some() {}
+        let mut uses = BTreeSet::new();
+        while let Some(Name { name, line, is }) = names.next_if(|name| name.line < end) {
+            match is {
+                Is::Defined if chunk.defines.len() < MOST_NAMES => {
+                    let line = u32::try_from(line - first).unwrap_or(u32::MAX);
+                    chunk.defines.push(Defined { name: name.to_owned(), line });
+                }
+                Is::Used if uses.len() < MOST_NAMES => {
+                    uses.insert(name);
+                }
+                Is::Defined | Is::Used => {}
+            }
+        }
+        // What calls itself has no need to be told where it is.
+        uses.retain(|used| !chunk.defines.iter().any(|defined| defined.name == *used));
+        chunk.uses = uses.into_iter().map(str::to_owned).collect();
+    }
 }
 
 struct File<'a> {
@@ -212,6 +246,8 @@ impl<'a> File<'a> {
             first_line: number(lines.start + 1),
             last_line: number(lines.end),
             text: text.to_owned(),
+            defines: Vec::new(),
+            uses: Vec::new(),
         };
         let mut chunks = Vec::new();
         let mut left = text.as_str();

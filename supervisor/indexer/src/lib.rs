@@ -8,7 +8,7 @@
 //! - [`run`]: one pass over a repository, told as differences.
 //! - [`walk`], [`reading`]: which files, and what they hold.
 //! - [`parsing`]: the process in which foreign grammars read foreign files.
-//! - [`language`], [`syntax`], [`cut`]: from text to chunks. Pure.
+//! - [`language`], [`syntax`], [`names`], [`cut`]: from text to chunks. Pure.
 //!
 //! It writes nothing, keeps nothing and listens to nobody but who started it.
 
@@ -16,6 +16,7 @@
 
 pub mod cut;
 pub mod language;
+pub mod names;
 pub mod parsing;
 pub mod reading;
 pub mod run;

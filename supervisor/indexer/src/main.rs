@@ -47,9 +47,9 @@ fn main() -> anyhow::Result<()> {
         Action::Parse => parsing::serve(),
         Action::Pass { root, format } => {
             stand_back();
-            let known = match format {
-                Format::Json => Vec::new(),
-                Format::Frames => known()?,
+            let (known, only) = match format {
+                Format::Json => Default::default(),
+                Format::Frames => asked()?,
             };
             let mut stdout = std::io::stdout().lock();
             let mut tell = |said: FromIndexer| -> anyhow::Result<()> {
@@ -63,7 +63,7 @@ fn main() -> anyhow::Result<()> {
                 }
                 stdout.write_all(&bytes).context("tell what was found")
             };
-            run::pass(&root, known, &mut Parsing::new(parser), &mut tell)?;
+            run::pass(&root, known, &only, &mut Parsing::new(parser), &mut tell)?;
             stdout.flush().context("tell what was found")
         }
     }
@@ -83,15 +83,17 @@ fn parser() -> Command {
     command
 }
 
-/// What the supervisor knows of the repository.
-fn known() -> anyhow::Result<Vec<KnownFile>> {
-    let (mut known, mut decoder, mut buffer) = (Vec::new(), Decoder::default(), vec![0; 64 * 1024]);
+/// What the supervisor knows of the repository, and which places it asks about.
+fn asked() -> anyhow::Result<(Vec<KnownFile>, Vec<String>)> {
+    let (mut known, mut only) = (Vec::new(), Vec::new());
+    let (mut decoder, mut buffer) = (Decoder::default(), vec![0; 64 * 1024]);
     let mut stdin = std::io::stdin().lock();
     loop {
         while let Some(said) = decoder.next()? {
             match said {
                 ToIndexer::Known(file) => known.push(file),
-                ToIndexer::Begin => return Ok(known),
+                ToIndexer::Only(path) => only.push(path),
+                ToIndexer::Begin => return Ok((known, only)),
             }
         }
         let read = stdin.read(&mut buffer).context("hear what is known")?;

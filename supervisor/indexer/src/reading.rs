@@ -12,8 +12,9 @@ use sha2::{Digest as _, Sha256};
 
 /// Bytes of a file at most. Longer ones were written by a program.
 pub const LONGEST_FILE: u64 = 1_000_000;
-/// How files are cut now. To be raised when the same file would be cut otherwise.
-const CUTTING: u8 = 1;
+/// How files are cut now. To be raised when the same file would be cut otherwise, or
+/// has other names, beside a migration that has every file looked at again.
+const CUTTING: u8 = 2;
 /// Bytes that are looked at for a NUL, as git does.
 const LOOKED_AT: usize = 8000;
 /// Mean bytes of a line above which nobody wrote it by hand.

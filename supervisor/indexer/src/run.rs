@@ -13,13 +13,15 @@ use crate::{reading, walk};
 /// Messages of progress in a pass, about.
 const STEPS: usize = 200;
 
-/// Looks at every file below `root` and tells what is different.
+/// Looks at every file below `root`, or at those at or below `only` these places if there
+/// are any, and tells what is different.
 ///
 /// # Errors
 /// The repository is not there, or nobody listens any more.
 pub fn pass(
     root: &Path,
     known: Vec<KnownFile>,
+    only: &[String],
     parsing: &mut Parsing,
     tell: &mut impl FnMut(FromIndexer) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
@@ -28,7 +30,10 @@ pub fn pass(
     let mut held = Held::of(&known);
     let mut known: HashMap<_, _> =
         known.into_iter().map(|file| (file.path.clone(), file)).collect();
-    let found = walk::files(root);
+    let found = walk::files(root, only);
+    for path in found.directories {
+        tell(FromIndexer::Directory { path })?;
+    }
     let of = found.files.len();
     let mut totals = Totals { files: of as u64, ..Totals::default() };
     for (path, reason) in found.skipped {

@@ -1,4 +1,5 @@
-//! From a file's text to what is defined in it: a list of definitions by lines.
+//! From a file's text to what is defined in it: a list of definitions by lines, and
+//! the names that stand there.
 //!
 //! Broken files have definitions too: where the grammar found an error it is
 //! looked into like into anything else. Depth is bounded, time as well.
@@ -10,6 +11,7 @@ use nix::time::ClockId;
 use tree_sitter::{Node, ParseOptions, ParseState, Parser};
 
 use crate::language::{Language, Role};
+use crate::names::{self, Name};
 
 /// Definitions within definitions that are looked into.
 const DEEPEST: usize = 24;
@@ -31,6 +33,16 @@ pub struct Definition {
     pub seams: Vec<usize>,
 }
 
+/// What a text is made of.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// What is defined, in its order.
+    pub definitions: Vec<Definition>,
+    /// Lines before which the rest may be cut.
+    pub seams: Vec<usize>,
+    pub names: Vec<Name<'a>>,
+}
+
 /// Why a file was not understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotParsed {
@@ -38,14 +50,11 @@ pub enum NotParsed {
     TooSlow,
 }
 
-/// What is defined in a text, in its order, and the seams of the rest.
+/// What a text is made of.
 ///
 /// # Errors
 /// The parser does not come to an end.
-pub fn definitions(
-    language: Language,
-    text: &str,
-) -> Result<(Vec<Definition>, Vec<usize>), NotParsed> {
+pub fn parts(language: Language, text: &str) -> Result<Parts<'_>, NotParsed> {
     let mut parser = Parser::new();
     parser.set_language(&language.syntax()).expect("every grammar fits this parser");
     let until = processor_time() + PARSING;
@@ -58,11 +67,12 @@ pub fn definitions(
     let mut read = |at: usize, _| bytes.get(at..).unwrap_or_default();
     let tree = parser.parse_with_options(&mut read, None, Some(options));
     let tree = tree.ok_or(NotParsed::TooSlow)?;
-    let mut found = Vec::new();
+    let mut definitions = Vec::new();
     let source = Source { language, text };
-    source.look_into(tree.root_node(), 0, &mut found);
+    source.look_into(tree.root_node(), 0, &mut definitions);
     let seams = seams(tree.root_node());
-    Ok((found, seams))
+    let names = names::of(language, text, tree.root_node(), || processor_time() >= until);
+    Ok(Parts { definitions, seams, names })
 }
 
 /// Of this thread.

@@ -15,13 +15,22 @@ const DEEPEST: usize = 64;
 pub struct Found {
     /// Below the root, sorted.
     pub files: Vec<String>,
+    /// Directories that they may stand in, the root as an empty one.
+    pub directories: Vec<String>,
     /// Places that are not looked at, and why.
     pub skipped: Vec<(String, String)>,
 }
 
-/// Lists the files below `root`. Links are not followed.
+/// Lists the files below `root`; with `only`, those at or below these places alone. Links
+/// are not followed.
 #[must_use]
-pub fn files(root: &Path) -> Found {
+pub fn files(root: &Path, only: &[String]) -> Found {
+    let wanted: Vec<_> = only.iter().map(|path| root.join(path)).collect();
+    let is_wanted = move |path: &Path| {
+        // What leads there is gone through, because it says what is left out.
+        let leads = |wanted: &PathBuf| path.starts_with(wanted) || wanted.starts_with(path);
+        wanted.is_empty() || wanted.iter().any(leads)
+    };
     let mut found = Found::default();
     let walk = WalkBuilder::new(root)
         .hidden(false)
@@ -33,7 +42,9 @@ pub fn files(root: &Path) -> Found {
         .git_global(false)
         .parents(false)
         .add_custom_ignore_filename(".stokerignore")
-        .filter_entry(|entry| !is_internal(entry.file_name().as_encoded_bytes()))
+        .filter_entry(move |entry| {
+            !is_internal(entry.file_name().as_encoded_bytes()) && is_wanted(entry.path())
+        })
         .build();
     for entry in walk {
         let entry = match entry {
@@ -46,11 +57,15 @@ pub fn files(root: &Path) -> Found {
         let path = entry.path();
         let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
         if entry.depth() == 0 {
+            found.directories.push(String::new());
             continue;
         }
         let below = path.strip_prefix(root).unwrap_or(path);
         match below.to_str() {
-            _ if entry.file_type().is_some_and(|kind| kind.is_dir()) => {}
+            Some(name) if entry.file_type().is_some_and(|kind| kind.is_dir()) => {
+                found.directories.push(name.to_owned());
+            }
+            None if entry.file_type().is_some_and(|kind| kind.is_dir()) => {}
             None => found
                 .skipped
                 .push((below.to_string_lossy().into_owned(), "its name is not UTF-8".to_owned())),

@@ -28,10 +28,18 @@ fn indexer(root: &Path) -> Command {
 
 /// What a pass says, in frames, with this known.
 fn pass(root: &Path, known: &[KnownFile]) -> Pass {
+    pass_over(root, known, &[])
+}
+
+/// The same, of these places alone.
+fn pass_over(root: &Path, known: &[KnownFile], only: &[&str]) -> Pass {
     let mut child = indexer(root).args(["--format", "frames"]).spawn().unwrap();
     let mut bytes = Vec::new();
     for file in known {
         encode(&ToIndexer::Known(file.clone()), &mut bytes).unwrap();
+    }
+    for path in only {
+        encode(&ToIndexer::Only((*path).to_owned()), &mut bytes).unwrap();
     }
     encode(&ToIndexer::Begin, &mut bytes).unwrap();
     child.stdin.take().unwrap().write_all(&bytes).unwrap();
@@ -80,7 +88,9 @@ impl Pass {
     /// What it says of files, without progress and totals.
     fn differences(&self) -> Vec<String> {
         let said = self.0.iter().filter_map(|said| match said {
-            FromIndexer::Progress { .. } | FromIndexer::Done(_) => None,
+            FromIndexer::Progress { .. } | FromIndexer::Directory { .. } | FromIndexer::Done(_) => {
+                None
+            }
             FromIndexer::Indexed(file) => Some(format!("indexed {}", file.path)),
             FromIndexer::Touched { path, .. } => Some(format!("touched {path}")),
             FromIndexer::Same { path, known_as, .. } => Some(format!("{path} is {known_as}")),
@@ -131,6 +141,57 @@ fn a_second_pass_tells_only_what_is_different() {
             "gone old.rs"
         ]
     );
+}
+
+#[test]
+fn a_pass_over_some_places_looks_at_nothing_else_and_leaves_out_the_same() {
+    let root = repository(&[
+        (".gitignore", "*.log\n"),
+        ("src/.gitignore", "made/\n"),
+        ("src/a.rs", "fn a() {}\n"),
+        ("src/deep/b.rs", "fn b() {}\n"),
+        ("other/c.rs", "fn c() {}\n"),
+    ]);
+    let known = pass(root.path(), &[]).known();
+    let known = |paths: &[&str]| -> Vec<_> {
+        known.iter().filter(|file| paths.contains(&file.path.as_str())).cloned().collect()
+    };
+    let write = |path: &str, text: &str| {
+        let path = root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("src/a.rs", "fn changed() {}\n");
+    write("other/c.rs", "fn changed_as_well() {}\n");
+    let said = pass_over(root.path(), &known(&["src/a.rs"]), &["src/a.rs"]);
+    assert_eq!(said.differences(), ["indexed src/a.rs"]);
+    assert_eq!(said.totals().files, 1);
+
+    fs::rename(root.path().join("src/deep"), root.path().join("src/new")).unwrap();
+    write("src/made/d.rs", "fn d() {}\n");
+    write("src/e.log", "a line\n");
+    let places = ["src/deep", "src/new", "src/made/d.rs", "src/made", "src/e.log", "src/gone"];
+    let said = pass_over(root.path(), &known(&["src/deep/b.rs"]), &places);
+    assert_eq!(said.differences(), ["src/new/b.rs is src/deep/b.rs", "gone src/deep/b.rs"]);
+}
+
+#[test]
+fn directories_are_told_but_not_those_that_are_left_out() {
+    let root = repository(&[(".gitignore", "target/\n"), ("src/a.rs", "fn a() {}\n")]);
+    for path in ["src/empty", "target/deep", ".git/objects"] {
+        fs::create_dir_all(root.path().join(path)).unwrap();
+    }
+    let said = pass(root.path(), &[]);
+    let mut directories: Vec<_> = said
+        .0
+        .iter()
+        .filter_map(|said| match said {
+            FromIndexer::Directory { path } => Some(path.as_str()),
+            _ => None,
+        })
+        .collect();
+    directories.sort_unstable();
+    assert_eq!(directories, ["", "src", "src/empty"]);
 }
 
 #[test]

@@ -18,12 +18,14 @@ use crate::api::error::Problem;
 use crate::api::reply::{self, Reply};
 use crate::api::upload::{self, Seats};
 use crate::api::wire::code::{
-    Added, Found, FoundChunk, Removed, Repositories, Sent, ToAdd, new_repository, question,
+    Added, Found, FoundChunk, Map, MapQuery, Removed, Repositories, Sent, ToAdd, new_repository,
+    question,
 };
 use crate::api::{Caller, identity};
 use crate::index::sources::unpack::Unpacked;
 use crate::index::{CodeError, Index, OrderError, Uploaded, Wish, naming};
 use crate::request::Client;
+use crate::store::code::search::map::Wanted;
 use crate::store::memory::Memory;
 
 /// When to ask again while others search.
@@ -67,6 +69,31 @@ pub(crate) async fn repositories(index: &Index, caller: &Caller) -> Response<Rep
     let repositories = visible.map(|entry| entry.shown(true)).collect();
     let (held, vectors) = (index.is_held(), index.vectors().shown());
     reply::json(&Repositories { held, repositories, vectors })
+}
+
+/// `GET /api/repositories/NAME/map`.
+pub(crate) async fn map(
+    index: &Index,
+    caller: &Caller,
+    name: &str,
+    query: Option<&str>,
+) -> Result<Response<Reply>, Problem> {
+    let MapQuery { tokens, focus } = MapQuery::read(query.unwrap_or_default())?;
+    let asker = identity::owner(&caller.client);
+    let entries = index.entries().await;
+    let mut visible: Vec<_> = entries
+        .iter()
+        .filter(|entry| entry.is_visible_to(&asker) && entry.repository.is.name == name)
+        .collect();
+    // The own one, if there is a shared one of that name as well.
+    visible.sort_by_key(|entry| entry.repository.is.owner.is_none());
+    let repository = visible.first().ok_or_else(|| no_repository(name))?.repository.id;
+    let drawn = index.map(Wanted { repository, tokens, focus }).await;
+    let drawn = drawn.ok_or_else(|| {
+        Problem::unavailable("another map is being drawn; try again in a second", SOON)
+    })?;
+    let mapped = drawn.map_err(out_of_order)?;
+    Ok(reply::json(&Map::new(name, &mapped)))
 }
 
 /// `POST /api/repositories`.

@@ -21,6 +21,8 @@ pub(crate) const REPOSITORIES: &str = "/api/repositories";
 /// As it stands in what is said of it.
 const REPOSITORY: &str = "/api/repositories/NAME";
 const CONTENTS: &str = "/api/repositories/NAME/contents";
+/// The same of its map.
+const MAP: &str = "/api/repositories/NAME/map";
 
 /// What is remembered of chats; below it is each conversation.
 pub(crate) const MEMORY: &str = "/api/memory";
@@ -30,7 +32,7 @@ pub(crate) const MEMORY_EXPORT: &str = "/api/memory/export";
 const CONVERSATION: &str = "/api/memory/ID";
 
 /// What is served, for those who ask for something else. [`super::route`] serves it.
-pub(crate) const SERVED: [(&str, &str); 39] = [
+pub(crate) const SERVED: [(&str, &str); 40] = [
     ("GET", "/"),
     ("GET", "/assets/page.css"),
     ("GET", "/assets/page.js"),
@@ -59,6 +61,7 @@ pub(crate) const SERVED: [(&str, &str); 39] = [
     ("POST", "/api/repositories"),
     ("DELETE", REPOSITORY),
     ("PUT", CONTENTS),
+    ("GET", MAP),
     ("GET", MEMORY),
     ("DELETE", MEMORY),
     ("GET", MEMORY_EXPORT),
@@ -137,6 +140,11 @@ pub(crate) fn contents(path: &str) -> Option<&str> {
     repository(path.strip_suffix("/contents")?)
 }
 
+/// The name in `/api/repositories/{name}/map`.
+pub(crate) fn map(path: &str) -> Option<&str> {
+    repository(path.strip_suffix("/map")?)
+}
+
 /// The id in `/api/memory/{id}`.
 pub(crate) fn conversation(path: &str) -> Option<&str> {
     let id = path.strip_prefix(MEMORY)?.strip_prefix('/')?;
@@ -151,7 +159,7 @@ pub(crate) fn dialect(path: &str) -> Dialect {
 /// Whether web pages of other, allowed origins may read the answers.
 pub(crate) fn is_public(path: &str) -> bool {
     let is_memory = path == MEMORY_EXPORT || conversation(path).is_some();
-    let is_code = repository(path).is_some() || contents(path).is_some();
+    let is_code = repository(path).or_else(|| contents(path)).or_else(|| map(path)).is_some();
     !PRIVATE.contains(&path) && !is_code && !is_memory
 }
 
@@ -167,6 +175,7 @@ pub(crate) fn not_served(path: &str) -> Response<Reply> {
         served == path
             || served == REPOSITORY && repository(path).is_some()
             || served == CONTENTS && contents(path).is_some()
+            || served == MAP && map(path).is_some()
             || served == CONVERSATION && conversation(path).is_some()
     };
     let methods: Vec<_> =

@@ -81,6 +81,34 @@ pub fn index_status(
     .map_err(StatusError::Print)
 }
 
+/// Shows the most important definitions of a repository.
+pub fn map(
+    server: Server<'_>,
+    name: &str,
+    tokens: u32,
+    focus: Option<&str>,
+    format: Format,
+    out: &mut impl Write,
+) -> Result<(), StatusError> {
+    let mut path = format!("/api/repositories/{name}/map?tokens={tokens}");
+    if let Some(focus) = focus {
+        path.push_str("&focus=");
+        for byte in focus.bytes() {
+            let _ = match byte {
+                b'/' | b'.' | b'_' | b'-' => write!(path, "{}", char::from(byte)),
+                byte if byte.is_ascii_alphanumeric() => write!(path, "{}", char::from(byte)),
+                byte => write!(path, "%{byte:02X}"),
+            };
+        }
+    }
+    let shown = server.ask("GET", &path, None)?;
+    match format {
+        Format::Json => writeln!(out, "{shown}"),
+        Format::Text => write!(out, "{}", mapped(&shown)),
+    }
+    .map_err(StatusError::Print)
+}
+
 /// Searches, and shows what was found and why.
 pub fn search(
     server: Server<'_>,
@@ -138,6 +166,9 @@ fn repositories(shown: &Value) -> String {
         let counts =
             [count("files", "files"), count("chunks", "chunks"), count("skipped", "passed over")];
         let _ = writeln!(lines, "    {}", counts.join(", "));
+        if let Some(reason) = one["unwatched"].as_str() {
+            let _ = writeln!(lines, "    edits are found by the next whole pass: {reason}");
+        }
     }
     lines.push_str(&vectors(&shown["vectors"]));
     if shown["held"] == true {
@@ -163,6 +194,26 @@ fn brought(one: &Value) -> String {
         let _ = writeln!(line, "    the newest commit was not fetched: {problem}");
     }
     line
+}
+
+fn mapped(shown: &Value) -> String {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut lines = String::new();
+    let mut count = 0;
+    for file in list(&shown["files"]) {
+        let _ = writeln!(lines, "{}", text(&file["path"]));
+        for one in list(&file["definitions"]) {
+            count += 1;
+            let line = one["line"].as_u64().unwrap_or_default();
+            let _ = writeln!(lines, "{line:>6}  {}", text(&one["text"]));
+        }
+    }
+    let _ = writeln!(
+        lines,
+        "{count} of {} definitions, about {} tokens",
+        shown["definitions"], shown["tokens_about"]
+    );
+    lines
 }
 
 /// How far the vectors are.
@@ -247,6 +298,13 @@ fn hits(found: &Value) -> String {
                 let _ = writeln!(lines, "    in its {name}: {words}");
             }
         }
+        for linked in hit["why"]["linked"].as_array().map_or(&[][..], Vec::as_slice) {
+            let [how, name, hit] = ["how", "name", "hit"].map(|field| text(&linked[field]));
+            let _ = match how {
+                "calls" => writeln!(lines, "    calls {name} of {hit}"),
+                how => writeln!(lines, "    {how} {hit} as {name}"),
+            };
+        }
         let body = text(&hit["text"]);
         for line in body.lines().take(LINES) {
             let _ = writeln!(lines, "    | {line}");
@@ -274,7 +332,7 @@ mod tests {
             {"name": "fans", "path": "/srv/fans", "shared": true, "state": "indexing",
              "looked_at": 10, "of": 40, "left_s": 6, "files": 9, "chunks": 80, "skipped": 1},
             {"name": "mine", "path": "/srv/mine", "shared": false, "state": "failed",
-             "reason": "/srv/mine is no directory"},
+             "reason": "/srv/mine is no directory", "unwatched": "a limit is reached"},
             {"name": "lan", "path": "https://git.lan/lan", "shared": true, "state": "indexed",
              "files": 1, "chunks": 2, "skipped": 0, "brought_at": 1_700_000_000,
              "revision": "0b05a15e39a26ebc0b05a15e39a26ebc0b05a15e",
@@ -287,6 +345,7 @@ mod tests {
             mine: /srv/mine, private
                 failed: /srv/mine is no directory
                 files unknown, chunks unknown, passed over unknown
+                edits are found by the next whole pass: a limit is reached
             lan: https://git.lan/lan, shared
                 indexed
                 commit 0b05a15e39a2 fetched 2023-11-14T22:13:20Z
@@ -296,6 +355,22 @@ mod tests {
             indexing stands still while the board is held back
         "#]]
         .assert_eq(&repositories(&shown));
+    }
+
+    #[test]
+    fn a_map_is_definitions_by_file_and_what_they_take() {
+        let shown = json!({"repository": "fans", "definitions": 9, "tokens_about": 21, "files": [
+            {"path": "src/bus.rs", "definitions": [
+                {"line": 3, "name": "Bus", "text": "pub struct Bus {"},
+                {"line": 12, "name": "write_duty", "text": "pub fn write_duty(value: u8) {"}]},
+        ]});
+        expect![[r#"
+            src/bus.rs
+                 3  pub struct Bus {
+                12  pub fn write_duty(value: u8) {
+            2 of 9 definitions, about 21 tokens
+        "#]]
+        .assert_eq(&mapped(&shown));
     }
 
     #[test]
@@ -319,6 +394,16 @@ mod tests {
         let first = hits_of_both.lines().next().unwrap();
         assert!(first.ends_with("score 4.12 (words 4.12, meaning 0.50)"), "{first}");
         assert_eq!(hits(&json!({"data": []})), "nothing found\n");
+        let (fan, pwm) = ("src/fan.rs > Fan", "write_duty");
+        found["data"][0]["why"] = json!({"in_header": [], "in_text": [], "linked": [
+            {"how": "called by", "name": pwm, "hit": fan}, {"how": "calls", "name": "Fan", "hit": fan},
+        ]});
+        let linked = hits(&found);
+        let linked: Vec<_> = linked.lines().skip(1).take(2).collect();
+        assert_eq!(
+            linked,
+            ["    called by src/fan.rs > Fan as write_duty", "    calls Fan of src/fan.rs > Fan"]
+        );
     }
 
     #[test]

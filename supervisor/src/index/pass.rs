@@ -4,6 +4,7 @@
 //! What it tells is gathered and handed on in batches. It is read only when that
 //! is wanted; who does not read holds it up, because a pipe takes 64 KiB.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::AsFd;
@@ -40,6 +41,7 @@ pub(super) struct Pass {
     batch_began: Instant,
     heard: Instant,
     progress: Progress,
+    directories: Vec<String>,
     done: bool,
 }
 
@@ -57,13 +59,15 @@ pub(super) enum Step {
 }
 
 impl Pass {
-    /// Starts the program on a repository, `tell`ing it what is known.
+    /// Starts the program on a repository, or on `only` these places of it if there are
+    /// any, `tell`ing it what is known.
     ///
     /// # Errors
     /// It cannot be started, or ends before it knows everything.
     pub(super) fn start(
         indexer: &Path,
         repository: &Path,
+        only: &BTreeSet<String>,
         tell: impl FnOnce(&mut dyn FnMut(KnownFile) -> bool) -> Result<(), String>,
     ) -> Result<Self, String> {
         let mut command = Command::new(indexer);
@@ -85,12 +89,18 @@ impl Pass {
             batch_began: now,
             heard: now,
             progress: Progress::default(),
+            directories: Vec::new(),
             done: false,
         };
-        match tell_all(stdin, tell) {
+        match tell_all(stdin, only, tell) {
             Ok(()) => Ok(pass),
             Err(problem) => Err(pass.end().unwrap_or(problem)),
         }
+    }
+
+    /// Directories that it has told of since this was asked last.
+    pub(super) fn directories(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.directories)
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -166,6 +176,7 @@ impl Pass {
                     self.progress.of = Some(of);
                     further = true;
                 }
+                Some(FromIndexer::Directory { path }) => self.directories.push(path),
                 Some(FromIndexer::Done(_)) => self.done = true,
                 Some(said) => {
                     if self.batch.is_empty() {
@@ -228,6 +239,7 @@ fn complaint(said: &[u8], status: ExitStatus) -> String {
 /// It reads all of this before it says anything, so nothing stands still.
 fn tell_all(
     stdin: ChildStdin,
+    only: &BTreeSet<String>,
     tell: impl FnOnce(&mut dyn FnMut(KnownFile) -> bool) -> Result<(), String>,
 ) -> Result<(), String> {
     let mut stdin = BufWriter::new(stdin);
@@ -236,7 +248,9 @@ fn tell_all(
         wrote = say(&mut stdin, &ToIndexer::Known(file));
         wrote.is_ok()
     })?;
+    let mut all = only.iter().map(|path| ToIndexer::Only(path.clone()));
     wrote
+        .and_then(|()| all.try_for_each(|only| say(&mut stdin, &only)))
         .and_then(|()| say(&mut stdin, &ToIndexer::Begin))
         .and_then(|()| stdin.flush())
         .map_err(|error| format!("tell the indexer what is known: {error}"))

@@ -1,5 +1,7 @@
-//! The index's thread: takes orders, and goes over one repository after the other.
+//! The index's thread: takes orders, and goes over one repository after the other; over
+//! some files of it where they are known to have changed.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,10 +11,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::bringing::Bringing;
+use super::changed::Changed;
 use super::pass::{Pass, Step};
 use super::sources::tree::Trees;
 use super::sources::{Fetcher, Origin};
 use super::view::{Entry, State};
+use super::watching::Watching;
 use super::{Entries, MOST_REPOSITORIES, NewRepository, Order, OrderError, Settings, Wish, naming};
 use crate::store::code::{Code, CodeError, Repository};
 use crate::store::unix_s;
@@ -25,6 +29,9 @@ const SHOW: Duration = Duration::from_millis(250);
 const COUNT: Duration = Duration::from_secs(5);
 /// Wait before a database that failed, or a pass that did, is tried again.
 pub(super) const RETRY: Duration = Duration::from_secs(30);
+/// Least time after a look at what was told to have changed and had not, such as a log
+/// that is left out, until the next such look.
+const FUTILE: Duration = Duration::from_secs(1);
 
 pub(super) struct Thread {
     pub(super) settings: Settings,
@@ -32,6 +39,7 @@ pub(super) struct Thread {
     orders: Receiver<Order>,
     showing: watch::Sender<Entries>,
     held: Arc<AtomicBool>,
+    watching: Watching,
     pub(super) trees: Trees,
     /// Once something is fetched.
     pub(super) fetcher: Option<Fetcher>,
@@ -44,7 +52,12 @@ pub(super) struct Thread {
 
 pub(super) struct Due {
     pub(super) entry: Entry,
+    /// When all of it is gone over.
     pub(super) at: Instant,
+    /// What is gone over before that.
+    changed: Changed,
+    /// Not before then.
+    rested: Instant,
     pub(super) bringing: Bringing,
 }
 
@@ -69,6 +82,7 @@ impl Thread {
         showing: watch::Sender<Entries>,
         held: Arc<AtomicBool>,
         trees: Trees,
+        watching: Watching,
     ) -> Self {
         let code = Code::new(&settings.database);
         let now = Instant::now();
@@ -80,6 +94,7 @@ impl Thread {
             orders,
             showing,
             held,
+            watching,
             trees,
             fetcher,
             entries,
@@ -125,8 +140,8 @@ impl Thread {
 
     /// The repository whose turn is next.
     fn due(&self) -> Option<(i64, Instant)> {
-        let next = self.entries.iter().min_by_key(|due| due.at)?;
-        Some((next.entry.repository.id, next.at))
+        let next = self.entries.iter().min_by_key(|due| due.next())?;
+        Some((next.entry.repository.id, next.next()))
     }
 
     /// Reads the list of repositories.
@@ -182,6 +197,13 @@ impl Thread {
             }
             Order::Embedded { identity, made, reply } => {
                 let _ = reply.send(self.code.embedded(identity, &made).map_err(Into::into));
+            }
+            Order::Seen(seen) => {
+                for (id, path) in self.watching.changes(seen) {
+                    if let Some(due) = self.of(id) {
+                        due.changed.add(path);
+                    }
+                }
             }
             Order::Close => return Go::Away,
         }
@@ -254,8 +276,9 @@ impl Thread {
             Some((at, repository)) => {
                 self.code.remove(repository.id).map_err(Into::into).map(|()| {
                     tracing::info!(name, "repository removed");
-                    let removed = self.entries.remove(at);
-                    self.trees.remove(&removed.entry.repository.is);
+                    let gone = self.entries.remove(at).entry.repository;
+                    self.watching.forget(gone.id);
+                    self.trees.remove(&gone.is);
                 })
             }
         }
@@ -263,8 +286,12 @@ impl Thread {
 
     /// One pass, and meanwhile orders.
     fn go_over(&mut self, id: i64) -> Go {
-        let Some(repository) = self.of(id).map(|due| due.entry.repository.clone()) else {
-            return Go::On;
+        let Some(due) = self.of(id) else { return Go::On };
+        let repository = due.entry.repository.clone();
+        // Nothing for all of it.
+        let only = match std::mem::take(&mut due.changed) {
+            Changed::Some(paths) if due.at > Instant::now() => paths,
+            _ => BTreeSet::new(),
         };
         let Some(directory) = self.directory(id) else {
             self.show();
@@ -273,11 +300,15 @@ impl Thread {
         let began = Instant::now();
         (self.shown, self.counted) = (began, began);
         let code = &mut self.code;
-        let started = Pass::start(&self.settings.indexer, &directory, |each| {
-            code.known(id, each).map_err(|error| error.to_string())
+        let started = Pass::start(&self.settings.indexer, &directory, &only, |each| {
+            match only.is_empty() {
+                true => code.known(id, each),
+                false => code.known_at(id, &only, each),
+            }
+            .map_err(|error| error.to_string())
         });
         let ended = match started {
-            Ok(pass) => self.follow(id, pass),
+            Ok(pass) => self.follow(id, pass, only.is_empty()),
             Err(problem) => Err(problem),
         };
         let wait = match &ended {
@@ -289,7 +320,14 @@ impl Thread {
         };
         let counts = self.code.counts(id).ok();
         if let Some(due) = self.of(id) {
-            due.at = Instant::now() + wait;
+            let now = Instant::now();
+            if only.is_empty() || ended.is_err() {
+                due.at = now + wait;
+            }
+            due.rested = match &ended {
+                Ok(Ended::AsItWas) => now + FUTILE.max(began.elapsed() * 4),
+                _ => now,
+            };
             due.entry.counts = counts.or(due.entry.counts);
             let state = match ended {
                 Ok(_) => State::Indexed,
@@ -308,7 +346,8 @@ impl Thread {
     }
 
     /// Writes down what the pass tells, until its end.
-    fn follow(&mut self, id: i64, mut pass: Pass) -> Result<Ended, String> {
+    fn follow(&mut self, id: i64, mut pass: Pass, whole: bool) -> Result<Ended, String> {
+        let mut unwatched = None;
         let mut ended = Ended::AsItWas;
         loop {
             let held = self.held.load(Ordering::Relaxed);
@@ -328,13 +367,21 @@ impl Thread {
                 pass.was_held();
                 continue;
             }
-            match pass.step(LISTEN)? {
+            let step = pass.step(LISTEN)?;
+            self.watch(id, pass.directories(), &mut unwatched);
+            match step {
                 Step::Nothing | Step::Further => {}
                 Step::Write(batch) => {
                     let began = Instant::now();
                     self.code.apply(id, &batch).map_err(|error| error.to_string())?;
                     ended = Ended::Changed;
                     pass.wrote_for(began.elapsed());
+                }
+                Step::Ended if !whole => {
+                    if matches!(ended, Ended::Changed) {
+                        self.code.refreshed().map_err(|error| error.to_string())?;
+                    }
+                    return Ok(ended);
                 }
                 Step::Ended => {
                     let known = self.of(id).and_then(|due| due.entry.repository.passed);
@@ -345,11 +392,40 @@ impl Thread {
                     }?;
                     if let Some(due) = self.of(id) {
                         due.entry.repository.passed = Some(passed);
+                        due.entry.unwatched = unwatched;
                     }
                     return Ok(ended);
                 }
             }
             self.is_at(id, &pass);
+        }
+    }
+
+    /// Watches what a pass goes through. A file that came before its directory was watched
+    /// may not have been seen, so what is new is looked at once more.
+    fn watch(&mut self, id: i64, directories: Vec<String>, unwatched: &mut Option<String>) {
+        for path in directories {
+            let Some(due) = self.entries.iter_mut().find(|due| due.entry.repository.id == id)
+            else {
+                return;
+            };
+            // Trees that were brought here are never edited.
+            let Origin::Path(root) = &due.entry.repository.is.origin else { return };
+            if unwatched.is_some() {
+                return;
+            }
+            match self.watching.watch(root, (id, path.clone())) {
+                Ok(true) => due.changed.add(path),
+                Ok(false) => {}
+                Err(reason) => {
+                    if due.entry.unwatched.as_ref() != Some(&reason) {
+                        let name = &due.entry.repository.is.name;
+                        tracing::warn!(name, reason, "edits are found by polling alone");
+                    }
+                    due.entry.unwatched = Some(reason.clone());
+                    *unwatched = Some(reason);
+                }
+            }
         }
     }
 
@@ -390,7 +466,16 @@ impl Due {
             Some(_) => State::Indexed,
             None => State::Waiting,
         };
-        let entry = Entry::new(repository, state);
-        Self { entry, at: Instant::now(), bringing: Bringing::default() }
+        let (entry, now) = (Entry::new(repository, state), Instant::now());
+        let (changed, bringing) = (Changed::Nothing, Bringing::default());
+        Self { entry, at: now, changed, rested: now, bringing }
+    }
+
+    /// When it is gone over, or a part of it.
+    fn next(&self) -> Instant {
+        match self.changed.is_nothing() {
+            true => self.at,
+            false => self.at.min(self.rested),
+        }
     }
 }

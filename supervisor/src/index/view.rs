@@ -23,6 +23,8 @@ pub struct Entry {
     pub fetching: bool,
     /// Why the newest ones could not be fetched; those that are here go on serving.
     pub not_fetched: Option<String>,
+    /// Why edits are found by the next whole pass and not at once.
+    pub unwatched: Option<String>,
 }
 
 /// What is done with a repository.
@@ -65,8 +67,8 @@ impl Progress {
 impl Entry {
     #[must_use]
     pub fn new(repository: Repository, state: State) -> Self {
-        let (counts, tree, fetching, not_fetched) = (None, None, false, None);
-        Self { repository, state, counts, tree, fetching, not_fetched }
+        let (counts, tree, fetching, not_fetched, unwatched) = (None, None, false, None, None);
+        Self { repository, state, counts, tree, fetching, not_fetched, unwatched }
     }
 
     /// Whether `asker` may know of it.
@@ -116,6 +118,7 @@ impl Entry {
             brought_at: self.tree.as_ref().map(|tree| tree.made),
             brought_bytes: self.tree.as_ref().map(|tree| tree.bytes),
             not_fetched: self.not_fetched.clone().and_then(show),
+            unwatched: self.unwatched.clone(),
         }
     }
 }

@@ -160,6 +160,7 @@ pub(crate) mod tests {
             meaning: None,
             in_header: Vec::new(),
             in_text: Vec::new(),
+            linked: Vec::new(),
             text: text.into(),
         }
     }

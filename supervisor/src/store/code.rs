@@ -7,15 +7,19 @@
 //! somebody added: those are taken over from a damaged file.
 
 mod blocks;
+mod names;
 pub mod search;
 mod vectors;
 mod writing;
 
 #[cfg(test)]
+mod link_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod vector_tests;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use engine_api::index::{FromIndexer, KnownFile};
@@ -142,6 +146,23 @@ impl Code {
         self.work(|connection| writing::known(connection, repository, each))
     }
 
+    /// The same of what stands at these paths or below them; each file once.
+    pub fn known_at(
+        &mut self,
+        repository: i64,
+        paths: &BTreeSet<String>,
+        each: &mut dyn FnMut(KnownFile) -> bool,
+    ) -> Result<(), CodeError> {
+        let is_below = |path: &String| {
+            let above = path.match_indices('/').map(|(at, _)| &path[..at]);
+            above.into_iter().any(|above| paths.contains(above))
+        };
+        let tops: Vec<_> = paths.iter().filter(|path| !is_below(path)).collect();
+        self.work(|connection| {
+            tops.iter().try_for_each(|path| writing::known_at(connection, repository, path, each))
+        })
+    }
+
     /// Writes what a pass found, all of it or nothing.
     pub fn apply(&mut self, repository: i64, said: &[FromIndexer]) -> Result<(), CodeError> {
         self.work(|connection| {
@@ -151,7 +172,12 @@ impl Code {
         })
     }
 
-    /// Notes that a pass came to its end; seconds since 1970.
+    /// Empties the log, where what a pass over some files replaced still stands.
+    pub fn refreshed(&mut self) -> Result<(), CodeError> {
+        self.work(|connection| forget(connection))
+    }
+
+    /// Notes that a whole pass came to its end; seconds since 1970.
     pub fn passed(&mut self, repository: i64) -> Result<u64, CodeError> {
         let now = unix_s();
         self.work(|connection| {

@@ -55,6 +55,7 @@ pub(super) const CODE: Layout = Layout {
     migrations: &[
         include_str!("../../migrations/code/0001_code.sql"),
         include_str!("../../migrations/code/0002_vectors.sql"),
+        include_str!("../../migrations/code/0003_names.sql"),
     ],
     private: true,
     salvaged: &[("repositories", "id, name, path, owner, configured")],

@@ -242,6 +242,31 @@ fn a_long_function_is_cut_between_statements_and_keeps_its_name() {
     assert_whole(&text, &chunks);
 }
 
+#[test]
+fn every_name_belongs_to_the_chunk_in_which_it_stands() {
+    let body =
+        filling("    pour(milk, slowly); // and wait until it is as warm as it should be", 4);
+    let text = format!(
+        "use kitchen::Cup;\n\n/// Warm.\nfn warm(cup: Cup) {{\n{body}    warm(again)\n}}\n\n\
+         fn cold() -> Spoon {{\n{body}    stir::<u8>(clockwise(3))\n}}\n"
+    );
+    let chunks = by_syntax("milk.rs", Language::Rust, &text).unwrap();
+    let named = |chunk: &Chunk| {
+        let defines: Vec<_> =
+            chunk.defines.iter().map(|at| format!("{}+{}", at.name, at.line)).collect();
+        format!("{} | {}", defines.join(" "), chunk.uses.join(" "))
+    };
+    let named: Vec<_> = chunks.iter().map(named).collect();
+    assert_eq!(named, ["warm+3 | Cup pour", "cold+0 | Spoon clockwise pour stir"]);
+}
+
+#[test]
+fn a_chunk_has_so_many_names_and_no_more() {
+    let text: String = (0..500).map(|number| format!("a{number}();")).collect();
+    let chunks = by_syntax("many.rs", Language::Rust, &format!("fn all() {{ {text} }}\n")).unwrap();
+    assert_eq!((chunks.len(), chunks[0].uses.len()), (1, MOST_NAMES));
+}
+
 fn length(text: &str) -> usize {
     text.chars().filter(|char| !char.is_whitespace()).count()
 }

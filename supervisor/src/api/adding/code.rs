@@ -135,7 +135,8 @@ impl Adding<'_> {
         let why = match timeout(PATIENCE, self.sources.index.search(question)).await {
             Ok(Some(Ok(hits))) => {
                 let best = hits.iter().map(|hit| hit.score).fold(0.0, f64::max);
-                return hits.into_iter().filter(|hit| hit.score >= best * WORTH).collect();
+                let is_worth = |hit: &Hit| hit.score >= best * WORTH || !hit.linked.is_empty();
+                return hits.into_iter().filter(is_worth).collect();
             }
             Ok(Some(Err(error))) => error.to_string(),
             Ok(None) => "too many searches wait".to_owned(),

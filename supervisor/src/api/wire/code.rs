@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::json::parse;
 use crate::api::error::Problem;
 use crate::index::sources::{GitUrl, Origin};
-use crate::index::{Hit, Question};
+use crate::index::{Hit, Linked, Question};
 use crate::snapshot::{IndexVectors, Repository};
+use crate::store::code::search::map::{Mapped, MappedFile};
 
 /// Hits, if the client does not say how many.
 const HITS: usize = 10;
@@ -87,32 +88,148 @@ pub(crate) struct FoundChunk<'a> {
     text: &'a str,
 }
 
-/// Words of the question, as they stand in the chunk.
+/// Words of the question, as they stand in the chunk; or what it has to do with hits
+/// that have them.
 #[derive(Debug, Serialize)]
 struct Why<'a> {
     in_header: &'a [String],
     in_text: &'a [String],
+    linked: Vec<Link<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Link<'a> {
+    /// `called by` or `calls` the hit.
+    how: &'static str,
+    /// What is called.
+    name: &'a str,
+    hit: &'a str,
 }
 
 impl<'a> FoundChunk<'a> {
     pub(crate) fn new(hit: &'a Hit) -> Self {
-        let header = match hit.place.as_str() {
-            "" => hit.path.clone(),
-            place => format!("{} > {place}", hit.path),
+        let link = |linked: &'a Linked| Link {
+            how: linked.way.in_words(),
+            name: &linked.name,
+            hit: &linked.hit,
         };
+        let linked = hit.linked.iter().map(link).collect();
         Self {
             repository: &hit.repository,
             path: &hit.path,
             language: &hit.language,
             kind: &hit.kind,
-            header,
+            header: hit.header(),
             first_line: hit.first_line,
             last_line: hit.last_line,
             score: hit.score,
             words: hit.words,
             meaning: hit.meaning,
-            why: Why { in_header: &hit.in_header, in_text: &hit.in_text },
+            why: Why { in_header: &hit.in_header, in_text: &hit.in_text, linked },
             text: &hit.text,
+        }
+    }
+}
+
+/// Tokens of a map, if the client does not say how many, and at most.
+const MAP_TOKENS: usize = 1024;
+const MOST_MAP_TOKENS: usize = 32_768;
+
+/// `GET /api/repositories/NAME/map`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct MapQuery {
+    pub(crate) tokens: usize,
+    pub(crate) focus: String,
+}
+
+impl MapQuery {
+    /// Reads what stands behind the `?`.
+    ///
+    /// # Errors
+    /// A field is unknown, wrong or out of bounds.
+    pub(crate) fn read(query: &str) -> Result<Self, Problem> {
+        let mut read = Self { tokens: MAP_TOKENS, focus: String::new() };
+        for field in query.split('&').filter(|field| !field.is_empty()) {
+            let (name, value) = field.split_once('=').unwrap_or((field, ""));
+            match name {
+                "tokens" => {
+                    let tokens = value.parse().ok();
+                    let fits = tokens.filter(|tokens| (1..=MOST_MAP_TOKENS).contains(tokens));
+                    let bounds = || format!("must be from 1 to {MOST_MAP_TOKENS}");
+                    read.tokens = fits.ok_or_else(|| Problem::field("tokens", bounds()))?;
+                }
+                "focus" if value.len() <= LONGEST_PATH => read.focus = unescaped(value),
+                "focus" => {
+                    let why = format!("is longer than {LONGEST_PATH} bytes");
+                    return Err(Problem::field("focus", why));
+                }
+                _ => return Err(Problem::bad_request("a map has `tokens` and `focus` only")),
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// A value in which `%20` stands for a blank. What is no such number stands for itself.
+fn unescaped(value: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = value.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        let number = behind.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let number = number.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        match number.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) if *first == b'%' => {
+                bytes.push(byte);
+                rest = &behind[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The answer to that: the most important definitions, the file of the best one first.
+#[derive(Debug, Serialize)]
+pub(crate) struct Map<'a> {
+    repository: &'a str,
+    files: Vec<MapFile<'a>>,
+    /// Definitions in all; the map has as many as fit.
+    definitions: usize,
+    /// An estimate: no model was asked.
+    tokens_about: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct MapFile<'a> {
+    path: &'a str,
+    definitions: Vec<MapLine<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct MapLine<'a> {
+    line: u32,
+    name: &'a str,
+    text: &'a str,
+}
+
+impl<'a> Map<'a> {
+    pub(crate) fn new(repository: &'a str, mapped: &'a Mapped) -> Self {
+        let file = |file: &'a MappedFile| MapFile {
+            path: &file.path,
+            definitions: file
+                .lines
+                .iter()
+                .map(|(line, name, text)| MapLine { line: *line, name, text })
+                .collect(),
+        };
+        Self {
+            repository,
+            files: mapped.files.iter().map(file).collect(),
+            definitions: mapped.definitions,
+            tokens_about: mapped.tokens,
         }
     }
 }
@@ -189,6 +306,18 @@ pub(crate) struct Repositories {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_map_has_a_budget_and_a_focus() {
+        let read = |query: &str| MapQuery::read(query).map(|read| (read.tokens, read.focus));
+        assert_eq!(read("").unwrap(), (1024, String::new()));
+        assert_eq!(read("focus=src%2Fa%20b%&tokens=7").unwrap(), (7, "src/a b%".to_owned()));
+        for (query, field) in [("tokens=0", "tokens"), ("tokens=x", "tokens"), ("token=7", "focus")]
+        {
+            let problem = read(query).unwrap_err();
+            assert!(problem.message.contains(field), "{query}: {}", problem.message);
+        }
+    }
 
     #[test]
     fn a_question_has_bounds() {

@@ -231,6 +231,21 @@ pub(crate) enum IndexAction {
         #[command(flatten)]
         server: Server,
     },
+    /// Show the definitions that most of a repository rests on.
+    Map {
+        name: String,
+        /// How many tokens of a model it may take, about.
+        #[arg(long, default_value_t = 1024)]
+        tokens: u32,
+        /// Files whose path begins with this are worked at: what they use matters most.
+        #[arg(long, value_name = "PATH")]
+        focus: Option<String>,
+        /// For people, or for programs.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+        #[command(flatten)]
+        server: Server,
+    },
     /// Show repositories and how far they are.
     Status {
         /// For people, or for programs.

@@ -72,6 +72,11 @@ fn index(action: &IndexAction) -> anyhow::Result<()> {
         IndexAction::Remove { name, server } => {
             console::code::remove(server.asked(), name, &mut out).context("forget a repository")
         }
+        IndexAction::Map { name, tokens, focus, format, server } => {
+            let (server, focus) = (server.asked(), focus.as_deref());
+            console::code::map(server, name, *tokens, focus, *format, &mut out)
+                .context("ask for the map")
+        }
         IndexAction::Status { format, server } => {
             console::code::index_status(server.asked(), *format, &mut out)
                 .context("ask for the repositories")

@@ -6,6 +6,8 @@
 
 mod filter;
 mod fuse;
+mod links;
+pub mod map;
 mod meaning;
 mod remembered;
 mod words;
@@ -19,6 +21,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params_from_iter};
 
 use super::CodeError;
+use crate::index::graph::Way;
 use crate::index::words::terms;
 use filter::Filter;
 use fuse::{Meaning, Scores, fuse};
@@ -77,7 +80,19 @@ pub struct Hit {
     pub in_header: Vec<String>,
     /// Words of the question that stand in the text.
     pub in_text: Vec<String>,
+    /// What it has to do with better hits, if that alone brought it here.
+    pub linked: Vec<Linked>,
     pub text: String,
+}
+
+/// Why a chunk was added to those that were found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Linked {
+    pub way: Way,
+    /// What is used.
+    pub name: String,
+    /// The hit that uses it or is used: `path > what it is in`.
+    pub hit: String,
 }
 
 /// What was found.
@@ -167,6 +182,7 @@ impl Search {
 /// A text that was found, in its best chunk.
 struct Candidate {
     chunk: i64,
+    text: i64,
     scores: Scores,
 }
 
@@ -200,14 +216,16 @@ fn find(
     let near = near.as_ref().map(|near| (&*vectors, near));
     let found = candidates(connection, &filter, &asked, best, near)?;
     let ranked = if near.is_some() { mixed(found) } else { by_words(found) };
-    let mut hits = Vec::new();
+    let (mut hits, mut chunks) = (Vec::new(), Vec::new());
     for (score, candidate) in ranked {
         if hits.len() == question.limit {
             break;
         }
         let weighed = asked.why(connection, candidate.chunk)?;
+        chunks.push((weighed.chunk, candidate.text));
         hits.push(hit(connection, weighed, score, candidate.scores)?);
     }
+    links::add(connection, &filter, question.limit, &chunks, &mut hits)?;
     Ok(Found { hits, words_only })
 }
 
@@ -234,7 +252,7 @@ fn candidates(
         // The same text may stand in a better place.
         if known.insert(text) {
             let scores = Scores { words: Some(score), meaning: meaning(text)? };
-            candidates.push(Candidate { chunk, scores });
+            candidates.push(Candidate { chunk, text, scores });
         }
     }
     for &text in near.map_or(&[][..], |(_, near)| &near.texts) {
@@ -243,7 +261,7 @@ fn candidates(
         {
             let words = asked.score(connection, chunk)?;
             let scores = Scores { words, meaning: meaning(text)? };
-            candidates.push(Candidate { chunk, scores });
+            candidates.push(Candidate { chunk, text, scores });
         }
     }
     Ok(candidates)
@@ -279,6 +297,17 @@ fn first_chunk(
     select.query_row(params_from_iter(values), |row| row.get(0)).optional()
 }
 
+impl Hit {
+    /// Where it is, as a chunk begins: `path > what it is in`.
+    #[must_use]
+    pub fn header(&self) -> String {
+        match self.place.as_str() {
+            "" => self.path.clone(),
+            place => format!("{} > {place}", self.path),
+        }
+    }
+}
+
 fn hit(
     connection: &Connection,
     Weighed { chunk, in_header, in_text }: Weighed,
@@ -305,6 +334,7 @@ fn hit(
             meaning: scores.meaning.cosine(),
             in_header,
             in_text,
+            linked: Vec::new(),
             text: row.get(7)?,
         })
     })

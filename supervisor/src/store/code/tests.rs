@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use engine_api::index::{Chunk, ChunkKind, FromIndexer, IndexedFile, Stamp};
+use engine_api::index::{Chunk, ChunkKind, Defined, FromIndexer, IndexedFile, Stamp};
 use tempfile::TempDir;
 
 use super::search::{Question, Search};
@@ -61,6 +61,7 @@ impl Place {
         let lost = "SELECT count(*) FROM texts WHERE id NOT IN (SELECT text FROM chunks)";
         assert_eq!(raw.query_row(lost, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
         assert_eq!(vectors::problems(&raw), [""; 0]);
+        assert_eq!(names::problems(&raw), [""; 0]);
     }
 }
 
@@ -77,6 +78,8 @@ pub(super) fn file(path: &str, functions: &[(&str, &str)]) -> FromIndexer {
         first_line: 1,
         last_line: 2,
         text: (*text).to_owned(),
+        defines: vec![Defined { name: (*name).to_owned(), line: 0 }],
+        uses: Vec::new(),
     });
     let mut hash = [0; 32];
     hash[0] = u8::try_from(functions[0].1.len()).unwrap();

@@ -4,10 +4,10 @@
 //! have stands there once, and goes with the last of them.
 
 use engine_api::index::{Chunk, ChunkKind, FromIndexer, IndexedFile, KnownFile, Stamp};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, Rows, params};
 use sha2::{Digest, Sha256};
 
-use super::{CHUNK_BITS, Counts, NewRepository, Repository, vectors};
+use super::{CHUNK_BITS, Counts, NewRepository, Repository, names, vectors};
 use crate::index::sources::Origin;
 use crate::index::words;
 
@@ -61,7 +61,27 @@ pub(super) fn known(
     let mut select = connection.prepare_cached(
         "SELECT path, changed_ns, size, inode, hash FROM files WHERE repository = ?1",
     )?;
-    let mut rows = select.query([repository])?;
+    each_file(select.query([repository])?, each)
+}
+
+/// The same of what stands at a path or below it.
+pub(super) fn known_at(
+    connection: &Connection,
+    repository: i64,
+    path: &str,
+    each: &mut dyn FnMut(KnownFile) -> bool,
+) -> rusqlite::Result<()> {
+    // What begins with the path and a slash comes before what begins with it and a zero.
+    let mut select = connection.prepare_cached(
+        "SELECT path, changed_ns, size, inode, hash FROM files
+         WHERE repository = ?1 AND path = ?2
+         UNION ALL SELECT path, changed_ns, size, inode, hash FROM files
+         WHERE repository = ?1 AND path > ?2 || '/' AND path < ?2 || '0'",
+    )?;
+    each_file(select.query(params![repository, path])?, each)
+}
+
+fn each_file(mut rows: Rows<'_>, each: &mut dyn FnMut(KnownFile) -> bool) -> rusqlite::Result<()> {
     while let Some(row) = rows.next()? {
         let file = KnownFile { path: row.get(0)?, stamp: stamp(row)?, hash: row.get(4)? };
         if !each(file) {
@@ -125,7 +145,9 @@ struct Copied {
 impl Into<'_> {
     fn take(&mut self, said: &FromIndexer) -> rusqlite::Result<()> {
         match said {
-            FromIndexer::Progress { .. } | FromIndexer::Done(_) => Ok(()),
+            FromIndexer::Progress { .. } | FromIndexer::Directory { .. } | FromIndexer::Done(_) => {
+                Ok(())
+            }
             FromIndexer::Indexed(file) => self.indexed(file),
             FromIndexer::Same { path, stamp, hash, known_as } => {
                 self.same(path, *stamp, hash, known_as)
@@ -160,7 +182,7 @@ impl Into<'_> {
         let id = self.file(&file.path, file.stamp, &file.hash, language, note)?;
         for chunk in &file.chunks {
             let place = place(chunk, &file.path);
-            let text = self.text(place, &chunk.text)?;
+            let text = self.text(place, chunk)?;
             let lines = (chunk.first_line, chunk.last_line);
             self.chunk(id, text, kind(chunk.kind), lines, &file.path, place, &chunk.text)?;
         }
@@ -219,17 +241,24 @@ impl Into<'_> {
         insert.insert(row)
     }
 
-    /// The id of a text, which may be there already.
-    fn text(&self, place: &str, text: &str) -> rusqlite::Result<i64> {
+    /// The id of a chunk's text, which may be there already.
+    fn text(&self, place: &str, chunk: &Chunk) -> rusqlite::Result<i64> {
+        let text = &chunk.text;
         let hash = Sha256::new().chain_update(place).chain_update([0]).chain_update(text);
         let hash: [u8; 32] = hash.finalize().into();
-        let mut select = self.connection.prepare_cached("SELECT id FROM texts WHERE hash = ?1")?;
-        if let Some(id) = select.query_row([hash], |row| row.get(0)).optional()? {
+        let select = "SELECT id, named FROM texts WHERE hash = ?1";
+        let mut select = self.connection.prepare_cached(select)?;
+        let known = select.query_row([hash], |row| Ok((row.get(0)?, row.get::<_, bool>(1)?)));
+        if let Some((id, named)) = known.optional()? {
+            if !named {
+                names::write_late(self.connection, id, chunk)?;
+            }
             return Ok(id);
         }
-        let insert = "INSERT INTO texts (hash, place, text) VALUES (?1, ?2, ?3)";
+        let insert = "INSERT INTO texts (hash, place, text, named) VALUES (?1, ?2, ?3, 1)";
         let id = self.connection.prepare_cached(insert)?.insert(params![hash, place, text])?;
         vectors::arrived(self.connection, id, &hash)?;
+        names::write(self.connection, id, chunk)?;
         Ok(id)
     }
 
@@ -304,7 +333,7 @@ fn kind(kind: ChunkKind) -> &'static str {
 }
 
 /// The ids that a repository's chunks can have.
-fn ids_of(repository: i64) -> (i64, i64) {
+pub(super) fn ids_of(repository: i64) -> (i64, i64) {
     let first = repository << CHUNK_BITS;
     (first, first | ((1 << CHUNK_BITS) - 1))
 }

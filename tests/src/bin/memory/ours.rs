@@ -133,6 +133,8 @@ fn files(data: &Data) -> Vec<FromIndexer> {
             first_line: 1,
             last_line: 1,
             text: number.to_string(),
+            defines: Vec::new(),
+            uses: Vec::new(),
         };
         let mut hash = [0; 32];
         hash[..8].copy_from_slice(&at.to_le_bytes());
