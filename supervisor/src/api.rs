@@ -60,7 +60,7 @@ use crate::request::Client;
 use crate::store::Store;
 use crate::store::memory::Memory;
 use crate::supervisor::Handle;
-use adding::Sources;
+use adding::{Sources, between};
 use body::Budget;
 use error::Problem;
 use gate::Gate;
@@ -92,6 +92,8 @@ pub struct Settings {
     pub origins: Vec<String>,
     /// The directory of the file of API keys; `None`: nobody is ever asked.
     pub keys: Option<PathBuf>,
+    /// Conversations are made ready for their next turn while nobody has a request.
+    pub between_turns: bool,
 }
 
 impl Default for Settings {
@@ -108,6 +110,7 @@ impl Default for Settings {
             hosts: Vec::new(),
             origins: Vec::new(),
             keys: None,
+            between_turns: false,
         }
     }
 }
@@ -127,12 +130,18 @@ pub async fn serve(
     let settings = Arc::new(settings);
     let budget = Budget::new(settings.max_bodies_bytes);
     let keeper = Arc::new(Keeper::new(answers));
-    let sources = Sources { index, memory };
+    let sources = Sources { index, memory, between: None };
+    let (between, working) = between::begin(handle.clone(), sources.clone());
+    let working = settings.between_turns.then(|| tokio::spawn(working));
+    let sources = Sources { between: working.is_some().then_some(between), ..sources };
     let gate = Gate::new(settings.keys.clone());
     let shared = Shared { handle, sources, settings: Arc::clone(&settings), budget, keeper, gate };
     let shared = Arc::new(shared);
     let service = move |peer, request| answer(Arc::clone(&shared), peer, request);
     server::run(listener, settings, service, shutdown).await;
+    if let Some(working) = working {
+        working.abort();
+    }
 }
 
 /// The last event of a stream that a client has seen.
@@ -282,7 +291,7 @@ async fn route(
         }
         ("DELETE", path) if paths::repository(path).is_some() => {
             let name = paths::repository(path).unwrap_or_default();
-            let Sources { index, memory } = &shared.sources;
+            let Sources { index, memory, .. } = &shared.sources;
             code::remove(index, memory.as_ref(), &caller, name).await
         }
 

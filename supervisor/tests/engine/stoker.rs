@@ -182,7 +182,7 @@ fn settings(dir: &Path, worker: PathBuf) -> Settings {
         admission: Admission { queue: 2, wait: long, prepare_wait: long },
         telemetry: Telemetry { period: Duration::from_millis(100) },
         index: Index { indexer: "/nowhere/indexer".into(), period: Duration::from_secs(60) },
-        memory: Memory { kept: Duration::ZERO, bytes: 0 },
+        memory: Memory { kept: Duration::ZERO, bytes: 0, between_turns: false },
         repositories: Vec::new(),
         store: Store {
             requests: 100,
