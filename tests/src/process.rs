@@ -11,12 +11,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// The directory of the release binaries: the tests' own lie below it.
+/// The directory of the release binaries: measuring tools lie in it, and tests below it.
 #[must_use]
 pub fn binaries() -> PathBuf {
     let own = std::env::current_exe().expect("a running program has a path");
-    let deps = own.parent().expect("a program lies in a directory");
-    deps.parent().expect("cargo puts tests below the binaries").into()
+    let place = own.parent().expect("a program lies in a directory");
+    match place.ends_with("deps") {
+        true => place.parent().expect("cargo puts tests below the binaries").into(),
+        false => place.into(),
+    }
 }
 
 /// One of our programs.
