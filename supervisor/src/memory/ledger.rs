@@ -430,7 +430,8 @@ mod tests {
         for fine in ["84431, now 9000", "port 844312", "x84431", "8 people", "size 9"] {
             assert_eq!(lines(fine), [""; 0], "{fine}");
         }
-        let back: Vec<_> = ["a: 1", "a: 2", "a: 3", "a: 1"].map(|t| message(Role::User, t)).into();
+        let back = ["speed: 1", "speed: 2", "speed: 3", "speed: 1"];
+        let back: Vec<_> = back.map(|text| message(Role::User, text)).into();
         assert_eq!(ledger(&back)[0].was, ["2", "3"]);
     }
 

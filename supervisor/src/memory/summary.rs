@@ -171,7 +171,7 @@ mod tests {
     fn a_sentence_with_anything_invented_goes() {
         for good in [
             "The test in src/fan.rs fails because set_speed takes 30 s.",
-            "The user asked about fan.rs and Anna fixed it.",
+            "The user asked about it and Anna fixed it.",
             "FanCurve was fixed in v2.1 with the command `cargo test`.",
             "It was fixed with a test-driven approach.",
         ] {
