@@ -28,17 +28,10 @@ pub fn open(engines: &Engines, id: &EngineId) -> Result<Manifest, Error> {
     if manifest.smoke.is_none() {
         return damaged("its manifest has no smoke run".into());
     }
-    for Artefact { path, bytes, .. } in &manifest.files {
-        match dir.join(path).metadata() {
-            Ok(found) if found.is_file() && found.len() == *bytes => {}
-            Ok(found) => {
-                let found = found.len();
-                return damaged(format!("{} has {found} bytes, not {bytes}", path.display()));
-            }
-            Err(error) => return damaged(format!("{}: {error}", path.display())),
-        }
+    match manifest.damage(&dir) {
+        Some(what) => damaged(what),
+        None => Ok(manifest),
     }
-    Ok(manifest)
 }
 
 /// Reads every file of an engine and compares its hash with the manifest's.

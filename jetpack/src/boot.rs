@@ -69,6 +69,12 @@ impl Boot {
     }
 }
 
+/// What tells this boot from every other; `None` where the kernel does not say.
+#[must_use]
+pub fn id(root: &Root) -> Option<String> {
+    root.read("proc/sys/kernel/random/boot_id").ok().filter(|id| !id.is_empty())
+}
+
 fn read(root: &Root, variable: &str) -> Result<u32, Absent> {
     let bytes = read_bytes(&root.path(&format!("{VARIABLES}/{variable}-{OWNER}")))?;
     value(&bytes).ok_or(Absent::Garbled)

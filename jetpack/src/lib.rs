@@ -68,8 +68,11 @@ mod desktop;
 mod finding;
 mod gpu_clients;
 mod module;
+pub mod packages;
+pub mod program;
 pub mod setting;
 mod storage;
+pub mod units;
 mod versions;
 mod watchdog;
 

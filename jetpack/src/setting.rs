@@ -4,6 +4,7 @@
 //! Each function gives the files that say so, for [`Root::put`] to write. They are
 //! given what was checked before: a name is one, an address can be one's own.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
@@ -31,6 +32,21 @@ pub struct Address {
     pub prefix: u8,
     pub gateway: Option<Ipv4Addr>,
     pub dns: Vec<IpAddr>,
+}
+
+/// A network without a wire.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Wifi {
+    pub name: String,
+    /// `None` for one that everybody may join.
+    pub password: Option<String>,
+}
+
+/// The password is nobody's to see.
+impl fmt::Debug for Wifi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wifi").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// The machine's name; others find it as `NAME.local`.
@@ -99,6 +115,34 @@ pub fn address(root: &Root, address: &Address) -> Vec<Setting> {
         content += &format!("DNS={}\n", names(" ", &|_| true));
     }
     vec![plain("etc/systemd/network/10-stoker.network", content)]
+}
+
+/// The network without a wire, told to NetworkManager; `None` where there is none.
+#[must_use]
+pub fn wifi(root: &Root, wifi: &Wifi) -> Option<Setting> {
+    if !root.has("etc/NetworkManager") {
+        return None;
+    }
+    // As numbers, a name needs no escapes.
+    let name: String = wifi.name.bytes().map(|byte| format!("{byte};")).collect();
+    let security = wifi.password.as_ref().map_or_else(String::new, |password| {
+        let escaped = password.replace('\\', "\\\\").replace(' ', "\\s");
+        format!("[wifi-security]\nkey-mgmt=wpa-psk\npsk={escaped}\n\n")
+    });
+    let content = format!(
+        "[connection]\nid=stoker-wifi\ntype=wifi\nautoconnect-priority=5\n\n\
+         [wifi]\nmode=infrastructure\nssid={name}\n\n{security}\
+         [ipv4]\nmethod=auto\n\n[ipv6]\nmethod=auto\n"
+    );
+    // It has a password, and NetworkManager takes no notice of files that others can read.
+    let path = "etc/NetworkManager/system-connections/stoker-wifi.nmconnection";
+    Some(Setting { path, mode: 0o600, content })
+}
+
+/// The language and the signs of a country. It has to be one that the system has.
+#[must_use]
+pub fn locale(name: &str) -> Setting {
+    plain("etc/default/locale", format!("LANG={name}\n"))
 }
 
 /// Who tells the time.
@@ -198,6 +242,20 @@ mod tests {
         assert_eq!(setting.mode, 0o600);
         assert!(setting.content.contains("address1=10.0.0.5/24,10.0.0.1\ndns=10.0.0.1\n"));
         assert!(setting.content.ends_with("[ipv6]\nmethod=auto\ndns=fd00::1\n"));
+    }
+
+    #[test]
+    fn a_network_without_a_wire_is_told_to_its_manager_alone() {
+        let own = Wifi { name: "a;b".into(), password: Some("two words\\".into()) };
+        assert_eq!(wifi(&tree::of(&[]).root(), &own), None);
+        let manager = tree::of(&[("etc/NetworkManager/NetworkManager.conf", "")]);
+        let setting = wifi(&manager.root(), &own).unwrap();
+        assert_eq!(setting.mode, 0o600);
+        assert!(setting.content.contains("\nssid=97;59;98;\n"), "{}", setting.content);
+        assert!(setting.content.contains("\nkey-mgmt=wpa-psk\npsk=two\\swords\\\\\n"));
+        let open = wifi(&manager.root(), &Wifi { password: None, ..own.clone() }).unwrap();
+        assert!(!open.content.contains("security"), "{}", open.content);
+        assert!(!format!("{own:?}").contains("words"));
     }
 
     #[test]

@@ -37,12 +37,23 @@ function repository(one) {
         ? { max: one.of, value: one.looked_at, "aria-label": `share of ${name} that was looked at` }
         : { "aria-label": `how far ${name} is is unknown` })
       : null,
+    one.not_fetched && one.state !== "failed"
+      ? h("p", { class: "small warn-text" }, `The newest commit was not fetched: ${one.not_fetched}`)
+      : null,
     h("p", { class: "small soft" }, counts,
-      known(one.passed_at) ? `, last gone over ${when(one.passed_at)}` : null));
+      known(one.passed_at) ? `, last gone over ${when(one.passed_at)}` : null, brought(one)));
+}
+
+/** Which files are here, where they came from elsewhere. */
+function brought(one) {
+  if (one.from === "path" || !known(one.brought_at)) return null;
+  const what = one.from === "upload" ? "sent" : one.revision ? `commit ${one.revision.slice(0, 12)} fetched` : "fetched";
+  return `, ${what} ${when(one.brought_at)}, ${bytes(one.brought_bytes)}`;
 }
 
 function repositoryState(one) {
   if (one.state === "failed") return h("span", { class: "bad-text" }, `failed: ${one.reason ?? "its owner sees why"}`);
+  if (one.state === "fetching") return "is being fetched";
   if (one.state !== "indexing") return one.state === "waiting" ? "waits for its turn" : "is indexed";
   return ["is being indexed", known(one.of) ? `${number(one.looked_at)} of ${number(one.of)} files` : null,
     known(one.left_s) ? `about ${duration(one.left_s)} left` : "time left unknown"].filter(Boolean).join(", ");

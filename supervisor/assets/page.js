@@ -616,10 +616,10 @@ async function ask() {
 function draw() {
   const s = snapshot;
   for (const part of [drawProblems, drawBuild, drawState, drawEngine, drawLimits, drawSpeed, drawQueue, drawTotals, drawTemperature,
-    drawCode, drawPower, drawMemory, drawProcessor, drawIncidents, drawConnect]) part(s);
+    drawCode, drawChats, drawPower, drawMemory, drawProcessor, drawIncidents, drawConnect]) part(s);
   const board = s.machine?.board;
   show("board", [board?.model, board?.l4t ? `Jetson Linux ${board.l4t}` : null, location.host].filter(Boolean).join(" · "));
-  show("about", `Stoker ${s.version}, running for ${duration(s.uptime_s)}. All times are this browser's. The same facts for programs: `,
+  show("about", `Stoker ${s.version}, running for ${duration(s.uptime_s)}. ${s.update ? `${sentence(s.update.text)}. ` : ""}All times are this browser's. The same facts for programs: `,
     h("a", { href: "/api/status" }, "/api/status"), " and ", h("a", { href: "/metrics" }, "/metrics"), ".");
 }
 

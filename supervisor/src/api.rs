@@ -22,6 +22,7 @@ mod cors;
 mod gate;
 mod identity;
 mod paths;
+mod receipts;
 
 mod code;
 mod embeddings;
@@ -31,6 +32,7 @@ mod ollama;
 mod openai;
 mod pages;
 mod status;
+mod upload;
 
 mod calls;
 mod collect;
@@ -56,6 +58,7 @@ use tokio::net::TcpListener;
 use tracing::{Instrument, Span, debug, info_span};
 
 use crate::index::Index;
+use crate::keys::Chats;
 use crate::request::Client;
 use crate::store::Store;
 use crate::store::memory::Memory;
@@ -65,7 +68,9 @@ use body::Budget;
 use error::Problem;
 use gate::Gate;
 use kept::Keeper;
+use receipts::Receipts;
 use reply::Reply;
+use upload::Seats;
 
 /// The bounds of the HTTP side.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,12 +135,14 @@ pub async fn serve(
     let settings = Arc::new(settings);
     let budget = Budget::new(settings.max_bodies_bytes);
     let keeper = Arc::new(Keeper::new(answers));
-    let sources = Sources { index, memory, between: None };
+    let sources = Sources { index, memory, between: None, receipts: Receipts::default() };
     let (between, working) = between::begin(handle.clone(), sources.clone());
     let working = settings.between_turns.then(|| tokio::spawn(working));
     let sources = Sources { between: working.is_some().then_some(between), ..sources };
     let gate = Gate::new(settings.keys.clone());
-    let shared = Shared { handle, sources, settings: Arc::clone(&settings), budget, keeper, gate };
+    let uploads = Seats::default();
+    let shared =
+        Shared { handle, sources, settings: Arc::clone(&settings), budget, keeper, gate, uploads };
     let shared = Arc::new(shared);
     let service = move |peer, request| answer(Arc::clone(&shared), peer, request);
     server::run(listener, settings, service, shutdown).await;
@@ -155,6 +162,8 @@ struct Shared {
     budget: Budget,
     keeper: Arc<Keeper>,
     gate: Gate,
+    /// Uploads that are being received.
+    uploads: Seats,
 }
 
 /// Who asks, and what the answer needs.
@@ -173,6 +182,8 @@ struct Caller {
     bulk: bool,
     /// What it calls its conversation.
     conversation: Option<String>,
+    /// What its key's chats have without asking for it.
+    chats: Chats,
 }
 
 /// One request, from its head to its response.
@@ -198,7 +209,7 @@ async fn answer(
         let span = Span::current();
         let is_stranger = asked.is_stranger();
         let entered = asked.may_have(request.method(), &path);
-        let client = asked.client;
+        let (client, chats) = (asked.client, asked.chats);
         let caller = Caller {
             handle,
             sources,
@@ -209,6 +220,7 @@ async fn answer(
             keeper,
             bulk,
             conversation,
+            chats,
         };
         let routed = match entered {
             Ok(()) => route(&shared, caller, &path, request).await,
@@ -245,6 +257,7 @@ async fn route(
         ("GET", "/assets/page.js") => Ok(pages::script()),
         ("GET", "/assets/build.js") => Ok(pages::build_script()),
         ("GET", "/assets/code.js") => Ok(pages::code_script()),
+        ("GET", "/assets/chats.js") => Ok(pages::chats_script()),
 
         ("POST", "/v1/chat/completions" | "/chat/completions") => {
             openai::generate(openai::Kind::Chat, caller, read(incoming).await?, last_event).await
@@ -295,6 +308,12 @@ async fn route(
             code::remove(index, memory.as_ref(), &caller, name).await
         }
 
+        ("PUT", path) if paths::contents(path).is_some() => {
+            let name = paths::contents(path).unwrap_or_default();
+            let (index, seats) = (&shared.sources.index, &shared.uploads);
+            code::upload(index, seats, &caller, name, &head, incoming).await
+        }
+
         ("GET", paths::MEMORY) => memory::show(&caller).await,
         ("GET", paths::MEMORY_EXPORT) => memory::export(&caller, None).await,
         ("GET", path) if paths::conversation(path).is_some() => {
@@ -309,8 +328,10 @@ async fn route(
         ("GET", "/ready") => Ok(status::ready(&snapshot())),
         ("GET", "/props") => status::props(&snapshot()),
         ("GET", "/metrics") => Ok(metrics::metrics(&snapshot())),
-        ("GET", "/api/status") if caller.is_stranger => Ok(status::for_strangers(&snapshot())),
-        ("GET", "/api/status") => Ok(status::status(&snapshot())),
+        ("GET", "/api/status") if caller.is_stranger => {
+            Ok(status::for_strangers(&snapshot(), status::chats(shared).await))
+        }
+        ("GET", "/api/status") => Ok(status::status(&snapshot(), status::chats(shared).await)),
         ("GET", "/api/history") => Ok(status::history(&shared.handle.history())),
 
         ("OPTIONS", _) => Ok(cors::preflight(&head.headers)),

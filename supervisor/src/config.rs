@@ -25,7 +25,7 @@ pub use place::Place;
 
 use crate::api;
 use crate::governor::Profile;
-use crate::index::NewRepository;
+use crate::index::{NewRepository, SourceBounds};
 use layers::Layer;
 
 /// Everything that can be set, checked.
@@ -127,6 +127,7 @@ pub struct Index {
     pub indexer: PathBuf,
     /// Between two passes over a repository.
     pub period: Duration,
+    pub sources: SourceBounds,
 }
 
 /// `[memory]`: what is remembered of chats.

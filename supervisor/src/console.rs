@@ -7,8 +7,10 @@ pub mod code;
 pub mod key;
 pub mod memory;
 mod table;
+pub mod upload;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -40,6 +42,8 @@ pub enum StatusError {
     Answer { host: String, problem: String },
     #[error("{0}")]
     Refused(String),
+    #[error("send {}", path.display())]
+    Send { path: PathBuf, source: io::Error },
     #[error("print the answer")]
     Print(#[source] io::Error),
 }

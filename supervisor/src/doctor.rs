@@ -25,6 +25,7 @@ use jetpack::{Finding, Machine, Root, Sample, Severity};
 use serde::Serialize;
 
 use crate::console::Format;
+use crate::health::unsafe_shutdowns;
 
 /// What the findings are drawn from.
 #[derive(Debug, Clone)]
@@ -34,6 +35,8 @@ pub struct Seen {
     /// Room for the state directory; `None` when it is not known, as on a
     /// captured board.
     pub disk: Option<Disk>,
+    /// How often the machine went off without being shut down; `None` where nobody counts.
+    pub unsafe_shutdowns: Option<u32>,
 }
 
 /// Something that could not be looked at.
@@ -97,8 +100,9 @@ impl Seen {
         // A state directory that is not there yet will be made on the same disk.
         let there = state_dir.ancestors().find(|path| path.exists()).unwrap_or(state_dir);
         let disk = Disk::holding(there).ok().filter(|_| root.is_this_machine());
+        let unsafe_shutdowns = unsafe_shutdowns(&root);
         let sample = Machine::open(root).sample();
-        Self { sample, state_dir: state_dir.to_owned(), disk }
+        Self { sample, state_dir: state_dir.to_owned(), disk, unsafe_shutdowns }
     }
 }
 

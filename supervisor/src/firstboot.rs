@@ -95,7 +95,7 @@ pub fn first_boot(
             root.put(&setting).map_err(failed)?;
         }
         keep_keys(root, &wishes.api_keys)?;
-        let said = report(&wishes);
+        let said = report(root, &wishes);
         out.write_all(said.as_bytes())?;
         let _ = medium.tell(&said);
     }
@@ -135,6 +135,8 @@ fn settings(root: &Root, wishes: &Wishes) -> io::Result<Vec<Setting>> {
     if let Some(address) = &wishes.address {
         settings.extend(setting::address(root, address));
     }
+    settings.extend(wishes.wifi.as_ref().and_then(|wifi| setting::wifi(root, wifi)));
+    settings.extend(wishes.locale.as_deref().map(setting::locale));
     if let Some(server) = &wishes.time_server {
         settings.extend(setting::time_server(server));
     }
@@ -149,7 +151,7 @@ fn settings(root: &Root, wishes: &Wishes) -> io::Result<Vec<Setting>> {
 }
 
 /// For the journal and the medium: what was done, and no secret.
-fn report(wishes: &Wishes) -> String {
+fn report(root: &Root, wishes: &Wishes) -> String {
     let mut said = String::new();
     let mut line = |text: String| said += &(text + "\n");
     if let Some(name) = &wishes.hostname {
@@ -161,6 +163,16 @@ fn report(wishes: &Wishes) -> String {
     }
     if let Some(address) = &wishes.address {
         line(format!("its address is {}/{}", address.ip, address.prefix));
+    }
+    if let Some(wifi) = &wishes.wifi {
+        let name = &wifi.name;
+        line(match setting::wifi(root, wifi) {
+            Some(_) => format!("it joins the Wi-Fi network {name:?}"),
+            None => format!("it does not join {name:?}: there is no NetworkManager here"),
+        });
+    }
+    if let Some(locale) = &wishes.locale {
+        line(format!("the locale is {locale}"));
     }
     if let Some(server) = &wishes.time_server {
         line(format!("{server} tells the time"));

@@ -19,13 +19,13 @@
 //! once is never sent back, and a new one three times at most, so that there is no
 //! loop: who cannot count on the disk does not send back.
 
-mod look;
+pub(crate) mod look;
 mod perform;
 mod record;
 
 use std::time::Duration;
 
-pub use perform::{HealthError, Options, health, nearest};
+pub use perform::{HealthError, Options, health, nearest, shut_down, unsafe_shutdowns};
 
 /// How long the supervisor and its engine may take, from when we start. A model that
 /// still loads then is no fault.
@@ -144,7 +144,7 @@ impl Health {
         self.faults.is_empty() && self.engine == Engine::Answers
     }
 
-    fn blames_the_system(&self) -> bool {
+    pub(crate) fn blames_the_system(&self) -> bool {
         self.faults.iter().any(|fault| fault.of_the_system)
     }
 }

@@ -10,6 +10,7 @@
 //!             └─► embedder ◄── texts, one by one ── a task, while nobody else wants anything
 //! ```
 //!
+//! Its files lie in a directory of this machine, or were brought here ([`sources`]).
 //! A repository is gone over when it is new, and again in a while; a pass tells
 //! only what is different. Whoever answers somebody goes first: the indexer and
 //! the thread that writes have the lowest priority, and while heat, memory or
@@ -17,10 +18,12 @@
 //! stands still.
 
 mod background;
+mod bringing;
 pub mod embedder;
 pub mod naming;
 mod pass;
 mod progress;
+pub mod sources;
 pub mod stem;
 mod thread;
 mod view;
@@ -41,10 +44,15 @@ pub use crate::store::code::{CodeError, Maker, NewRepository};
 use crate::store::code::{Coverage, Embedded, Unembedded};
 use embedder::Embedder;
 pub use progress::Vectors;
+use sources::Origin;
+use sources::tree::{Part, Trees, Whole};
+use sources::unpack;
 pub use view::{Entry, State};
 
 /// Repositories at most, so that the list of those that may be searched is short.
 pub const MOST_REPOSITORIES: usize = 64;
+/// Files and directories of one upload.
+const MOST_ENTRIES: u64 = 200_000;
 /// Orders that may wait for the thread.
 const ORDERS: usize = 64;
 /// Searches that may wait for their turn; a further one is refused.
@@ -72,6 +80,31 @@ pub struct Settings {
     /// From the end of a pass to the next one of the same repository.
     pub period: Duration,
     pub repositories: Vec<NewRepository>,
+    pub sources: SourceBounds,
+}
+
+/// What may be brought here, and how long it stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceBounds {
+    /// From one look at a git URL to the next.
+    pub fetch_period: Duration,
+    /// Of one repository by URL or upload.
+    pub bytes: u64,
+    /// Of all uploads.
+    pub uploads_bytes: u64,
+    /// From an upload until it is forgotten; zero for never.
+    pub uploads_kept: Duration,
+}
+
+impl Default for SourceBounds {
+    fn default() -> Self {
+        Self {
+            fetch_period: Duration::from_secs(300),
+            bytes: 1 << 30,
+            uploads_bytes: 4 << 30,
+            uploads_kept: Duration::from_secs(90 * 86_400),
+        }
+    }
 }
 
 /// All repositories; `None` until they were read from the disk.
@@ -94,6 +127,13 @@ pub enum OrderError {
     Configured(String),
     #[error("the index cannot be written: {0}")]
     Code(#[from] CodeError),
+    #[error(
+        "all uploads together may have {} MiB; remove one, or raise `index.uploads_bytes`",
+        .0 / (1024 * 1024)
+    )]
+    Full(u64),
+    #[error("the files cannot be written: {0}")]
+    Disk(#[source] std::io::Error),
     #[error("the index is busy; try again")]
     Busy,
 }
@@ -101,16 +141,27 @@ pub enum OrderError {
 /// A repository as somebody asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wish {
-    pub path: PathBuf,
-    /// The directory's own, if it is left out.
+    pub origin: Origin,
+    /// The directory's or the URL's own, if it is left out.
     pub name: Option<String>,
     /// `None` for everybody.
     pub owner: Option<String>,
 }
 
+/// Files that somebody sent.
+#[derive(Debug)]
+pub struct Uploaded {
+    pub name: String,
+    /// `None` for everybody.
+    pub owner: Option<String>,
+    pub whole: Whole,
+    pub bytes: u64,
+}
+
 #[derive(Debug)]
 enum Order {
     Add(Wish, oneshot::Sender<Result<NewRepository, OrderError>>),
+    Upload(Uploaded, oneshot::Sender<Result<(), OrderError>>),
     /// Whose it is, and its name.
     Remove {
         owner: String,
@@ -146,6 +197,8 @@ pub struct Index {
     entries: watch::Receiver<Entries>,
     held: Arc<AtomicBool>,
     meaning: Arc<OnceLock<Meaning>>,
+    trees: Trees,
+    bounds: SourceBounds,
 }
 
 /// What there is once there may be vectors.
@@ -173,7 +226,10 @@ pub fn start(settings: Settings) -> std::io::Result<(Index, IndexThread)> {
     let (showing, entries) = watch::channel(None);
     let held = Arc::new(AtomicBool::new(false));
     let database = settings.database.clone();
-    let thread = thread::Thread::new(settings, ordered, showing, Arc::clone(&held));
+    let trees = Trees::below(database.parent().unwrap_or(Path::new("/")));
+    let bounds = settings.sources;
+    let kept = trees.clone();
+    let thread = thread::Thread::new(settings, ordered, showing, Arc::clone(&held), kept);
     let (alive, gone) = sync_channel(0);
     std::thread::Builder::new().name("index".into()).stack_size(STACK).spawn(move || {
         thread.run();
@@ -184,7 +240,8 @@ pub fn start(settings: Settings) -> std::io::Result<(Index, IndexThread)> {
         .stack_size(STACK)
         .spawn(move || answer_searches(&database, &searching))?;
     let meaning = Arc::default();
-    let index = Index { orders: orders.clone(), searches, entries, held, meaning };
+    let asked = orders.clone();
+    let index = Index { orders: asked, searches, entries, held, meaning, trees, bounds };
     Ok((index, IndexThread { orders, gone }))
 }
 
@@ -217,6 +274,24 @@ impl Index {
     /// See [`OrderError`].
     pub async fn add(&self, wish: Wish) -> Result<NewRepository, OrderError> {
         self.order(|reply| Order::Add(wish, reply)).await
+    }
+
+    /// A place for files that somebody sends, and what they may be.
+    ///
+    /// # Errors
+    /// The disk does not take them.
+    pub fn begin_upload(&self) -> std::io::Result<(Part, unpack::Bounds)> {
+        let bounds = unpack::Bounds { bytes: self.bounds.bytes, entries: MOST_ENTRIES };
+        Ok((self.trees.begin()?, bounds))
+    }
+
+    /// Makes what was sent be the files of a repository, in the place of what was sent
+    /// under that name before.
+    ///
+    /// # Errors
+    /// See [`OrderError`].
+    pub async fn upload(&self, uploaded: Uploaded) -> Result<(), OrderError> {
+        self.order(|reply| Order::Upload(uploaded, reply)).await
     }
 
     /// Forgets a repository of this owner, or a shared one, with all that was made of it.

@@ -1,7 +1,7 @@
 //! API keys: who may use the server, once anybody is to be asked.
 //!
-//! `keys.toml` in the state directory holds a name and a SHA-256 for each key, and no
-//! key. A fast digest is enough, because every key is long and random: there is
+//! `keys.toml` in the state directory holds a name and a SHA-256 for each key, and what
+//! its chats have without asking ([`Chats`]), and no key. A fast digest is enough, because every key is long and random: there is
 //! nothing that could be guessed. Without the file nobody is asked; with it everybody
 //! is, on every address, even if no key is left in it.
 //!
@@ -143,9 +143,48 @@ pub fn make() -> Result<String, KeysError> {
     Ok(format!("{PREFIX}{}", Hexadecimal(&bytes)))
 }
 
+/// What a key's chats have without asking for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Chats {
+    /// Code from these repositories, or from all that it may see with `*`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub code: Vec<String>,
+    pub memory: bool,
+}
+
+/// Repositories that one key's chats may name.
+const MOST_NAMES: usize = 64;
+
+impl Chats {
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.code.is_empty() && !self.memory
+    }
+}
+
+impl fmt::Display for Chats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = self.code.iter().any(|name| name == "*");
+        let code = match all {
+            true => Some("code of every repository".to_owned()),
+            false if self.code.is_empty() => None,
+            false => Some(format!("code of {}", self.code.join(", "))),
+        };
+        let memory = self.memory.then(|| "memory".to_owned());
+        let both: Vec<_> = code.into_iter().chain(memory).collect();
+        f.write_str(if both.is_empty() { "nothing" } else { "" })?;
+        f.write_str(&both.join(" and "))
+    }
+}
+
 /// All keys, by their names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Keys(BTreeMap<KeyName, Hash>);
+pub struct Keys {
+    hashes: BTreeMap<KeyName, Hash>,
+    /// Of those keys that have any.
+    chats: BTreeMap<KeyName, Chats>,
+}
 
 impl Keys {
     /// Puts a key in the place of one of that name.
@@ -153,33 +192,56 @@ impl Keys {
     /// # Errors
     /// There are [`MOST`] already.
     pub fn put(&mut self, name: KeyName, hash: Hash) -> Result<(), KeysError> {
-        if self.0.len() >= MOST && !self.0.contains_key(&name) {
+        if self.hashes.len() >= MOST && !self.hashes.contains_key(&name) {
             return Err(KeysError::TooMany);
         }
-        self.0.insert(name, hash);
+        self.hashes.insert(name, hash);
         Ok(())
+    }
+
+    /// Sets what a key's chats have from now on.
+    ///
+    /// # Errors
+    /// There is no such key, or it names too many repositories.
+    pub fn set_chats(&mut self, name: KeyName, chats: Chats) -> Result<(), KeysError> {
+        if chats.code.len() > MOST_NAMES {
+            return Err(KeysError::TooManyNames);
+        }
+        match (self.hashes.contains_key(&name), chats.is_off()) {
+            (false, _) => return Err(KeysError::Unknown(name)),
+            (true, true) => self.chats.remove(&name),
+            (true, false) => self.chats.insert(name, chats),
+        };
+        Ok(())
+    }
+
+    /// What a key's chats have.
+    #[must_use]
+    pub fn chats(&self, name: &KeyName) -> Chats {
+        self.chats.get(name).cloned().unwrap_or_default()
     }
 
     /// Whether there was one of that name.
     pub fn remove(&mut self, name: &KeyName) -> bool {
-        self.0.remove(name).is_some()
+        self.chats.remove(name);
+        self.hashes.remove(name).is_some()
     }
 
     #[must_use]
     pub fn has(&self, name: &KeyName) -> bool {
-        self.0.contains_key(name)
+        self.hashes.contains_key(name)
     }
 
     /// In the order of the alphabet.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &KeyName> {
-        self.0.keys()
+        self.hashes.keys()
     }
 
     /// Whose key this is. It is compared to every one, whichever it is.
     #[must_use]
     pub fn owner(&self, presented: &Hash) -> Option<&KeyName> {
         let mut found = None;
-        for (name, hash) in &self.0 {
+        for (name, hash) in &self.hashes {
             if hash.is(presented) {
                 found = Some(name);
             }
@@ -188,12 +250,12 @@ impl Keys {
     }
 
     pub fn extend(&mut self, other: Self) -> Result<(), KeysError> {
-        other.0.into_iter().try_for_each(|(name, hash)| self.put(name, hash))
+        other.hashes.into_iter().try_for_each(|(name, hash)| self.put(name, hash))
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.hashes.is_empty()
     }
 
     /// As the file holds them. `None` for a text that is no such file.
@@ -203,12 +265,16 @@ impl Keys {
         for (name, digits) in &raw.sha256 {
             keys.put(KeyName::new(name)?, Hash::parse(digits)?).ok()?;
         }
+        for (name, chats) in raw.chats {
+            keys.set_chats(KeyName::new(&name)?, chats).ok()?;
+        }
         Some(keys)
     }
 
     fn text(&self) -> String {
-        let named = self.0.iter().map(|(name, hash)| (name.to_string(), hash.to_string()));
-        let raw = Raw { sha256: named.collect() };
+        let named = self.hashes.iter().map(|(name, hash)| (name.to_string(), hash.to_string()));
+        let chats = self.chats.iter().map(|(name, chats)| (name.to_string(), chats.clone()));
+        let raw = Raw { sha256: named.collect(), chats: chats.collect() };
         let table = toml::to_string(&raw).expect("names and digits always have a form");
         format!("# Digests of API keys; `stoker key` writes this file.\n{table}")
     }
@@ -218,6 +284,8 @@ impl Keys {
 #[serde(deny_unknown_fields)]
 struct Raw {
     sha256: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    chats: BTreeMap<String, Chats>,
 }
 
 /// Why keys could not be read or changed. No key and no digest stands in it.
@@ -231,6 +299,8 @@ pub enum KeysError {
     Write { path: PathBuf, source: io::Error },
     #[error("there are {MOST} keys, and there can be no more")]
     TooMany,
+    #[error("a key's chats can have code of {MOST_NAMES} repositories, or of all with `*`")]
+    TooManyNames,
     #[error("there is a key called {0}; remove it first")]
     There(KeyName),
     #[error("there is no key called {0}")]

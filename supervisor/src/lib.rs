@@ -28,3 +28,4 @@ pub mod journal;
 pub mod keys;
 pub mod listener;
 pub mod systemd;
+pub mod update;

@@ -10,6 +10,8 @@ use engine_api::progress::Seen;
 use engine_api::protocol::{Heartbeat, Limits, Ready};
 use serde::Serialize;
 
+use crate::update::News;
+
 /// Version of this document; it grows when a field changes its meaning.
 pub const SCHEMA: u32 = 1;
 
@@ -32,6 +34,8 @@ pub struct Snapshot {
     /// The engine that engine-builder builds here, or the last one that it did;
     /// `null` if nothing is known of one.
     pub build: Option<Seen>,
+    /// The last update of the appliance; `null` if nothing is known of one.
+    pub update: Option<News>,
     pub queue: Queue,
     pub index: Index,
     pub idle: Idle,
@@ -236,14 +240,18 @@ pub struct IndexVectors {
 /// A repository that is indexed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Repository {
-    /// `null` where it is for nobody's eyes but its owner's; so are `path` and `reason`.
+    /// `null` where it is for nobody's eyes but its owner's; so are `path`, `revision` and
+    /// the reasons.
     pub name: Option<String>,
+    /// Or its git URL; of an upload the word.
     pub path: Option<String>,
+    /// `path`, `git` or `upload`.
+    pub from: &'static str,
     /// Everybody may search it.
     pub shared: bool,
     /// It stands in the configuration.
     pub configured: bool,
-    /// `waiting`, `indexing`, `indexed` or `failed`.
+    /// `waiting`, `fetching`, `indexing`, `indexed` or `failed`.
     pub state: &'static str,
     /// Why it failed.
     pub reason: Option<String>,
@@ -259,6 +267,14 @@ pub struct Repository {
     pub left_s: Option<u64>,
     /// Seconds since 1970 of the last whole pass.
     pub passed_at: Option<u64>,
+    /// The commit that is here.
+    pub revision: Option<String>,
+    /// Seconds since 1970 when the files that are here came; `null` where they lie in a
+    /// directory of their own.
+    pub brought_at: Option<u64>,
+    pub brought_bytes: Option<u64>,
+    /// Why the newest ones could not be fetched.
+    pub not_fetched: Option<String>,
 }
 
 /// Counted since the supervisor started.

@@ -18,6 +18,7 @@
 mod answers;
 pub mod code;
 mod database;
+pub mod kept;
 pub mod memory;
 mod rows;
 mod salvage;
@@ -264,6 +265,14 @@ impl Store {
             let _ = self.answer(AnswerChange::Forget(id));
         }
         kept
+    }
+
+    /// Forgets all kept answers of an owner; false if that is not done within a moment.
+    pub async fn forget_answers(&self, owner: &str) -> bool {
+        let (reply, written) = oneshot::channel();
+        let change = AnswerChange::ForgetAllOf(owner.to_owned());
+        self.give(change.bytes(), Command::Begin(change, reply))
+            && matches!(tokio::time::timeout(FINDING, written).await, Ok(Ok(())))
     }
 
     /// The kept answer with this id, if it belongs to `owner`. What was given

@@ -1,5 +1,5 @@
 //! The machine's samples, taken on a thread of their own, and with them what a
-//! builder says of its build.
+//! builder says of its build, and how far an update is.
 //!
 //! A sample takes some milliseconds, and about two seconds when drivers fall
 //! silent; a sensor that hangs is then absent and holds up nobody.
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use engine_api::progress::{self, Seen};
 use jetpack::{Machine, Root, Sample, cpu};
 
+use crate::update::{self, News};
+
 /// Enough for putting a sample together; sensors are read by threads of `jetpack`.
 const STACK: usize = 512 * 1024;
 
@@ -24,6 +26,8 @@ pub struct Reading {
     pub worker_resident_bytes: Option<u64>,
     /// The engine that is being built, or the last one that was.
     pub build: Option<Seen>,
+    /// The last update of this machine.
+    pub update: Option<News>,
 }
 
 /// The thread's other end. Dropping the last clone ends the thread.
@@ -57,7 +61,7 @@ pub fn start(
     let telemetry = Telemetry { pings, shared: Arc::clone(&shared) };
     let sample = move || {
         let own = Root::default();
-        let mut machine = Machine::open(root);
+        let mut machine = Machine::open(root.clone());
         loop {
             let next = Instant::now() + period;
             let worker = shared.worker.load(Ordering::Relaxed);
@@ -66,6 +70,7 @@ pub fn start(
                 supervisor_resident_bytes: resident(&own, std::process::id()),
                 worker_resident_bytes: resident(&own, worker).filter(|_| worker != 0),
                 build: progress::read(&state_dir),
+                update: update::news(&root),
             };
             if !report(reading) {
                 return;

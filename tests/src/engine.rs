@@ -145,11 +145,12 @@ fn built_engine(name: &str) -> PathBuf {
 }
 
 fn install_test_engine(engine: &Path, pace: &Echo, manifest: &Manifest) {
+    fs::create_dir(engine).expect("a fresh directory takes another");
     if !stand_in::is_wanted() {
         return write_manifest(engine, manifest);
     }
-    write_manifest(engine, &stand_in::manifest(manifest.clone(), pace));
     stand_in::install(engine, pace, manifest);
+    write_manifest(engine, &stand_in::manifest(engine, manifest.clone(), pace));
 }
 
 fn link_default(engine: &Path, engines: &Path) {
@@ -157,7 +158,6 @@ fn link_default(engine: &Path, engines: &Path) {
 }
 
 fn write_manifest(engine: &Path, manifest: &Manifest) {
-    fs::create_dir(engine).expect("a fresh directory takes another");
     let text = toml::to_string(manifest).expect("a manifest has a TOML form");
     fs::write(engine.join(FILE_NAME), text).expect("a fresh directory takes a file");
 }

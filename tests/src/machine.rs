@@ -125,6 +125,12 @@ impl Machine {
         self.client().get("/api/status").good()
     }
 
+    /// The status, once it is so.
+    #[must_use]
+    pub fn status_when(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        until(what, || Some(self.status()).filter(|status| is(status)))
+    }
+
     /// Runs a command in the machine; what it said, or how it failed.
     ///
     /// # Errors

@@ -34,8 +34,9 @@ pub(crate) fn worker() -> PathBuf {
     program("engine-worker-on-stand-in")
 }
 
-/// The echo engine's manifest, with the stand-in in the place of its backend.
-pub(crate) fn manifest(echo: Manifest, pace: &Echo) -> Manifest {
+/// The echo engine's manifest, with the stand-in in the place of its backend, whose files are
+/// in `engine`.
+pub(crate) fn manifest(engine: &Path, echo: Manifest, pace: &Echo) -> Manifest {
     let infill = ["<|prefix|>", "<|suffix|>", "<|middle|>"].map(str::to_owned);
     let tensorrt_llm = TensorrtLlm {
         kv_free_percent: 50,
@@ -49,7 +50,7 @@ pub(crate) fn manifest(echo: Manifest, pace: &Echo) -> Manifest {
     };
     let artefact = |(path, role): (&str, _)| Artefact {
         path: path.into(),
-        bytes: 0,
+        bytes: engine.join(path).metadata().expect("it was installed just now").len(),
         sha256: String::new(),
         role,
     };

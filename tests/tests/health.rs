@@ -6,13 +6,12 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use tempfile::TempDir;
 use tests::appliance::Setup;
 use tests::engine::Engine;
+use tests::place::Place;
 use tests::process::program;
 
 /// Nothing listens there.
@@ -44,46 +43,33 @@ const SYSTEMCTL: &str = "#!/bin/sh\necho \"$*\" >>\"$(dirname \"$0\")/../firmwar
 
 /// A board with firmware, one system or two.
 struct Board {
-    place: TempDir,
+    place: Place,
 }
 
 impl Board {
     fn with_systems(systems: u32) -> Self {
-        let board = Self { place: tempfile::tempdir().unwrap() };
+        let board = Self { place: Place::new() };
         let owner = "781e084c-a330-417c-b678-38e696380cb9";
         let slot = |name: &str| format!("sys/firmware/efi/efivars/RootfsStatusSlot{name}-{owner}");
-        board.write("proc/device-tree/compatible", "nvidia,p3768-0000+p3767-0003\0nvidia,tegra234");
-        board.write("proc/stat", "btime 1790000000\n");
-        board.write("sys/class/thermal/thermal_zone0/type", "tj-thermal\n");
-        board.write("sys/class/thermal/thermal_zone0/temp", "45000\n");
-        board.write(&slot("A"), "\x07\0\0\0\0\0\0\0");
-        board.write(&slot("B"), "\x07\0\0\0\0\0\0\0");
+        board
+            .place
+            .write("proc/device-tree/compatible", "nvidia,p3768-0000+p3767-0003\0nvidia,tegra234");
+        board.place.write("proc/stat", "btime 1790000000\n");
+        board.place.write("sys/class/thermal/thermal_zone0/type", "tj-thermal\n");
+        board.place.write("sys/class/thermal/thermal_zone0/temp", "45000\n");
+        board.place.write(&slot("A"), "\x07\0\0\0\0\0\0\0");
+        board.place.write(&slot("B"), "\x07\0\0\0\0\0\0\0");
         board.release("36.5");
         for (file, says) in
             [("current", "A"), ("retry_A", "3"), ("retry_B", "3"), ("status_A", "normal")]
         {
-            board.write(&format!("firmware/{file}"), says);
+            board.place.write(&format!("firmware/{file}"), says);
         }
-        board.write("firmware/status_B", "normal");
-        board.write("firmware/systems", &systems.to_string());
-        board.program("usr/sbin/nvbootctrl", NVBOOTCTRL);
-        board.program("bin/systemctl", SYSTEMCTL);
+        board.place.write("firmware/status_B", "normal");
+        board.place.write("firmware/systems", &systems.to_string());
+        board.place.program("usr/sbin/nvbootctrl", NVBOOTCTRL);
+        board.place.program("bin/systemctl", SYSTEMCTL);
         board
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.place.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-
-    fn program(&self, name: &str, text: &str) {
-        self.write(name, text);
-        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// The release of the system that runs.
@@ -91,45 +77,45 @@ impl Board {
         let (major, revision) = release.split_once('.').unwrap();
         let text =
             format!("# R{major} (release), REVISION: {revision}.0, GCID: 1, BOARD: generic\n");
-        self.write("etc/nv_tegra_release", &text);
+        self.place.write("etc/nv_tegra_release", &text);
     }
 
     fn firmware(&self, file: &str) -> String {
-        fs::read_to_string(self.path("firmware").join(file)).unwrap().trim().to_owned()
+        fs::read_to_string(self.place.path("firmware").join(file)).unwrap().trim().to_owned()
     }
 
     /// The machine starts: the firmware counts, and gives a system up that has failed
     /// too often. `/run` is empty then.
     fn power_on(&self) {
-        let _ = fs::remove_dir_all(self.path("run"));
+        let _ = fs::remove_dir_all(self.place.path("run"));
         let mut current = self.firmware("current");
         if self.firmware(&format!("retry_{current}")) == "0" {
             assert_eq!(self.firmware("systems"), "2", "it boots the recovery system, for ever");
-            self.write(&format!("firmware/status_{current}"), "unbootable");
+            self.place.write(&format!("firmware/status_{current}"), "unbootable");
             current = if current == "A" { "B" } else { "A" }.to_owned();
-            self.write("firmware/current", &current);
+            self.place.write("firmware/current", &current);
         }
         let retry = format!("retry_{current}");
         let left: u32 = self.firmware(&retry).parse().unwrap();
         assert_ne!(left, 0, "both systems are used up: it boots the recovery system");
-        self.write(&format!("firmware/{retry}"), &(left - 1).to_string());
+        self.place.write(&format!("firmware/{retry}"), &(left - 1).to_string());
     }
 
     /// Exit status and what was said.
     fn health(&self, server: &str, patience_s: u32) -> (i32, String) {
-        let state = self.path("var/lib/stoker");
+        let state = self.place.path("var/lib/stoker");
         fs::create_dir_all(&state).unwrap();
         self.health_with(server, &state, patience_s)
     }
 
     fn health_with(&self, server: &str, state: &Path, patience_s: u32) -> (i32, String) {
-        self.write("test.toml", &format!("[server]\nlisten = \"{server}\"\n"));
+        self.place.write("test.toml", &format!("[server]\nlisten = \"{server}\"\n"));
         let output = Command::new(program("stoker"))
             .args(["health", "--patience-s", &patience_s.to_string()])
             .arg("--config")
-            .arg(self.path("test.toml"))
+            .arg(self.place.path("test.toml"))
             .arg("--root")
-            .arg(self.place.path())
+            .arg(self.place.root())
             .arg("--state-dir")
             .arg(state)
             .output()
@@ -139,7 +125,7 @@ impl Board {
     }
 
     fn is_going_back(&self) -> bool {
-        self.path("run/stoker-health/going-back").exists()
+        self.place.path("run/stoker-health/going-back").exists()
     }
 
     fn is_marked(&self) -> bool {
@@ -195,7 +181,7 @@ fn a_new_system_that_is_ill_goes_back_by_itself_after_three_boots() {
     });
 
     // An update, in which the server does not start.
-    board.write("firmware/current", "B");
+    board.place.write("firmware/current", "B");
     board.release("36.6");
     let mut boots = 0;
     loop {
@@ -223,14 +209,14 @@ fn a_new_system_that_is_ill_goes_back_by_itself_after_three_boots() {
 fn a_new_system_stays_where_there_is_nothing_better() {
     // The other one does not boot.
     let board = Board::with_systems(2);
-    board.write("firmware/status_B", "unbootable");
+    board.place.write("firmware/status_B", "unbootable");
     board.power_on();
     assert_eq!(board.health(NOBODY, 0).0, 3);
     assert!(board.is_marked());
 
     // The disk does not keep the count of its restarts.
     let board = Board::with_systems(2);
-    board.write("var/lib/stoker-health", "no directory");
+    board.place.write("var/lib/stoker-health", "no directory");
     board.power_on();
     let (status, said) = board.health(NOBODY, 0);
     assert_eq!(status, 3, "{said}");
@@ -248,7 +234,7 @@ fn a_new_system_stays_where_there_is_nothing_better() {
 #[test]
 fn a_board_without_nvidia_s_tool_says_that_its_boots_count_as_failed() {
     let board = Board::with_systems(1);
-    fs::remove_file(board.path("usr/sbin/nvbootctrl")).unwrap();
+    fs::remove_file(board.place.path("usr/sbin/nvbootctrl")).unwrap();
     let (status, said) = board.health(NOBODY, 0);
     assert_eq!(status, 4, "{said}");
     assert!(said.contains("nvbootctrl is not installed"), "{said}");

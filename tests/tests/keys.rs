@@ -164,6 +164,55 @@ fn a_name_stands_for_the_key_wherever_somebody_looks() {
 }
 
 #[test]
+fn a_keys_chats_have_code_and_memory_without_asking_and_off_wins() {
+    let code = tempfile::tempdir().unwrap();
+    fs::write(code.path().join("fan.rs"), "fn set_speed(fan: &mut Fan) {}\n").unwrap();
+    let path = code.path().display();
+    let config = format!("[[repository]]\nname = \"board\"\npath = \"{path}\"\n");
+    let appliance = Setup::new(&Engine::echo()).config(&config).start();
+    let made = |arguments: &[&str]| {
+        key(appliance.state_dir(), arguments, "").unwrap().trim_end().to_owned()
+    };
+    let alice = made(&["add", "alice", "--memory", "--code", "board"]);
+    let bob = made(&["add", "bob"]);
+    let (alice, bob) = (appliance.client().with_key(&alice), appliance.client().with_key(&bob));
+    until("the repository is indexed", || {
+        let list = alice.get("/api/repositories").good();
+        (list["repositories"][0]["state"] == "indexed").then_some(())
+    });
+    let question = "how is the speed of the fan set?";
+    let mut body = json!({"messages": [{"role": "user", "content": question}], "max_tokens": 900});
+    let plain = bob.post(CHAT, &body).good();
+    assert!(plain["usage"].get("stoker").is_none());
+    let with_both = alice.post(CHAT, &body).good();
+    let receipt = &with_both["usage"]["stoker"];
+    assert_eq!(receipt["code"]["added"][0]["path"], "fan.rs", "{receipt}");
+    assert_eq!(receipt["memory"]["messages"], 1);
+    let ollama = json!({"messages": body["messages"], "stream": false});
+    let told = alice.post("/api/chat", &ollama).good();
+    assert_eq!(told["stoker"]["code"]["kept"][0]["path"], "fan.rs", "{told}");
+
+    body["stoker"] = json!({"memory": "off", "repositories": []});
+    let reply = alice.post(CHAT, &body);
+    assert_eq!(reply.headers.get("x-stoker-receipt"), None);
+    let off = reply.good();
+    assert_eq!(off["usage"]["prompt_tokens"], plain["usage"]["prompt_tokens"]);
+    assert_eq!(off["choices"][0]["message"], plain["choices"][0]["message"]);
+
+    // A repository that is not there costs the code, and the receipt says so.
+    let set = made(&["chats", "alice", "--code", "nowhere"]);
+    assert_eq!(set, "chats of alice have code of nowhere without asking for it");
+    let _ = body.as_object_mut().unwrap().remove("stoker");
+    let answer = alice.post(CHAT, &body).good();
+    let problem = answer["usage"]["stoker"]["problems"][0].as_str().unwrap();
+    assert!(problem.contains("`nowhere`, which is not there"), "{problem}");
+    assert_eq!(answer["usage"]["prompt_tokens"], plain["usage"]["prompt_tokens"]);
+    assert_eq!(made(&["list"]), "alice  chats have code of nowhere\nbob");
+    let _ = made(&["chats", "alice"]);
+    assert!(alice.post(CHAT, &body).good()["usage"].get("stoker").is_none());
+}
+
+#[test]
 fn health_asks_with_a_key_of_its_own_that_is_gone_afterwards() {
     let (appliance, alice) = asking();
     let config = appliance.state_dir().join("health.toml");

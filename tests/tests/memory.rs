@@ -328,10 +328,23 @@ fn what_is_kept_can_be_seen_taken_away_and_forgotten_by_its_owner_alone() {
     assert_eq!(refusal["code"], "conversation_not_found");
     assert_eq!(alice.send("DELETE", &path, &[], b"").whole().refusal(404), refusal);
 
+    // A stream is kept for who loses its connection, and goes as well.
+    let kept = || -> u64 {
+        let database = Connection::open(appliance.state_dir().join("answers.db")).unwrap();
+        let count = "SELECT count(*) FROM answers WHERE owner = '127.0.0.1'";
+        database.query_row(count, [], |row| row.get(0)).unwrap()
+    };
+    let body = json!({"messages": [message("user", "balloon")], "stream": true});
+    let _ = appliance.stream(CHAT, &body).whole();
+    assert_eq!(kept(), 1);
+
     assert!(on_disk(&appliance, "balloon"));
     let forgotten = said(&stoker(&appliance, &["memory", "forget", &id.to_string()]));
     assert!(forgotten.starts_with("1 conversations"), "{forgotten}");
     assert!(!on_disk(&appliance, "balloon") && on_disk(&appliance, "kite"));
+    assert_eq!(kept(), 0);
+    let counted = &appliance.status()["memory"];
+    assert_eq!((&counted["conversations"], &counted["messages"]), (&json!(2), &json!(4)));
     let nothing = stoker(&appliance, &["memory", "forget"]);
     assert!(!nothing.status.success(), "everything has to be said");
     let _ = said(&stoker(&appliance, &["memory", "forget", "--all"]));

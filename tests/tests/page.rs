@@ -64,16 +64,24 @@ fn it_follows_what_happens() {
 }
 
 #[test]
-fn it_shows_repositories_of_code() {
+fn it_shows_repositories_of_code_and_conversations_in_numbers() {
     let code = tempfile::tempdir().unwrap();
     std::fs::write(code.path().join("a.rs"), "fn a() {}\n").unwrap();
     let path = code.path().display();
     let config = format!(
         "[[repository]]\nname = \"fans\"\npath = \"{path}\"\n\
-         [[repository]]\nname = \"nowhere\"\npath = \"/nowhere/at/all\"\n"
+         [[repository]]\nname = \"nowhere\"\npath = \"/nowhere/at/all\"\n\
+         [[repository]]\nurl = \"git://127.0.0.1:1/lan\"\n"
     );
     let appliance = Setup::new(&Engine::echo()).config(&config).start();
     let browser = open(&appliance, Screen::Phone);
+    wait_for(&browser, &["No chat had code or memory since the start."]);
+    let said = "the zeppelin leaves at noon";
+    let chat = json!({
+        "messages": [{"role": "user", "content": said}],
+        "stoker": {"memory": "auto", "repositories": ["*"]},
+    });
+    let _ = appliance.post("/v1/chat/completions", &chat).good();
     wait_for(
         &browser,
         &[
@@ -81,10 +89,16 @@ fn it_shows_repositories_of_code() {
             "1 file · 1 chunk",
             "nowhere failed: look at /nowhere/at/all: no such file",
             "No embedder is installed, so search goes by words alone.",
+            "lan failed: its host does not answer",
+            "tokens: system 0, ledger 0,",
         ],
     );
+    let chats = "document.getElementById('chats').innerText.replace(/\\s+/g, ' ').toLowerCase()";
+    let chats = browser.evaluate(chats);
+    assert!(chats.as_str().unwrap().contains("conversations 1 messages 1 "), "{chats}");
     let width = browser.evaluate("document.documentElement.scrollWidth").as_u64().unwrap();
     assert!(width <= 360, "the page is {width} points wide");
+    assert!(!browser.text().contains("zeppelin"), "what was said is nobody's business");
     assert_clean(&browser, &appliance);
 }
 

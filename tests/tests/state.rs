@@ -111,6 +111,7 @@ fn the_status_document_has_every_documented_field() {
         "schema",
         "supervisor_resident_bytes",
         "totals",
+        "update",
         "uptime_s",
         "version",
     ];

@@ -5,23 +5,17 @@
 //! and what it printed is right nevertheless. So its text decides where there is
 //! one. The words are those of the R35 and R36 releases.
 
-use std::io::{self, Read};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::Root;
+use crate::program::{Program, ProgramError, in_one_line};
 
 const PROGRAM: &str = "usr/sbin/nvbootctrl";
 const SYSTEMCTL: &str = "bin/systemctl";
 
 /// It reads and writes the firmware's variables, which takes well below a second.
 const LIMIT: Duration = Duration::from_secs(20);
-const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
-
-/// Most that is read of what it says.
-const MAX_SAID: u64 = 16 * 1024;
 
 /// What the board can start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,12 +45,8 @@ pub struct System {
 /// Why `nvbootctrl` was of no use.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    #[error("run {}", program.display())]
-    Run { program: PathBuf, source: io::Error },
-    #[error("{} did not end within {} s", .0.display(), LIMIT.as_secs())]
-    TooLong(PathBuf),
-    #[error("{} ended with {status}: {said}", program.display())]
-    Failed { program: PathBuf, status: ExitStatus, said: String },
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     #[error("nvbootctrl says something unknown of the systems: {0}")]
     Unclear(String),
 }
@@ -64,14 +54,14 @@ pub enum ControlError {
 /// The program on this machine.
 #[derive(Debug, Clone)]
 pub struct Control {
-    program: PathBuf,
+    program: Program,
 }
 
 impl Control {
     /// `None` where NVIDIA's tools are not installed.
     #[must_use]
     pub fn find(root: &Root) -> Option<Self> {
-        root.has(PROGRAM).then(|| Self { program: root.path(PROGRAM) })
+        root.has(PROGRAM).then(|| Self { program: program(root.path(PROGRAM)) })
     }
 
     /// Asks which systems there are.
@@ -79,7 +69,7 @@ impl Control {
     /// # Errors
     /// It cannot be run, or says nothing that is known.
     pub fn systems(&self) -> Result<Systems, ControlError> {
-        let (_, said) = run(&self.program, &["-t", "rootfs", "dump-slots-info"])?;
+        let (_, said) = self.program.run(&["-t", "rootfs", "dump-slots-info"])?;
         parse(&said).ok_or_else(|| ControlError::Unclear(in_one_line(&said)))
     }
 
@@ -88,7 +78,7 @@ impl Control {
     /// # Errors
     /// It cannot be run, or says that it failed.
     pub fn verify(&self) -> Result<(), ControlError> {
-        run_well(&self.program, &["verify"])
+        Ok(self.program.run_well(&["verify"]).map(drop)?)
     }
 }
 
@@ -97,60 +87,11 @@ impl Control {
 /// # Errors
 /// systemd cannot be told.
 pub fn restart_machine(root: &Root) -> Result<(), ControlError> {
-    run_well(&root.path(SYSTEMCTL), &["--no-block", "reboot"])
+    Ok(program(root.path(SYSTEMCTL)).run_well(&["--no-block", "reboot"]).map(drop)?)
 }
 
-fn run_well(program: &PathBuf, arguments: &[&str]) -> Result<(), ControlError> {
-    let (status, said) = run(program, arguments)?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(ControlError::Failed { program: program.clone(), status, said: in_one_line(&said) })
-}
-
-/// Both of its outputs as one text, in no certain order.
-fn run(program: &PathBuf, arguments: &[&str]) -> Result<(ExitStatus, String), ControlError> {
-    let failed = |source| ControlError::Run { program: program.clone(), source };
-    let mut child = Command::new(program)
-        .args(arguments)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    let readers = [child.stdout.take().map(read_all), child.stderr.take().map(read_all)];
-    let Some(status) = end_of(&mut child).map_err(failed)? else {
-        // Whoever hangs in the kernel cannot be ended, nor waited for.
-        let _ = child.kill();
-        return Err(ControlError::TooLong(program.clone()));
-    };
-    let said = readers.into_iter().flatten().filter_map(|reader| reader.join().ok()).collect();
-    Ok((status, said))
-}
-
-/// `None` when it took too long.
-fn end_of(child: &mut Child) -> io::Result<Option<ExitStatus>> {
-    let began = Instant::now();
-    loop {
-        match child.try_wait()? {
-            None if began.elapsed() < LIMIT => thread::sleep(BETWEEN_LOOKS),
-            ended => return Ok(ended),
-        }
-    }
-}
-
-fn read_all(from: impl Read + Send + 'static) -> JoinHandle<String> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        // What was read before an error counts.
-        let _ = from.take(MAX_SAID).read_to_end(&mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
-}
-
-fn in_one_line(said: &str) -> String {
-    said.split_whitespace().collect::<Vec<_>>().join(" ")
+fn program(path: PathBuf) -> Program {
+    Program { path, limit: LIMIT }
 }
 
 fn parse(said: &str) -> Option<Systems> {

@@ -3,6 +3,9 @@
 
     boot_test.py IMAGE PLACE --cuts N --seed SEED --report FILE
 
+Where it is, stands in PLACE/progress.json after each cut: what was interrupted goes on
+there when it is started again with the same PLACE.
+
 A key that `stoker key add` has printed, and a repository that `stoker index add` has
 confirmed, are acknowledged: after each cut all of them must be there. So must the
 settings that the first boot took from the stick. The report has what was measured.
@@ -43,20 +46,54 @@ def check(is_so, what, emulator=None):
 class Test:
     def __init__(self, image, place, seed):
         self.image, self.place = image, place
-        self.draw = random.Random(seed)
-        self.report = {"seed": seed, "boots": [], "cuts": []}
-        with open(f"{image}/image.json") as file:
-            self.report["image"] = json.load(file)
-        self.keys, self.repositories = [], []
-        subprocess.run(
-            ["cp", "--sparse=always", f"{image}/disk.img", f"{place}/disk.img"], check=True
-        )
-        os.truncate(f"{place}/disk.img", DISK_BYTES)
-        self._make_stick()
+        self.progress = f"{place}/progress.json"
+        self.began = time.monotonic()
+        if os.path.exists(self.progress):
+            self._go_on(seed)
+        else:
+            self._begin(seed)
         self.disks = [
             VolatileDisk(f"{place}/{name}.img", f"{place}/{name}.socket")
             for name in ("disk", "stick")
         ]
+
+    def _begin(self, seed):
+        self.report = {"seed": seed, "boots": [], "cuts": [], "took_s": 0}
+        with open(f"{self.image}/image.json") as file:
+            self.report["image"] = json.load(file)
+        self.keys, self.repositories = [], []
+        self.has_looked = False
+        disk = f"{self.place}/disk.img"
+        subprocess.run(["cp", "--sparse=always", f"{self.image}/disk.img", disk], check=True)
+        os.truncate(disk, DISK_BYTES)
+        self._make_stick()
+        self.save()
+
+    def _go_on(self, seed):
+        with open(self.progress) as file:
+            progress = json.load(file)
+        self.report = progress["report"]
+        if self.report["seed"] != seed:
+            raise SystemExit(f"{self.place} belongs to the seed {self.report['seed']}")
+        self.keys = [tuple(key) for key in progress["keys"]]
+        self.repositories = progress["repositories"]
+        self.has_looked = progress["has_looked"]
+        say(f"going on after {len(self.report['cuts'])} cuts")
+
+    def save(self):
+        """On the disk whole or not at all."""
+        now = time.monotonic()
+        self.report["took_s"] += round(now - self.began, 1)
+        self.began = now
+        progress = {
+            "report": self.report,
+            "keys": self.keys,
+            "repositories": self.repositories,
+            "has_looked": self.has_looked,
+        }
+        with open(f"{self.progress}.part", "w") as file:
+            json.dump(progress, file)
+        os.replace(f"{self.progress}.part", self.progress)
 
     def _make_stick(self):
         """What a person brings along: a FAT stick with one file."""
@@ -190,28 +227,41 @@ class Test:
         self.cut(emulator, "boot")
 
     def run(self, cuts):
-        left = cuts
-        # A first boot takes a minute and more; a cut in it is as good as any.
-        if left:
-            say("first boot, cut off")
-            self.cut_in_boot(60)
-            left -= 1
-        say("first boot")
-        emulator = self.boot()
-        self.look_at_the_first_boot(emulator)
-        while left:
-            self.work(emulator, left)
-            time.sleep(self.draw.uniform(5, WORK_S))
-            self.cut(emulator, "serving")
-            left -= 1
-            if left and self.draw.random() < 0.4:
-                self.cut_in_boot(self.report["boots"][-1]["status_page"])
-                left -= 1
-            say("next boot")
+        while True:
+            done = len(self.report["cuts"])
+            # The same for each cut, however often the test was interrupted before.
+            self.draw = random.Random(f"{self.report['seed']}/{done}")
+            self.say_how_far(done, cuts)
+            # A first boot takes a minute and more; a cut in it is as good as any.
+            if done < cuts and (done == 0 or self.has_looked and self.draw.random() < 0.3):
+                boots = self.report["boots"]
+                say("a boot, cut off")
+                self.cut_in_boot(boots[-1]["status_page"] if boots else 60)
+                self.save()
+                continue
+            say("a boot" if self.has_looked else "the first boot")
             emulator = self.boot()
             self.all_that_was_acknowledged(emulator)
+            if not self.has_looked:
+                self.look_at_the_first_boot(emulator)
+                self.has_looked = True
+            if done >= cuts:
+                break
+            self.work(emulator, done)
+            time.sleep(self.draw.uniform(5, WORK_S))
+            self.cut(emulator, "serving")
+            self.save()
         self.let_the_watchdog_fire(emulator)
         self.look_at_the_disks()
+
+    def say_how_far(self, done, cuts):
+        """Each cut takes as long as those before, and the end as long as one more."""
+        took = self.report["took_s"]
+        text = f"{done} of {cuts} cuts, {took / 60:.0f} min"
+        if done:
+            left = took / done * (max(cuts - done, 0) + 1)
+            text += f", about {left / 60:.0f} min left"
+        say(text)
 
     def let_the_watchdog_fire(self, emulator):
         say("a kernel that stands still")
@@ -262,7 +312,6 @@ def main():
     parser.add_argument("--report", required=True)
     arguments = parser.parse_args()
     test = Test(arguments.image, arguments.place, arguments.seed)
-    started = time.monotonic()
     try:
         test.run(arguments.cuts)
         test.report["outcome"] = "ok"
@@ -271,7 +320,7 @@ def main():
         say(f"boot-test: {failure}")
         for note in getattr(failure, "__notes__", []):
             say(note)
-    test.report["took_s"] = round(time.monotonic() - started)
+    test.report["took_s"] += round(time.monotonic() - test.began, 1)
     with open(arguments.report, "w") as file:
         json.dump(test.report, file, indent=2)
     sys.exit(test.report["outcome"] != "ok")

@@ -333,6 +333,20 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// What is wrong with the files of the engine in `dir`: one is not there, or not as long as
+    /// it was when the engine was built. A look at each, none is read.
+    #[must_use]
+    pub fn damage(&self, dir: &Path) -> Option<String> {
+        self.files.iter().find_map(|Artefact { path, bytes, .. }| {
+            let file = path.display();
+            match dir.join(path).metadata() {
+                Ok(found) if found.is_file() && found.len() == *bytes => None,
+                Ok(found) => Some(format!("{file} has {} bytes, not {bytes}", found.len())),
+                Err(error) => Some(format!("{file}: {error}")),
+            }
+        })
+    }
+
     /// The weights' path below `dir`, if the engine has weights.
     #[must_use]
     pub fn weights(&self, dir: &Path) -> Option<PathBuf> {
@@ -412,16 +426,30 @@ mod tests {
         assert!(matches!(parse(&text), Err(ManifestError::Version { found: 2, .. })));
     }
 
+    fn with_file(path: &str, bytes: u64) -> Manifest {
+        let (path, sha256) = (path.into(), "00".into());
+        let artefact = Artefact { path, bytes, sha256, role: ArtefactRole::Weights };
+        Manifest { files: vec![artefact], ..echo() }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_or_is_cut_short_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("weights.gguf"), "GGUF").unwrap();
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        let damage = |path, bytes| with_file(path, bytes).damage(dir.path());
+        assert_eq!(damage("weights.gguf", 4), None);
+        let cut = damage("weights.gguf", 5).unwrap();
+        assert_eq!(cut, "weights.gguf has 4 bytes, not 5");
+        assert!(damage("other.gguf", 4).unwrap().starts_with("other.gguf: No such file"));
+        let directory = dir.path().join("a").metadata().unwrap().len();
+        assert!(damage("a", directory).is_some(), "a directory is no file");
+    }
+
     #[test]
     fn a_file_outside_the_directory_is_refused() {
         for path in ["../weights.gguf", "/etc/passwd", "a/../../b"] {
-            let artefact = Artefact {
-                path: path.into(),
-                bytes: 1,
-                sha256: "00".into(),
-                role: ArtefactRole::Weights,
-            };
-            let manifest = Manifest { files: vec![artefact], ..echo() };
+            let manifest = with_file(path, 1);
             let text = toml::to_string(&manifest).unwrap();
             assert!(matches!(parse(&text), Err(ManifestError::Outside { .. })), "{path}");
         }

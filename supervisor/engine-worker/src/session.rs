@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use engine_api::form::Grammar;
 use engine_api::manifest::Manifest;
 use engine_api::protocol::{FromWorker, Load, Prompt, Ready, RequestId, ToWorker, TokenId};
@@ -121,6 +121,10 @@ type Loaded = (Manifest, Runtime, Arc<dyn Vocabulary>);
 fn load_engine(load: &Load, line: &Line) -> anyhow::Result<Loaded> {
     let dir = &load.engine_dir;
     let manifest = Manifest::read(dir).context("read the engine's manifest")?;
+    if let Some(what) = manifest.damage(dir) {
+        let id = &manifest.id;
+        bail!("engine {id:?} is damaged: {what}; `engine-builder build {id}` builds it again");
+    }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = load.threads.unwrap_or(u16::MAX).min(u16::try_from(cores).unwrap_or(u16::MAX));
     let line = line.clone();

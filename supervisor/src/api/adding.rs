@@ -21,6 +21,7 @@ use engine_api::protocol::{Message, Prompt, PromptProblem, Role};
 use crate::api::error::Problem;
 use crate::api::identity;
 use crate::api::job::{self, Job, Plan};
+use crate::api::receipts::Receipts;
 use crate::api::wire::stoker::{
     CodeReceipt, Counted, LeftOut, RecalledReceipt, Receipt, Sections, Why, Wish,
 };
@@ -54,6 +55,8 @@ pub(crate) struct Sources {
     pub(crate) memory: Option<Memory>,
     /// Who is told of turns; `None` if nothing is done between them.
     pub(crate) between: Option<Between>,
+    /// What was added lately.
+    pub(crate) receipts: Receipts,
 }
 
 /// Turns a job into tokens, with what it wishes for in its chat.
@@ -74,10 +77,13 @@ pub(crate) async fn plan(
     };
     let owner = identity::owner(client);
     let mut adding = Adding { sources, handle, owner, job: &job, receipt: Receipt::default() };
-    if let Some(names) = &wish.code {
+    let mut wish = wish.clone();
+    if wish.code_of_key {
+        adding.leave_out_unknown(&mut wish.code).await;
+    } else if let Some(names) = &wish.code {
         adding.check(names).await?;
     }
-    adding.plan(&messages, client, wish).await
+    adding.plan(&messages, client, &wish).await
 }
 
 struct Adding<'a> {
@@ -196,6 +202,7 @@ impl Adding<'_> {
         let blocks: Vec<_> = earlier.iter().chain(&added).collect();
         let total = planned.longest_prompt();
         self.receipt.sections = Some(self.sections(&view, &blocks, total).await);
+        self.sources.receipts.note(&self.receipt);
         if let (Some(between), Some(conversation)) = (&self.sources.between, conversation.id()) {
             between.tell(Turn {
                 client: client.clone(),

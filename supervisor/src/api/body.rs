@@ -18,7 +18,7 @@ const UNIT: usize = 16 * 1024;
 
 /// Bytes of a body over the limit that are read and thrown away, so that its
 /// sender, who may be in the middle of writing, gets to read the refusal.
-const MAX_DISCARDED: usize = 64 * 1024 * 1024;
+pub(crate) const MAX_DISCARDED: usize = 64 * 1024 * 1024;
 const DISCARD_TIME: Duration = Duration::from_secs(5);
 
 /// Memory that all bodies may take together.
@@ -103,7 +103,7 @@ fn take(Budget(budget): &Budget, units: usize) -> Result<OwnedSemaphorePermit, P
 }
 
 /// Reads on without keeping anything, within bounds.
-async fn discard(mut incoming: Incoming, at_most: usize) {
+pub(crate) async fn discard(mut incoming: Incoming, at_most: usize) {
     let reading = async {
         let mut left = at_most;
         while let Some(Ok(frame)) = incoming.frame().await {

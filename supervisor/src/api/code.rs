@@ -3,20 +3,26 @@
 //! Everybody finds what is shared, and with a key what is that key's. Of other
 //! people's repositories not even the names are told. A path of this machine is
 //! taken from this machine alone: whoever may name one could read any file that
-//! we can.
+//! we can. So is a URL: the server reaches what its clients may not. Everybody else
+//! sends files.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
 use crate::api::body::Body;
 use crate::api::error::Problem;
 use crate::api::reply::{self, Reply};
+use crate::api::upload::{self, Seats};
 use crate::api::wire::code::{
-    Added, Found, FoundChunk, NewRepositoryBody, Removed, Repositories, new_repository, question,
+    Added, Found, FoundChunk, Removed, Repositories, Sent, ToAdd, new_repository, question,
 };
 use crate::api::{Caller, identity};
-use crate::index::{CodeError, Index, OrderError, Wish};
+use crate::index::sources::unpack::Unpacked;
+use crate::index::{CodeError, Index, OrderError, Uploaded, Wish, naming};
 use crate::request::Client;
 use crate::store::memory::Memory;
 
@@ -69,21 +75,58 @@ pub(crate) async fn add(
     caller: &Caller,
     body: Body,
 ) -> Result<Response<Reply>, Problem> {
-    let NewRepositoryBody { path, name, shared } = new_repository(&body.bytes)?;
+    let ToAdd { origin, name, shared } = new_repository(&body.bytes)?;
     if !caller.is_local {
-        return Err(not_from_here("a path of the server is added on the server itself"));
+        return Err(not_from_here(
+            "a path or a URL is added on the server itself; from elsewhere send the files, \
+             with `stoker index upload`",
+        ));
     }
-    let owner = match (&caller.client, shared) {
-        (_, true) => None,
-        (Client::Key(_) | Client::Named { .. }, false) => Some(identity::owner(&caller.client)),
+    let owner = owner(caller, shared)?;
+    let added = index.add(Wish { origin, name, owner }).await.map_err(refused)?;
+    let path = added.origin.to_string();
+    Ok(reply::json(&Added { name: &added.name, path, shared: added.owner.is_none() }))
+}
+
+/// Whose a new repository is; `None` for everybody.
+fn owner(caller: &Caller, shared: bool) -> Result<Option<String>, Problem> {
+    match (&caller.client, shared) {
+        (_, true) => Ok(None),
+        (Client::Key(_) | Client::Named { .. }, false) => Ok(Some(identity::owner(&caller.client))),
         (Client::Address(_), false) => {
             let why = "is false, and there is no key whose it could be; send a key, or `true`";
-            return Err(Problem::field("shared", why));
+            Err(Problem::field("shared", why))
         }
+    }
+}
+
+/// `PUT /api/repositories/NAME/contents`, with `?shared=true` for everybody.
+pub(crate) async fn upload(
+    index: &Index,
+    seats: &Seats,
+    caller: &Caller,
+    name: &str,
+    head: &Parts,
+    incoming: Incoming,
+) -> Result<Response<Reply>, Problem> {
+    let shared = match head.uri.query() {
+        None | Some("" | "shared=false") => false,
+        Some("shared=true") => true,
+        Some(_) => return Err(Problem::field("shared", "can be `true` or `false`, and is all")),
     };
-    let added = index.add(Wish { path: path.into(), name, owner }).await.map_err(refused)?;
-    let path = added.path.display().to_string();
-    Ok(reply::json(&Added { name: &added.name, path, shared: added.owner.is_none() }))
+    if shared && !caller.is_local {
+        return Err(not_from_here("a shared repository is sent from the server itself"));
+    }
+    let owner = owner(caller, shared)?;
+    let name = naming::of(Some(name), Path::new("")).map_err(OrderError::Name).map_err(refused)?;
+    let (part, bounds) = index.begin_upload().map_err(OrderError::Disk).map_err(refused)?;
+    let (whole, unpacked) = upload::receive(seats, incoming, part, bounds).await?;
+    let Unpacked { files, bytes, links: left_out } = unpacked;
+    if files == 0 {
+        return Err(Problem::bad_request("the archive has no files"));
+    }
+    index.upload(Uploaded { name: name.clone(), owner, whole, bytes }).await.map_err(refused)?;
+    Ok(reply::json(&Sent { name: &name, shared, files, bytes, left_out }))
 }
 
 /// `DELETE /api/repositories/NAME`.
@@ -121,6 +164,10 @@ fn refused(error: OrderError) -> Problem {
         OrderError::Unknown(_) => not_found(message),
         OrderError::Code(error) => out_of_order(error),
         OrderError::Busy => Problem::unavailable(message, SOON),
+        OrderError::Disk(_) => Problem::unavailable(message, LATER),
+        OrderError::Full(_) => {
+            Problem::new(StatusCode::INSUFFICIENT_STORAGE, "invalid_request_error", message)
+        }
         OrderError::Path { .. } | OrderError::Name(_) | OrderError::TooMany => {
             Problem::bad_request(message)
         }

@@ -2,6 +2,7 @@
 
 use crate::api::error::Problem;
 use crate::api::wire::stoker::{ALIASES, Wish, alias};
+use crate::keys::Chats;
 use crate::snapshot::Snapshot;
 use engine_api::manifest::BackendKind;
 use engine_api::protocol::Setting;
@@ -20,6 +21,8 @@ pub(crate) struct Facts {
     pub(crate) chat: bool,
     /// What its runtime cannot do.
     pub(crate) lacks: &'static [Setting],
+    /// What the key's chats have without asking for it.
+    pub(crate) chats: Chats,
 }
 
 impl Facts {
@@ -33,7 +36,13 @@ impl Facts {
             vocabulary: ready.map(|ready| ready.vocabulary),
             chat: ready.is_none_or(|ready| ready.chat),
             lacks: engine.backend.map_or(&[], BackendKind::lacks),
+            chats: Chats::default(),
         }
+    }
+
+    /// The same for a key whose chats have something without asking for it.
+    pub(crate) fn with_chats(self, chats: &Chats) -> Self {
+        Self { chats: chats.clone(), ..self }
     }
 
     pub(crate) fn lacks(&self, setting: Setting) -> bool {
@@ -62,11 +71,13 @@ impl Facts {
         Err(model_not_found(asked, "has", std::iter::once(model.as_str()).chain(aliases)))
     }
 
-    /// What a name wishes for, unless the whole of it is a model's own.
+    /// What a name wishes for, unless the whole of it is a model's own, and what the key's
+    /// chats have in any case.
     pub(crate) fn wish(&self, asked: Option<&str>) -> Wish {
         let asked = asked.unwrap_or_default();
         let is_own = self.names().any(|name| same(name, asked));
-        if is_own { Wish::default() } else { alias(asked).1 }
+        let named = if is_own { Wish::default() } else { alias(asked).1 };
+        named.or_of_key(&self.chats)
     }
 
     /// Names of the model that wish for something.

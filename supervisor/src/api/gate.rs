@@ -21,7 +21,7 @@ use hyper::{HeaderMap, Method, StatusCode};
 
 use crate::api::error::Problem;
 use crate::api::{identity, paths};
-use crate::keys::{self, Keys};
+use crate::keys::{self, Chats, Keys};
 use crate::request::Client;
 
 /// Knows which keys are good now.
@@ -48,6 +48,8 @@ enum Known {
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) client: Client,
+    /// What the key's chats have without asking for it.
+    pub(crate) chats: Chats,
     refused: Option<Refused>,
 }
 
@@ -68,15 +70,22 @@ impl Gate {
         let unnamed = || identity::client(headers, peer);
         // A key that was guessed is nobody's name.
         let address = || Client::Address(peer.to_canonical());
+        let asked = |client, refused| Asked { client, chats: Chats::default(), refused };
         match self.known() {
-            Known::NobodyIsAsked => Asked { client: unnamed(), refused: None },
-            Known::Unknown => Asked { client: address(), refused: Some(Refused::KeysUnknown) },
+            Known::NobodyIsAsked => asked(unnamed(), None),
+            Known::Unknown => asked(address(), Some(Refused::KeysUnknown)),
             Known::These(keys) => match identity::named(headers, &keys) {
-                Some(client) => Asked { client, refused: None },
+                Some(client) => {
+                    let chats = match &client {
+                        Client::Named { name, .. } => keys.chats(name),
+                        Client::Key(_) | Client::Address(_) => Chats::default(),
+                    };
+                    Asked { chats, ..asked(client, None) }
+                }
                 None => {
                     let has_key = matches!(unnamed(), Client::Key(_));
                     let refused = if has_key { Refused::WrongKey } else { Refused::NoKey };
-                    Asked { client: address(), refused: Some(refused) }
+                    asked(address(), Some(refused))
                 }
             },
         }

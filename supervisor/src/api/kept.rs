@@ -94,6 +94,14 @@ impl Keeper {
         (seat, Recording::begin(store, id, head).await)
     }
 
+    /// Forgets all that is kept of a client's answers; false if that cannot be done now.
+    pub(crate) async fn forget(&self, owner: &str) -> bool {
+        match &self.store {
+            Some(store) => store.forget_answers(owner).await,
+            None => true,
+        }
+    }
+
     /// Finds a kept answer for its owner. A connection that still sends it is
     /// cut off from it.
     ///

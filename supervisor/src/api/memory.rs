@@ -55,6 +55,11 @@ pub(crate) async fn forget(
         Some(memory) => forget_in(memory, &owner, id).await?,
         None => 0,
     };
+    if (conversation.is_none() || forgotten > 0) && !caller.keeper.forget(&owner).await {
+        // Which answers are of which conversation is not known, so all of this owner go.
+        let why = "it is forgotten, but streamed answers of the last minutes are still kept";
+        return Err(Problem::unavailable(why, SOON));
+    }
     match conversation {
         Some(named) if forgotten == 0 => Err(not_found(named)),
         _ => Ok(reply::json(&Forgotten { forgotten })),

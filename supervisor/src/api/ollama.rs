@@ -43,7 +43,7 @@ pub(crate) async fn generate(
     body: Body,
 ) -> Result<Response<Reply>, Problem> {
     let arrived = Instant::now();
-    let facts = Facts::of(&caller.handle.snapshot());
+    let facts = Facts::of(&caller.handle.snapshot()).with_chats(&caller.chats);
     let (ask, endpoint) = match kind {
         Kind::Chat => (ollama_request::chat(&body.bytes, &facts)?, "/api/chat"),
         Kind::Generate => (ollama_request::generate(&body.bytes, &facts)?, "/api/generate"),

@@ -57,7 +57,7 @@ pub(crate) async fn generate(
     if let Some(last_event) = last_event {
         return post_again(kind, caller, last_event).await;
     }
-    let facts = Facts::of(&caller.handle.snapshot());
+    let facts = Facts::of(&caller.handle.snapshot()).with_chats(&caller.chats);
     let ask = match kind {
         Kind::Chat => openai_request::chat(&body.bytes, &facts)?,
         Kind::Completion => openai_request::completion(&body.bytes, &facts)?,

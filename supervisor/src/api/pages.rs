@@ -46,6 +46,11 @@ pub(crate) fn code_script() -> Response<Reply> {
     asset("text/javascript; charset=utf-8", include_str!("../../assets/code.js"))
 }
 
+/// `GET /assets/chats.js`.
+pub(crate) fn chats_script() -> Response<Reply> {
+    asset("text/javascript; charset=utf-8", include_str!("../../assets/chats.js"))
+}
+
 fn asset(content_type: &'static str, text: &'static str) -> Response<Reply> {
     let mut response = reply::bytes(content_type, text);
     let headers = response.headers_mut();

@@ -20,6 +20,7 @@ pub(crate) const REPOSITORIES: &str = "/api/repositories";
 
 /// As it stands in what is said of it.
 const REPOSITORY: &str = "/api/repositories/NAME";
+const CONTENTS: &str = "/api/repositories/NAME/contents";
 
 /// What is remembered of chats; below it is each conversation.
 pub(crate) const MEMORY: &str = "/api/memory";
@@ -29,12 +30,13 @@ pub(crate) const MEMORY_EXPORT: &str = "/api/memory/export";
 const CONVERSATION: &str = "/api/memory/ID";
 
 /// What is served, for those who ask for something else. [`super::route`] serves it.
-pub(crate) const SERVED: [(&str, &str); 37] = [
+pub(crate) const SERVED: [(&str, &str); 39] = [
     ("GET", "/"),
     ("GET", "/assets/page.css"),
     ("GET", "/assets/page.js"),
     ("GET", "/assets/build.js"),
     ("GET", "/assets/code.js"),
+    ("GET", "/assets/chats.js"),
     ("POST", "/v1/chat/completions"),
     ("POST", "/chat/completions"),
     ("POST", "/v1/completions"),
@@ -56,6 +58,7 @@ pub(crate) const SERVED: [(&str, &str); 37] = [
     ("GET", "/api/repositories"),
     ("POST", "/api/repositories"),
     ("DELETE", REPOSITORY),
+    ("PUT", CONTENTS),
     ("GET", MEMORY),
     ("DELETE", MEMORY),
     ("GET", MEMORY_EXPORT),
@@ -129,6 +132,11 @@ pub(crate) fn repository(path: &str) -> Option<&str> {
     (!name.is_empty() && !name.contains('/')).then_some(name)
 }
 
+/// The name in `/api/repositories/{name}/contents`.
+pub(crate) fn contents(path: &str) -> Option<&str> {
+    repository(path.strip_suffix("/contents")?)
+}
+
 /// The id in `/api/memory/{id}`.
 pub(crate) fn conversation(path: &str) -> Option<&str> {
     let id = path.strip_prefix(MEMORY)?.strip_prefix('/')?;
@@ -143,7 +151,8 @@ pub(crate) fn dialect(path: &str) -> Dialect {
 /// Whether web pages of other, allowed origins may read the answers.
 pub(crate) fn is_public(path: &str) -> bool {
     let is_memory = path == MEMORY_EXPORT || conversation(path).is_some();
-    !PRIVATE.contains(&path) && repository(path).is_none() && !is_memory
+    let is_code = repository(path).is_some() || contents(path).is_some();
+    !PRIVATE.contains(&path) && !is_code && !is_memory
 }
 
 /// Whether strangers may have it where API keys are asked for.
@@ -157,6 +166,7 @@ pub(crate) fn not_served(path: &str) -> Response<Reply> {
     let is_this = |served: &str| {
         served == path
             || served == REPOSITORY && repository(path).is_some()
+            || served == CONTENTS && contents(path).is_some()
             || served == CONVERSATION && conversation(path).is_some()
     };
     let methods: Vec<_> =

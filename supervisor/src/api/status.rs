@@ -3,11 +3,19 @@
 use std::time::Duration;
 
 use hyper::{Response, StatusCode};
+use serde::Serialize;
 
+use crate::api::Shared;
+use crate::api::adding::Sources;
 use crate::api::error::Problem;
 use crate::api::reply::{Reply, json, with_status};
 use crate::api::wire::llama_server::{Healthy, Props, Unhealthy};
+use crate::api::wire::memory::Chats;
 use crate::snapshot::{EngineState, HistoryPoint, Snapshot};
+use crate::store::memory::Counts;
+
+/// Seconds.
+const DAY_S: u64 = 86_400;
 
 /// `GET /health`, as llama-server answers it.
 pub(crate) fn health(snapshot: &Snapshot) -> Response<Reply> {
@@ -62,23 +70,56 @@ pub(crate) fn props(snapshot: &Snapshot) -> Result<Response<Reply>, Problem> {
 /// force; the `governor` with what limits now and why, and its last `changes`;
 /// the `build` that engine-builder is at, or its last one; the `queue`; `totals`
 /// since the start; `rates` of the last seconds; the `machine`'s last sample;
-/// `incidents`, newest first; and `problems` of the appliance itself. `null` is
-/// unknown.
-pub(crate) fn status(snapshot: &Snapshot) -> Response<Reply> {
-    json(snapshot)
+/// `incidents`, newest first; and `problems` of the appliance itself. Beside it stands
+/// `memory`, which the HTTP side knows: what is remembered of chats and was added to
+/// them, in numbers. `null` is unknown.
+pub(crate) fn status(snapshot: &Snapshot, memory: Chats) -> Response<Reply> {
+    json(&Status { snapshot, memory })
+}
+
+#[derive(Debug, Serialize)]
+struct Status<'a> {
+    #[serde(flatten)]
+    snapshot: &'a Snapshot,
+    memory: Chats,
+}
+
+/// What is remembered of chats, in numbers.
+pub(crate) async fn chats(shared: &Shared) -> Chats {
+    let Sources { memory, receipts, .. } = &shared.sources;
+    let receipts = receipts.last();
+    let Some(memory) = memory else { return Chats { receipts, ..Chats::default() } };
+    let bounds = memory.bounds();
+    let shown = Chats {
+        kept: true,
+        kept_days: Some(bounds.kept.as_secs() / DAY_S),
+        most_bytes: Some(bounds.bytes),
+        receipts,
+        ..Chats::default()
+    };
+    match memory.counts().await {
+        Ok(Counts { conversations, messages, bytes }) => Chats {
+            conversations: Some(conversations),
+            messages: Some(messages),
+            bytes: Some(bytes),
+            ..shown
+        },
+        Err(error) => Chats { reason: Some(error.to_string()), ..shown },
+    }
 }
 
 /// The same for somebody who has no key where one is asked for: how the machine is,
 /// and not who uses it for what.
-pub(crate) fn for_strangers(snapshot: &Snapshot) -> Response<Reply> {
+pub(crate) fn for_strangers(snapshot: &Snapshot, memory: Chats) -> Response<Reply> {
     let mut shown = snapshot.clone();
     for (at, client) in shown.queue.clients.iter_mut().enumerate() {
         client.client = format!("client {}", at + 1);
     }
     for repository in &mut shown.index.repositories {
         (repository.name, repository.path, repository.reason) = (None, None, None);
+        (repository.revision, repository.not_fetched) = (None, None);
     }
-    json(&shown)
+    json(&Status { snapshot: &shown, memory })
 }
 
 /// `GET /api/history`: points of the recent past, oldest first.

@@ -6,6 +6,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::api;
+use crate::index::SourceBounds;
+
+/// Seconds.
+const DAY_S: u64 = 86_400;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -100,6 +104,10 @@ pub(super) struct Store {
 pub(super) struct Index {
     pub(super) indexer: Option<PathBuf>,
     pub(super) period_s: u64,
+    pub(super) fetch_period_s: u64,
+    pub(super) source_bytes: u64,
+    pub(super) uploads_bytes: u64,
+    pub(super) uploads_kept_days: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -114,7 +122,10 @@ pub(super) struct Memory {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Repository {
-    pub(super) path: PathBuf,
+    #[serde(default)]
+    pub(super) path: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) url: Option<String>,
     #[serde(default)]
     pub(super) name: Option<String>,
     #[serde(default)]
@@ -180,7 +191,15 @@ impl Default for Admission {
 
 impl Default for Index {
     fn default() -> Self {
-        Self { indexer: None, period_s: 60 }
+        let sources = SourceBounds::default();
+        Self {
+            indexer: None,
+            period_s: 60,
+            fetch_period_s: sources.fetch_period.as_secs(),
+            source_bytes: sources.bytes,
+            uploads_bytes: sources.uploads_bytes,
+            uploads_kept_days: sources.uploads_kept.as_secs() / DAY_S,
+        }
     }
 }
 

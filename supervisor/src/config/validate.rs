@@ -2,14 +2,15 @@
 //! addresses. The only place that checks a value.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use engine_api::frame::MAX_BODY;
 
 use crate::api;
 use crate::governor::NoProfile;
-use crate::index::{MOST_REPOSITORIES, NewRepository, naming};
+use crate::index::sources::{GitUrl, Origin};
+use crate::index::{MOST_REPOSITORIES, NewRepository, SourceBounds, naming};
 
 use super::raw::{self, Raw};
 use super::{
@@ -70,6 +71,7 @@ pub(super) fn validate(raw: Raw) -> Result<Settings, Invalid> {
             answers_bytes: whole("store.answers_bytes", raw.store.answers_bytes, 1 << 20, GIB)?,
         },
         index: Index {
+            sources: sources(&raw.index)?,
             indexer: beside("index.indexer", raw.index.indexer, "indexer")?,
             period: seconds("index.period_s", raw.index.period_s)?,
         },
@@ -82,6 +84,19 @@ pub(super) fn validate(raw: Raw) -> Result<Settings, Invalid> {
             between_turns: raw.memory.between_turns,
         },
         repositories: repositories(raw.repository)?,
+    })
+}
+
+fn sources(raw: &raw::Index) -> Result<SourceBounds, Invalid> {
+    let (least, most) = (1 << 20, 1024 * GIB);
+    Ok(SourceBounds {
+        fetch_period: seconds("index.fetch_period_s", raw.fetch_period_s)?,
+        bytes: whole("index.source_bytes", raw.source_bytes, least, most)?,
+        uploads_bytes: whole("index.uploads_bytes", raw.uploads_bytes, least, most)?,
+        // Zero is a choice here: they stay.
+        uploads_kept: Duration::from_secs(
+            whole("index.uploads_kept_days", raw.uploads_kept_days, 0, 3650)? * DAY_S,
+        ),
     })
 }
 
@@ -220,11 +235,26 @@ fn repositories(raw: Vec<raw::Repository>) -> Result<Vec<NewRepository>, Invalid
         return invalid(format!("there are {}, and {MOST_REPOSITORIES} is the limit", raw.len()));
     }
     let mut repositories: Vec<NewRepository> = Vec::new();
-    for raw::Repository { path, name, owner } in raw {
-        let path = absolute("repository", path)?;
-        let name = match naming::of(name.as_deref(), &path) {
+    for raw::Repository { path, url, name, owner } in raw {
+        let origin = match (path, url) {
+            (Some(path), None) => Origin::Path(absolute("repository", path)?),
+            (None, Some(url)) => match GitUrl::parse(&url) {
+                Ok(url) => Origin::Url(url),
+                // What it says may have a password in it.
+                Err(wrong) => return invalid(format!("a `url` {wrong}")),
+            },
+            (None, None) | (Some(_), Some(_)) => {
+                return invalid("each has either a `path` or a `url`".to_owned());
+            }
+        };
+        let own = match &origin {
+            Origin::Url(url) => Path::new(url.own_name()),
+            Origin::Path(path) => path,
+            Origin::Upload => Path::new(""),
+        };
+        let name = match naming::of(name.as_deref(), own) {
             Ok(name) => name,
-            Err(problem) => return invalid(format!("{}: {problem}", path.display())),
+            Err(problem) => return invalid(format!("{origin}: {problem}")),
         };
         let owner = match owner.as_deref().map(naming::owner) {
             None => None,
@@ -238,7 +268,7 @@ fn repositories(raw: Vec<raw::Repository>) -> Result<Vec<NewRepository>, Invalid
         if repositories.iter().any(|other| other.name == name) {
             return invalid(format!("two are named {name}; give one of them a `name`"));
         }
-        repositories.push(NewRepository { name, path, owner });
+        repositories.push(NewRepository { name, origin, owner });
     }
     Ok(repositories)
 }

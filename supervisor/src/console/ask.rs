@@ -44,10 +44,16 @@ pub(crate) fn get(host: &str, path: &str) -> Result<String, StatusError> {
 /// The answer's body, if it is a good one.
 pub(crate) fn ask(asked: &Ask<'_>) -> Result<String, StatusError> {
     let host = asked.host.to_owned();
-    let stream = connect(asked.host)
-        .map_err(|source| StatusError::Connect { host: host.clone(), source })?;
-    let (first, body) = exchange(&stream, asked)
-        .map_err(|source| StatusError::Read { host: host.clone(), source })?;
+    let stream = connect(asked.host)?;
+    request(&stream, asked).map_err(|source| StatusError::Read { host, source })?;
+    answer(&stream, asked.host)
+}
+
+/// The answer to what was sent.
+pub(super) fn answer(stream: &TcpStream, host: &str) -> Result<String, StatusError> {
+    let host = host.to_owned();
+    let (first, body) =
+        read(stream).map_err(|source| StatusError::Read { host: host.clone(), source })?;
     match first.split_whitespace().nth(1) {
         Some("200") => Ok(body),
         Some(_) => Err(match message(&body) {
@@ -58,7 +64,11 @@ pub(crate) fn ask(asked: &Ask<'_>) -> Result<String, StatusError> {
     }
 }
 
-fn connect(host: &str) -> io::Result<TcpStream> {
+pub(super) fn connect(host: &str) -> Result<TcpStream, StatusError> {
+    reach(host).map_err(|source| StatusError::Connect { host: host.to_owned(), source })
+}
+
+fn reach(host: &str) -> io::Result<TcpStream> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in host.to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, TIMEOUT) {
@@ -69,9 +79,8 @@ fn connect(host: &str) -> io::Result<TcpStream> {
     Err(last)
 }
 
-/// HTTP/1.0, so that the answer is neither chunked nor kept open. Gives its first
-/// line and its body.
-fn exchange(mut stream: &TcpStream, asked: &Ask<'_>) -> io::Result<(String, String)> {
+/// HTTP/1.0, so that the answer is neither chunked nor kept open.
+fn request(mut stream: &TcpStream, asked: &Ask<'_>) -> io::Result<()> {
     stream.set_read_timeout(Some(asked.patience))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     let Ask { method, host, path, .. } = asked;
@@ -88,7 +97,11 @@ fn exchange(mut stream: &TcpStream, asked: &Ask<'_>) -> io::Result<(String, Stri
         request
             .push_str(&format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"));
     }
-    write!(stream, "{request}\r\n{body}")?;
+    write!(stream, "{request}\r\n{body}")
+}
+
+/// An answer's first line and its body.
+fn read(stream: &TcpStream) -> io::Result<(String, String)> {
     let mut reader = BufReader::new(stream.take(MAX_ANSWER));
     let mut first = String::new();
     reader.read_line(&mut first)?;

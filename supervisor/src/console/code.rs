@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write;
-use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -33,26 +32,32 @@ pub struct Sought<'a> {
     pub limit: u32,
 }
 
-/// Adds a directory of the server's machine.
+/// Adds a directory of the server's machine, or a git URL.
 ///
 /// # Errors
 /// See [`StatusError`], here and below.
 pub fn add(
     server: Server<'_>,
-    path: &Path,
+    source: &str,
     name: Option<&str>,
     shared: bool,
     out: &mut impl Write,
 ) -> Result<(), StatusError> {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut body = json!({ "path": path.to_string_lossy(), "shared": shared });
+    let mut body = json!({ "shared": shared });
+    if source.contains("://") {
+        body["url"] = source.into();
+    } else {
+        let path = std::path::absolute(source).unwrap_or_else(|_| source.into());
+        body["path"] = path.to_string_lossy().into();
+    }
     if let Some(name) = name {
         body["name"] = name.into();
     }
     let added = server.ask("POST", "/api/repositories", Some(&body))?;
     let whose = if added["shared"] == true { "everybody" } else { "this key alone" };
     let (name, path) = (text(&added["name"]), text(&added["path"]));
-    writeln!(out, "{name}: {path}, for {whose}; it is gone over now, see `stoker index status`")
+    let now = if body["url"].is_null() { "gone over" } else { "fetched" };
+    writeln!(out, "{name}: {path}, for {whose}; it is {now} now, see `stoker index status`")
         .map_err(StatusError::Print)
 }
 
@@ -118,13 +123,14 @@ impl Server<'_> {
 fn repositories(shown: &Value) -> String {
     let all = shown["repositories"].as_array().map_or(&[][..], Vec::as_slice);
     if all.is_empty() {
-        return "no repositories; add one with `stoker index add PATH`\n".to_owned();
+        return "no repositories; add one with `stoker index add PATH` or `URL`\n".to_owned();
     }
     let mut lines = String::new();
     for one in all {
         let whose = if one["shared"] == true { "shared" } else { "private" };
         let _ = writeln!(lines, "{}: {}, {whose}", text(&one["name"]), text(&one["path"]));
         let _ = writeln!(lines, "    {}", in_words(one));
+        lines.push_str(&brought(one));
         let count = |field: &str, noun: &str| match one[field].as_u64() {
             Some(count) => format!("{count} {noun}"),
             None => format!("{noun} unknown"),
@@ -138,6 +144,25 @@ fn repositories(shown: &Value) -> String {
         lines.push_str("indexing stands still while the board is held back\n");
     }
     lines
+}
+
+/// Which files are here, where they came from elsewhere.
+fn brought(one: &Value) -> String {
+    let mut line = String::new();
+    if let Some(at) = one["brought_at"].as_u64() {
+        let at = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(at));
+        let what = match one["revision"].as_str() {
+            Some(commit) => format!("commit {} fetched", commit.get(..12).unwrap_or(commit)),
+            None => "sent".to_owned(),
+        };
+        let _ = writeln!(line, "    {what} {at}");
+    }
+    if let Some(problem) = one["not_fetched"].as_str()
+        && one["state"] != "failed"
+    {
+        let _ = writeln!(line, "    the newest commit was not fetched: {problem}");
+    }
+    line
 }
 
 /// How far the vectors are.
@@ -250,6 +275,10 @@ mod tests {
              "looked_at": 10, "of": 40, "left_s": 6, "files": 9, "chunks": 80, "skipped": 1},
             {"name": "mine", "path": "/srv/mine", "shared": false, "state": "failed",
              "reason": "/srv/mine is no directory"},
+            {"name": "lan", "path": "https://git.lan/lan", "shared": true, "state": "indexed",
+             "files": 1, "chunks": 2, "skipped": 0, "brought_at": 1_700_000_000,
+             "revision": "0b05a15e39a26ebc0b05a15e39a26ebc0b05a15e",
+             "not_fetched": "its host does not answer"},
         ]});
         expect![[r#"
             fans: /srv/fans, shared
@@ -258,6 +287,11 @@ mod tests {
             mine: /srv/mine, private
                 failed: /srv/mine is no directory
                 files unknown, chunks unknown, passed over unknown
+            lan: https://git.lan/lan, shared
+                indexed
+                commit 0b05a15e39a2 fetched 2023-11-14T22:13:20Z
+                the newest commit was not fetched: its host does not answer
+                1 files, 2 chunks, 0 passed over
             no embedder is installed, so search goes by words alone
             indexing stands still while the board is held back
         "#]]

@@ -4,7 +4,7 @@
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use crate::keys::{self, Hash, KeyName, KeysError, WeakKey};
+use crate::keys::{self, Chats, Hash, KeyName, KeysError, WeakKey};
 
 /// Longest key that is read, in bytes, and its line's end.
 const LONGEST_LINE: u64 = 1024;
@@ -24,7 +24,8 @@ pub enum KeyError {
     Print(#[from] io::Error),
 }
 
-/// Makes a key and prints it, alone on its line; or takes `brought`.
+/// Makes a key and prints it, alone on its line; or takes `brought`. Its chats have
+/// `chats` without asking for it.
 ///
 /// # Errors
 /// See [`KeyError`], here and below. A key that could not be printed is good for
@@ -33,6 +34,7 @@ pub fn add(
     state_dir: &Path,
     name: &str,
     brought: Option<impl Read>,
+    chats: &Chats,
     out: &mut impl Write,
 ) -> Result<(), KeyError> {
     let name = named(name)?;
@@ -43,7 +45,10 @@ pub fn add(
     };
     keys::change(state_dir, |keys| match keys.has(&name) {
         true => Err(KeysError::There(name.clone())),
-        false => keys.put(name.clone(), hash),
+        false => {
+            keys.put(name.clone(), hash)?;
+            keys.set_chats(name.clone(), chats.clone())
+        }
     })?;
     if let Some(key) = made {
         writeln!(out, "{key}")?;
@@ -60,7 +65,19 @@ fn hash_of(brought: Option<impl Read>) -> Result<Hash, KeyError> {
     Ok(Hash::of_brought(key).map_err(|WeakKey| KeysError::from(WeakKey))?)
 }
 
-/// Prints the names, one a line.
+/// Sets what a key's chats have without asking for it, in the place of what they had.
+pub fn set_chats(
+    state_dir: &Path,
+    name: &str,
+    chats: &Chats,
+    out: &mut impl Write,
+) -> Result<(), KeyError> {
+    let name = named(name)?;
+    keys::change(state_dir, |keys| keys.set_chats(name.clone(), chats.clone()))?;
+    Ok(writeln!(out, "chats of {name} have {chats} without asking for it")?)
+}
+
+/// Prints the names, one a line, with what their chats have.
 pub fn list(state_dir: &Path, out: &mut impl Write) -> Result<(), KeyError> {
     let Some(keys) = keys::read(state_dir)? else {
         writeln!(out, "nobody is asked for a key; `stoker key add NAME` makes the first")?;
@@ -73,7 +90,10 @@ pub fn list(state_dir: &Path, out: &mut impl Write) -> Result<(), KeyError> {
         )?;
     }
     for name in keys.names() {
-        writeln!(out, "{name}")?;
+        match keys.chats(name) {
+            none if none.is_off() => writeln!(out, "{name}")?,
+            chats => writeln!(out, "{name}  chats have {chats}")?,
+        }
     }
     Ok(())
 }
@@ -124,12 +144,19 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let at = place.path();
         assert!(said(|out| list(at, out)).unwrap().starts_with("nobody is asked"));
-        let key = said(|out| add(at, "alice", None::<&[u8]>, out)).unwrap();
+        let off = Chats::default();
+        let key = said(|out| add(at, "alice", None::<&[u8]>, &off, out)).unwrap();
         assert_eq!(key.trim_end().len(), 71);
         assert_eq!(said(|out| list(at, out)).unwrap(), "alice\n");
-        let again = said(|out| add(at, "alice", None::<&[u8]>, out)).unwrap_err();
+        let again = said(|out| add(at, "alice", None::<&[u8]>, &off, out)).unwrap_err();
         assert_eq!(again.to_string(), "there is a key called alice; remove it first");
         assert!(said(|out| remove(at, "bob", out)).is_err());
+        let chats = Chats { code: vec!["fans".into()], memory: true };
+        assert!(said(|out| set_chats(at, "bob", &chats, out)).is_err());
+        let set = said(|out| set_chats(at, "alice", &chats, out)).unwrap();
+        assert_eq!(set, "chats of alice have code of fans and memory without asking for it\n");
+        let listed = said(|out| list(at, out)).unwrap();
+        assert_eq!(listed, "alice  chats have code of fans and memory\n");
         assert!(said(|out| remove(at, "alice", out)).unwrap().contains("no key is left"));
         assert!(said(|out| list(at, out)).unwrap().starts_with("there is no key, and nobody"));
         assert!(said(|out| open(at, out)).unwrap().starts_with("all keys are forgotten"));
@@ -142,11 +169,15 @@ mod tests {
         let at = place.path();
         let key = "0123456789abcdef0123456789abcdef";
         let line = format!("{key}\r\n");
-        assert_eq!(said(|out| add(at, "alice", Some(line.as_bytes()), out)).unwrap(), "");
+        assert_eq!(
+            said(|out| add(at, "alice", Some(line.as_bytes()), &Chats::default(), out)).unwrap(),
+            ""
+        );
         let found = keys::read(at).unwrap().unwrap();
         assert_eq!(found.owner(&Hash::of(key)).map(KeyName::as_str), Some("alice"));
-        let weak = said(|out| add(at, "bob", Some(&b"hunter2\n"[..]), out)).unwrap_err();
+        let weak = said(|out| add(at, "bob", Some(&b"hunter2\n"[..]), &Chats::default(), out))
+            .unwrap_err();
         assert!(!weak.to_string().contains("hunter2"), "{weak}");
-        assert!(said(|out| add(at, "10.0.0.7", None::<&[u8]>, out)).is_err());
+        assert!(said(|out| add(at, "10.0.0.7", None::<&[u8]>, &Chats::default(), out)).is_err());
     }
 }

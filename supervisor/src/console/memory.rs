@@ -64,6 +64,49 @@ fn conversations(shown: &Value) -> String {
     lines
 }
 
+/// What is remembered of everybody's chats; `None` if nothing ever is.
+pub(super) fn in_numbers(memory: &Value) -> Option<String> {
+    if memory["kept"] != true {
+        return None;
+    }
+    let numbers =
+        [("conversations", "conversations"), ("messages", "messages"), ("bytes", "bytes")];
+    let number = |(field, noun): (&str, &str)| match memory[field].as_u64() {
+        Some(number) => format!("{number} {noun}"),
+        None => format!("{noun} unknown"),
+    };
+    let numbers = numbers.map(number).join(", ");
+    let reason = memory["reason"].as_str().map(|reason| format!("; {reason}"));
+    Some(numbers + &reason.unwrap_or_default())
+}
+
+/// What was added to a chat, in numbers.
+pub(super) fn receipt(receipt: &Value) -> String {
+    let mut line = receipt["at"].as_u64().map(when).unwrap_or_default();
+    match receipt["sections"].as_object() {
+        Some(sections) => {
+            let parts = sections
+                .iter()
+                .map(|(name, tokens)| format!("{} {tokens}", name.replace('_', " ")));
+            let parts: Vec<_> = parts.collect();
+            let all: u64 = sections.values().filter_map(Value::as_u64).sum();
+            let _ = write!(line, ", {all} tokens ({})", parts.join(", "));
+        }
+        None => line.push_str(", tokens unknown"),
+    }
+    for (field, noun) in [
+        ("code_added", "of code added"),
+        ("code_left_out", "left out"),
+        ("replaced", "messages replaced"),
+        ("recalled", "recalled"),
+    ] {
+        if let Some(number) = receipt[field].as_u64() {
+            let _ = write!(line, ", {number} {noun}");
+        }
+    }
+    line
+}
+
 fn when(seconds: u64) -> String {
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
     humantime::format_rfc3339_seconds(time).to_string()
@@ -88,5 +131,22 @@ mod tests {
         "#]]
         .assert_eq(&conversations(&shown));
         assert!(conversations(&json!({"conversations": []})).starts_with("nothing"));
+    }
+
+    #[test]
+    fn what_is_unknown_is_no_number() {
+        let known = json!({"kept": true, "conversations": 2, "messages": 0, "bytes": 90});
+        assert_eq!(in_numbers(&known).as_deref(), Some("2 conversations, 0 messages, 90 bytes"));
+        let broken = json!({"kept": true, "conversations": null, "reason": "it hurts"});
+        let words = in_numbers(&broken).unwrap();
+        assert_eq!(words, "conversations unknown, messages unknown, bytes unknown; it hurts");
+        assert_eq!(in_numbers(&json!({"kept": false})), None);
+        let noted = json!({"at": 1_700_000_000, "code_added": 2, "code_left_out": 1,
+            "sections": {"system": 5, "last_turn": 8}});
+        expect![
+            "2023-11-14T22:13:20Z, 13 tokens (system 5, last turn 8), 2 of code added, 1 left out"
+        ]
+        .assert_eq(&receipt(&noted));
+        assert!(receipt(&json!({"at": 0})).ends_with(", tokens unknown"));
     }
 }

@@ -24,9 +24,18 @@ impl Display for Table<'_> {
         if let Some(build) = build(&status["build"]) {
             row("build", build)?;
         }
+        if let Some(update) = status["update"]["text"].as_str() {
+            row("update", update.to_owned())?;
+        }
         for repository in items(&status["index"]["repositories"]) {
             let name = repository["name"].as_str().unwrap_or("a private repository");
             row("code", format!("{name}: {}", super::code::in_words(repository)))?;
+        }
+        if let Some(chats) = super::memory::in_numbers(&status["memory"]) {
+            row("chats", chats)?;
+        }
+        for receipt in items(&status["memory"]["receipts"]).iter().take(3) {
+            row("receipt", super::memory::receipt(receipt))?;
         }
         row("queue", queue(&status["queue"]))?;
         row("speed", speed(&status["rates"]))?;

@@ -15,6 +15,27 @@ pub(super) fn look(seen: &Seen, report: &mut Report) {
     room(seen, report);
     card(seen, report);
     damage(seen, report);
+    power_cuts(seen, report);
+}
+
+/// So many are no accident any more.
+const MANY_CUTS: u32 = 5;
+
+fn power_cuts(seen: &Seen, report: &mut Report) {
+    let Some(count @ 1..) = seen.unsafe_shutdowns else { return };
+    let severity = if count < MANY_CUTS { Severity::Note } else { Severity::Warning };
+    let times = if count == 1 { "once".to_owned() } else { format!("{count} times") };
+    report.add(
+        severity,
+        "unsafe_shutdowns",
+        [
+            format!("the machine went off {times} without being shut down"),
+            "what was not on the disk is lost then, and cheap disks lose more than that".to_owned(),
+            "shut it down with `systemctl poweroff`; if nobody pulled the plug, look at the power \
+         supply and at `journalctl --list-boots`"
+                .to_owned(),
+        ],
+    );
 }
 
 fn room(seen: &Seen, report: &mut Report) {

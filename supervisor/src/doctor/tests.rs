@@ -10,7 +10,12 @@ fn seen(tree: &Tree) -> Seen {
     let gib = |gib: u64| Bytes::from_kib(gib * 1024 * 1024);
     let disk = Disk { total_bytes: gib(100), available_bytes: gib(50) };
     let sample = Machine::open(tree.root()).sample();
-    Seen { sample, state_dir: "/var/lib/stoker".into(), disk: Some(disk) }
+    Seen {
+        sample,
+        state_dir: "/var/lib/stoker".into(),
+        disk: Some(disk),
+        unsafe_shutdowns: Some(0),
+    }
 }
 
 /// A board with nothing to find: those that are sold have compressed swap and
@@ -32,6 +37,17 @@ fn check_tree(change: impl FnOnce(&Tree), expected: Expect) {
     let tree = healthy();
     change(&tree);
     check(&seen(&tree), expected);
+}
+
+#[test]
+fn shutdowns_that_were_none_are_a_note_and_many_a_warning() {
+    let tree = healthy();
+    for (count, severity) in
+        [(None, None), (Some(1), Some(Severity::Note)), (Some(5), Some(Severity::Warning))]
+    {
+        let report = Report::of(&Seen { unsafe_shutdowns: count, ..seen(&tree) });
+        assert_eq!(report.findings.first().map(|finding| finding.severity), severity);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use jetpack::setting::Address;
+use jetpack::setting::{Address, Wifi};
 use serde::Deserialize;
 
 use crate::config::EngineId;
@@ -41,6 +41,8 @@ pub struct Wishes {
     pub model: Option<EngineId>,
     pub time_server: Option<String>,
     pub address: Option<Address>,
+    pub wifi: Option<Wifi>,
+    pub locale: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -52,6 +54,15 @@ struct Raw {
     model: Option<String>,
     time_server: Option<String>,
     network: Option<Network>,
+    wifi: Option<RawWifi>,
+    locale: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawWifi {
+    name: String,
+    password: Option<String>,
 }
 
 /// With names of one's own, or without.
@@ -124,6 +135,8 @@ impl Wishes {
             model: raw.model.map(|name| model(&name)).transpose()?,
             time_server: raw.time_server.map(|name| time_server(&name)).transpose()?,
             address: raw.network.map(address).transpose()?,
+            wifi: raw.wifi.map(wifi).transpose()?,
+            locale: raw.locale.map(locale).transpose()?,
         })
     }
 }
@@ -176,6 +189,34 @@ fn time_server(name: &str) -> Result<String, String> {
 fn model(name: &str) -> Result<EngineId, String> {
     EngineId::new(name)
         .ok_or_else(|| "model: an engine's name, as `engine-builder list` shows it".to_owned())
+}
+
+fn wifi(RawWifi { name, password }: RawWifi) -> Result<Wifi, String> {
+    if !(1..=32).contains(&name.len()) {
+        return Err("wifi.name: the network's name, of 1 to 32 bytes".to_owned());
+    }
+    let is_one = |password: &String| {
+        (8..=63).contains(&password.len()) && password.bytes().all(|byte| (32..127).contains(&byte))
+    };
+    if !password.as_ref().is_none_or(is_one) {
+        return Err(
+            "wifi.password: 8 to 63 letters, digits and signs; none for an open network".into()
+        );
+    }
+    Ok(Wifi { name, password })
+}
+
+/// As `de_DE.UTF-8`. Others are for terminals of another age.
+fn locale(name: String) -> Result<String, String> {
+    let language = name.strip_suffix(".UTF-8").unwrap_or_default();
+    let (of, country) = language.split_once('_').unwrap_or((language, "XX"));
+    let is_one = ((2..=3).contains(&of.len()) && of.bytes().all(|byte| byte.is_ascii_lowercase()))
+        || of == "C";
+    let in_one = country.len() == 2 && country.bytes().all(|byte| byte.is_ascii_uppercase());
+    match is_one && in_one {
+        true => Ok(name),
+        false => Err("locale: a language and a country, as in \"de_DE.UTF-8\"".to_owned()),
+    }
 }
 
 /// One line of an `authorized_keys` file without options.

@@ -21,7 +21,7 @@ const OUR_KEY: &str = "stoker-health";
 const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Looks at everything once.
-pub(super) fn now(host: &str, state_dir: &Path, sample: &Sample) -> Health {
+pub(crate) fn now(host: &str, state_dir: &Path, sample: &Sample) -> Health {
     let mut faults = of_the_machine(sample);
     if let Err(error) = write_and_take_away(state_dir) {
         let words = format!("{} cannot be written: {error}", state_dir.display());
@@ -30,11 +30,17 @@ pub(super) fn now(host: &str, state_dir: &Path, sample: &Sample) -> Health {
     let engine = match get(host, "/api/status") {
         Ok(status) => engine(&status, || short_answer(host, state_dir)),
         Err(error) => {
-            faults.push(Fault { words: error.to_string(), of_the_system: true });
+            faults.push(Fault { words: with_causes(&error), of_the_system: true });
             Engine::Pending("the supervisor does not answer".to_owned())
         }
     };
     Health { engine, faults }
+}
+
+/// An error and its causes, in one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Has the engine answer with one token. Where keys are asked for, we lend ourselves

@@ -32,6 +32,26 @@ pub struct Options {
     pub patience: Duration,
 }
 
+/// How often the machine below `root` went off without being shut down; `None` where
+/// nobody counts.
+#[must_use]
+pub fn unsafe_shutdowns(root: &Root) -> Option<u32> {
+    let directory = root.as_path().join(RECORD);
+    directory
+        .join(super::record::FILE)
+        .exists()
+        .then(|| Record::open(&directory).unsafe_shutdowns())
+}
+
+/// Takes note that the machine is being shut down, so that this boot does not count as
+/// one that was cut short.
+///
+/// # Errors
+/// It cannot be written down.
+pub fn shut_down(root: &Root) -> io::Result<()> {
+    Record::open(&root.as_path().join(RECORD)).ended()
+}
+
 /// Where a server that listens there is reached from its own machine.
 #[must_use]
 pub fn nearest(listen: SocketAddr) -> SocketAddr {
@@ -104,7 +124,14 @@ impl Boot {
         let mut machine = Machine::open(root.clone());
         let sample = machine.sample();
         let control = Control::find(&root);
-        let record = Record::open(&options.root.join(RECORD));
+        let directory = options.root.join(RECORD);
+        let mut record = Record::open(&directory);
+        // systemd has made it where boots are counted.
+        if let Some(id) = jetpack::boot::id(&root).filter(|_| directory.exists())
+            && let Err(error) = record.runs(&id)
+        {
+            writeln!(out, "that this boot has begun cannot be remembered: {error}")?;
+        }
         let mut boot = Self {
             root,
             machine,

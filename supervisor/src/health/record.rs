@@ -1,4 +1,5 @@
-//! Which systems were good, and how often one that never was has been restarted.
+//! Which systems were good, how often one that never was has been restarted, and how
+//! often the machine went off without having been shut down.
 //!
 //! A file of root's own, so that the service cannot say that a system is new. One
 //! that cannot be read is an empty one. Nothing is sent back that could not be
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-const FILE: &str = "boots.json";
+pub(super) const FILE: &str = "boots.json";
 
 /// Systems that are remembered; there are two at a time.
 const MOST_SYSTEMS: usize = 8;
@@ -28,6 +29,10 @@ struct Said {
     /// The last one last.
     good: Vec<String>,
     on_trial: Option<Trial>,
+    /// The boot that has not ended yet, by its id.
+    running: Option<String>,
+    /// Boots that never ended.
+    unsafe_shutdowns: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +46,26 @@ impl Record {
         let text = fs::read_to_string(directory.join(FILE)).unwrap_or_default();
         let said = serde_json::from_str(&text).unwrap_or_default();
         Self { directory: directory.to_owned(), said }
+    }
+
+    /// A boot runs. The one before has been cut short if it never [`Self::ended`].
+    pub(super) fn runs(&mut self, boot: &str) -> io::Result<()> {
+        match self.said.running.replace(boot.to_owned()) {
+            Some(before) if before == boot => return Ok(()),
+            Some(_) => self.said.unsafe_shutdowns = self.said.unsafe_shutdowns.saturating_add(1),
+            None => {}
+        }
+        self.write()
+    }
+
+    /// The machine is being shut down.
+    pub(super) fn ended(&mut self) -> io::Result<()> {
+        self.said.running = None;
+        self.write()
+    }
+
+    pub(super) fn unsafe_shutdowns(&self) -> u32 {
+        self.said.unsafe_shutdowns
     }
 
     pub(super) fn was_good(&self, system: &str) -> bool {
@@ -102,6 +127,23 @@ mod tests {
         assert_eq!(open().restarts("B 36.6.0"), 0);
         open().good("B 36.5.2").unwrap();
         assert_eq!(open().restarts("B 36.5.2"), 0);
+    }
+
+    #[test]
+    fn a_boot_that_never_ended_is_counted_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || Record::open(directory.path());
+        for (boot, ends, count) in
+            [("a", true, 0), ("b", false, 0), ("b", false, 0), ("c", true, 1), ("d", false, 1)]
+        {
+            open().runs(boot).unwrap();
+            assert_eq!(open().unsafe_shutdowns(), count, "{boot}");
+            if ends {
+                open().ended().unwrap();
+            }
+        }
+        open().good("A").unwrap();
+        assert_eq!((open().unsafe_shutdowns(), open().said.running.as_deref()), (1, Some("d")));
     }
 
     #[test]

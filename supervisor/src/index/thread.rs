@@ -1,5 +1,6 @@
 //! The index's thread: takes orders, and goes over one repository after the other.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -7,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::bringing::Bringing;
 use super::pass::{Pass, Step};
+use super::sources::tree::Trees;
+use super::sources::{Fetcher, Origin};
 use super::view::{Entry, State};
 use super::{Entries, MOST_REPOSITORIES, NewRepository, Order, OrderError, Settings, Wish, naming};
 use crate::store::code::{Code, CodeError, Repository};
@@ -20,24 +24,28 @@ const SHOW: Duration = Duration::from_millis(250);
 /// The same for counting, which takes longer the more there is.
 const COUNT: Duration = Duration::from_secs(5);
 /// Wait before a database that failed, or a pass that did, is tried again.
-const RETRY: Duration = Duration::from_secs(30);
+pub(super) const RETRY: Duration = Duration::from_secs(30);
 
 pub(super) struct Thread {
-    settings: Settings,
-    code: Code,
+    pub(super) settings: Settings,
+    pub(super) code: Code,
     orders: Receiver<Order>,
     showing: watch::Sender<Entries>,
     held: Arc<AtomicBool>,
-    entries: Vec<Due>,
+    pub(super) trees: Trees,
+    /// Once something is fetched.
+    pub(super) fetcher: Option<Fetcher>,
+    pub(super) entries: Vec<Due>,
     /// When the list of repositories is to be read again.
     settle_at: Option<Instant>,
     shown: Instant,
     counted: Instant,
 }
 
-struct Due {
-    entry: Entry,
-    at: Instant,
+pub(super) struct Due {
+    pub(super) entry: Entry,
+    pub(super) at: Instant,
+    pub(super) bringing: Bringing,
 }
 
 /// How a pass ended.
@@ -60,11 +68,25 @@ impl Thread {
         orders: Receiver<Order>,
         showing: watch::Sender<Entries>,
         held: Arc<AtomicBool>,
+        trees: Trees,
     ) -> Self {
         let code = Code::new(&settings.database);
         let now = Instant::now();
         let (entries, settle_at) = (Vec::new(), Some(now));
-        Self { settings, code, orders, showing, held, entries, settle_at, shown: now, counted: now }
+        let (fetcher, shown, counted) = (None, now, now);
+        Self {
+            settings,
+            code,
+            orders,
+            showing,
+            held,
+            trees,
+            fetcher,
+            entries,
+            settle_at,
+            shown,
+            counted,
+        }
     }
 
     /// Runs until it is told to end, or nobody can tell it any more.
@@ -78,8 +100,10 @@ impl Thread {
             if self.settle_at.is_some_and(|at| at <= Instant::now()) {
                 self.settle();
             }
+            self.take_fetched();
             let due = self.due();
-            let wait = [due.map(|(_, at)| at), self.settle_at].into_iter().flatten().min();
+            let wait = [due.map(|(_, at)| at), self.settle_at, self.look_for_fetched()];
+            let wait = wait.into_iter().flatten().min();
             let order = match wait.map(|at| at.saturating_duration_since(Instant::now())) {
                 None => self.orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(wait) => self.orders.recv_timeout(wait),
@@ -117,7 +141,9 @@ impl Thread {
         for due in &mut self.entries {
             // They are gone over soon in any case.
             due.entry.counts = self.code.counts(due.entry.repository.id).ok();
+            due.entry.tree = self.trees.newest(&due.entry.repository.is);
         }
+        self.trees.sweep(self.entries.iter().map(|due| &due.entry.repository.is));
         self.show();
     }
 
@@ -137,6 +163,11 @@ impl Thread {
                 self.show();
                 // Who asked may have gone, here and below.
                 let _ = reply.send(added);
+            }
+            Order::Upload(uploaded, reply) => {
+                let done = self.upload(uploaded);
+                self.show();
+                let _ = reply.send(done);
             }
             Order::Remove { owner, name, reply } => {
                 let removed = self.remove(&owner, name);
@@ -159,24 +190,38 @@ impl Thread {
 
     fn add(&mut self, wish: Wish) -> Result<NewRepository, OrderError> {
         let new = self.checked(wish)?;
-        let visible = |due: &Due| match &new.owner {
-            Some(owner) => due.entry.is_visible_to(owner),
-            None => due.entry.repository.is.owner.is_none(),
-        };
-        if self.entries.iter().any(|due| visible(due) && due.entry.repository.is.name == new.name) {
-            return Err(OrderError::NameTaken(new.name));
-        }
-        if self.entries.len() >= MOST_REPOSITORIES {
-            return Err(OrderError::TooMany);
-        }
+        self.has_room_for(&new)?;
         let added = self.code.add(&new)?;
         tracing::info!(name = new.name, shared = new.owner.is_none(), "repository added");
         self.entries.push(Due::new(added));
         Ok(new)
     }
 
+    pub(super) fn has_room_for(&self, new: &NewRepository) -> Result<(), OrderError> {
+        let visible = |due: &Due| match &new.owner {
+            Some(owner) => due.entry.is_visible_to(owner),
+            None => due.entry.repository.is.owner.is_none(),
+        };
+        if self.entries.iter().any(|due| visible(due) && due.entry.repository.is.name == new.name) {
+            return Err(OrderError::NameTaken(new.name.clone()));
+        }
+        if self.entries.len() >= MOST_REPOSITORIES {
+            return Err(OrderError::TooMany);
+        }
+        Ok(())
+    }
+
     /// Looks at the disk, which may take its time; so that is done here.
-    fn checked(&self, Wish { path, name, owner }: Wish) -> Result<NewRepository, OrderError> {
+    fn checked(&self, Wish { origin, name, owner }: Wish) -> Result<NewRepository, OrderError> {
+        let path = match origin {
+            Origin::Path(path) => path,
+            Origin::Url(url) => {
+                let name = naming::of(name.as_deref(), Path::new(url.own_name()));
+                let name = name.map_err(OrderError::Name)?;
+                return Ok(NewRepository { name, origin: Origin::Url(url), owner });
+            }
+            Origin::Upload => return Err(OrderError::Name("it is uploaded, not added".into())),
+        };
         let wrong = |problem: String| OrderError::Path { path: path.clone(), problem };
         if !path.is_absolute() {
             return Err(wrong("is not absolute".to_owned()));
@@ -192,7 +237,7 @@ impl Thread {
             return Err(wrong("lies in the state directory".to_owned()));
         }
         let name = naming::of(name.as_deref(), &real).map_err(OrderError::Name)?;
-        Ok(NewRepository { name, path: real, owner })
+        Ok(NewRepository { name, origin: Origin::Path(real), owner })
     }
 
     fn remove(&mut self, owner: &str, name: String) -> Result<(), OrderError> {
@@ -209,7 +254,8 @@ impl Thread {
             Some((at, repository)) => {
                 self.code.remove(repository.id).map_err(Into::into).map(|()| {
                     tracing::info!(name, "repository removed");
-                    self.entries.remove(at);
+                    let removed = self.entries.remove(at);
+                    self.trees.remove(&removed.entry.repository.is);
                 })
             }
         }
@@ -220,10 +266,14 @@ impl Thread {
         let Some(repository) = self.of(id).map(|due| due.entry.repository.clone()) else {
             return Go::On;
         };
+        let Some(directory) = self.directory(id) else {
+            self.show();
+            return Go::On;
+        };
         let began = Instant::now();
         (self.shown, self.counted) = (began, began);
         let code = &mut self.code;
-        let started = Pass::start(&self.settings.indexer, &repository.is.path, |each| {
+        let started = Pass::start(&self.settings.indexer, &directory, |each| {
             code.known(id, each).map_err(|error| error.to_string())
         });
         let ended = match started {
@@ -252,6 +302,7 @@ impl Thread {
             }
             due.entry.state = state;
         }
+        self.was_gone_over(id, &directory);
         self.show();
         Go::On
     }
@@ -321,11 +372,11 @@ impl Thread {
         self.show();
     }
 
-    fn of(&mut self, id: i64) -> Option<&mut Due> {
+    pub(super) fn of(&mut self, id: i64) -> Option<&mut Due> {
         self.entries.iter_mut().find(|due| due.entry.repository.id == id)
     }
 
-    fn show(&mut self) {
+    pub(super) fn show(&mut self) {
         self.shown = Instant::now();
         let entries = self.entries.iter().map(|due| due.entry.clone()).collect();
         // If nobody looks, nobody need see.
@@ -334,11 +385,12 @@ impl Thread {
 }
 
 impl Due {
-    fn new(repository: Repository) -> Self {
+    pub(super) fn new(repository: Repository) -> Self {
         let state = match repository.passed {
             Some(_) => State::Indexed,
             None => State::Waiting,
         };
-        Self { entry: Entry { repository, state, counts: None }, at: Instant::now() }
+        let entry = Entry::new(repository, state);
+        Self { entry, at: Instant::now(), bringing: Bringing::default() }
     }
 }

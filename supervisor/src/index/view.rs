@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::sources::Origin;
+use super::sources::tree::Tree;
 use crate::snapshot;
 use crate::store::code::{Counts, Repository};
 
@@ -15,6 +17,12 @@ pub struct Entry {
     pub state: State,
     /// What is kept of it; `None` until it was counted.
     pub counts: Option<Counts>,
+    /// The files that were brought here, where it has no directory of its own.
+    pub tree: Option<Tree>,
+    /// They are being fetched.
+    pub fetching: bool,
+    /// Why the newest ones could not be fetched; those that are here go on serving.
+    pub not_fetched: Option<String>,
 }
 
 /// What is done with a repository.
@@ -55,6 +63,12 @@ impl Progress {
 }
 
 impl Entry {
+    #[must_use]
+    pub fn new(repository: Repository, state: State) -> Self {
+        let (counts, tree, fetching, not_fetched) = (None, None, false, None);
+        Self { repository, state, counts, tree, fetching, not_fetched }
+    }
+
     /// Whether `asker` may know of it.
     #[must_use]
     pub fn is_visible_to(&self, asker: &str) -> bool {
@@ -73,10 +87,12 @@ impl Entry {
         let show = |text: String| named.then_some(text);
         snapshot::Repository {
             name: show(is.name.clone()),
-            path: show(is.path.display().to_string()),
+            path: show(is.origin.to_string()),
+            from: is.origin.kind(),
             shared: is.owner.is_none(),
             configured: self.repository.configured,
             state: match &self.state {
+                State::Waiting if self.fetching => "fetching",
                 State::Waiting => "waiting",
                 State::Indexing(_) => "indexing",
                 State::Indexed => "indexed",
@@ -93,6 +109,13 @@ impl Entry {
             of: progress.and_then(|progress| progress.of),
             left_s: progress.and_then(Progress::left).map(|left| left.as_secs()),
             passed_at: self.repository.passed,
+            revision: match &is.origin {
+                Origin::Url(_) => self.tree.as_ref().and_then(|tree| show(tree.revision.clone())),
+                Origin::Path(_) | Origin::Upload => None,
+            },
+            brought_at: self.tree.as_ref().map(|tree| tree.made),
+            brought_bytes: self.tree.as_ref().map(|tree| tree.bytes),
+            not_fetched: self.not_fetched.clone().and_then(show),
         }
     }
 }
@@ -117,12 +140,14 @@ mod tests {
     fn of_a_private_repository_everybody_sees_numbers_only() {
         let is = crate::store::code::NewRepository {
             name: "secret".into(),
-            path: "/srv/secret".into(),
+            origin: Origin::Path("/srv/secret".into()),
             owner: Some("key 0b05".into()),
         };
         let repository = Repository { id: 1, is, configured: false, passed: Some(7) };
         let state = State::Failed("/srv/secret is no directory".into());
-        let entry = Entry { repository, state, counts: Some(Counts::default()) };
+        let counts = Some(Counts::default());
+        let not_fetched = Some("https://git.lan/secret hurts".into());
+        let entry = Entry { counts, not_fetched, ..Entry::new(repository, state) };
         assert!(entry.is_visible_to("key 0b05") && !entry.is_visible_to("127.0.0.1"));
         let shown = serde_json::to_string(&entry.shown(false)).unwrap();
         assert!(!shown.contains("secret"), "{shown}");

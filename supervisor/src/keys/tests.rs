@@ -155,3 +155,40 @@ proptest! {
         let _ = Keys::parse(&text);
     }
 }
+
+#[test]
+fn what_a_keys_chats_have_stands_beside_it_and_goes_with_it() {
+    let place = tempfile::tempdir().unwrap();
+    let alice = add(&place, "alice");
+    let _bob = add(&place, "bob");
+    let path = place.path().join(FILE);
+    let before = fs::read_to_string(&path).unwrap();
+    assert!(!before.contains("chats"), "an older release reads it");
+    let set = |of: &str, chats: Chats| {
+        change(place.path(), |keys| keys.set_chats(name(of), chats.clone()))
+    };
+    let both = Chats { code: vec!["fans".into(), "c++".into()], memory: true };
+    set("alice", both.clone()).unwrap();
+    let keys = read(place.path()).unwrap().unwrap();
+    assert_eq!(keys.owner(&Hash::of(&alice)), Some(&name("alice")));
+    assert_eq!(
+        (keys.chats(&name("alice")), keys.chats(&name("bob"))),
+        (both.clone(), Chats::default())
+    );
+    assert_eq!(both.to_string(), "code of fans, c++ and memory");
+    assert_eq!(
+        Chats { code: vec!["*".into()], memory: false }.to_string(),
+        "code of every repository"
+    );
+    assert_eq!(Chats::default().to_string(), "nothing");
+    assert!(set("carol", both.clone()).is_err());
+    let many = Chats { code: vec!["x".into(); 65], memory: false };
+    assert!(set("bob", many).is_err());
+    // A key of that name that is made later has none of it.
+    change(place.path(), |keys| Ok(keys.remove(&name("alice")))).unwrap();
+    let _again = add(&place, "alice");
+    assert!(read(place.path()).unwrap().unwrap().chats(&name("alice")).is_off());
+    set("bob", both).unwrap();
+    set("bob", Chats::default()).unwrap();
+    assert!(!fs::read_to_string(&path).unwrap().contains("chats"));
+}

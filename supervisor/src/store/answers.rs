@@ -14,6 +14,8 @@ pub enum AnswerChange {
     Grew(Piece),
     /// It is not to be taken up again.
     Forget(Arc<str>),
+    /// None of this owner is.
+    ForgetAllOf(String),
 }
 
 /// What an answer said since its piece before.
@@ -68,7 +70,7 @@ impl AnswerChange {
             Self::Grew(piece) => {
                 piece.said.len() + piece.head.as_ref().map_or(0, |head| head.recipe.len())
             }
-            Self::Forget(_) => 0,
+            Self::Forget(_) | Self::ForgetAllOf(_) => 0,
         }
     }
 }
@@ -84,6 +86,10 @@ pub(super) fn write(
         AnswerChange::Forget(id) => {
             let mut delete = connection.prepare_cached("DELETE FROM answers WHERE id = ?1")?;
             return delete.execute([id]).map(drop);
+        }
+        AnswerChange::ForgetAllOf(owner) => {
+            let mut delete = connection.prepare_cached("DELETE FROM answers WHERE owner = ?1")?;
+            return delete.execute([owner]).map(drop);
         }
     };
     if let Some(Head { owner, recipe }) = &piece.head {
@@ -158,12 +164,13 @@ pub(super) fn retain(connection: &Connection, keep: Keep, now: u64) -> rusqlite:
              WHERE with_newer > ?1)",
         [keep.bytes],
     )?;
-    if deleted > 0 {
-        // The log still has what was deleted; it is emptied. A reader elsewhere
-        // can prevent that until the next time.
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-    }
-    Ok(())
+    if deleted > 0 { empty_log(connection) } else { Ok(()) }
+}
+
+/// The log still has what was deleted. A reader elsewhere can prevent that until the
+/// next time.
+pub(super) fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
 /// Whether there is any answer.

@@ -16,13 +16,14 @@ mod tests;
 #[cfg(test)]
 mod vector_tests;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use engine_api::index::{FromIndexer, KnownFile};
 use rusqlite::{Connection, params};
 
 use super::database::{Damaged, Database, Tried};
 use super::{schema, unix_s};
+use crate::index::sources::Origin;
 pub use vectors::{Coverage, Embedded, Maker, Unembedded};
 
 /// Bits of a chunk's id below the number of its repository.
@@ -39,8 +40,7 @@ const FREE_PART: i64 = 8;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRepository {
     pub name: String,
-    /// Absolute.
-    pub path: PathBuf,
+    pub origin: Origin,
     /// Who may search it, as [`crate::request::Client`] is written beside what is
     /// kept for it; `None` for everybody.
     pub owner: Option<String>,

@@ -22,7 +22,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 pub use additions::Addition;
-pub use conversations::{Cut, Decision, Exported, Known, Said, Shown};
+pub use conversations::{Counts, Cut, Decision, Exported, Known, Said, Shown};
 pub use summaries::Summed;
 
 use super::database::{Damaged, Database};
@@ -62,6 +62,7 @@ pub struct MemoryError(String);
 #[derive(Clone)]
 pub struct Memory {
     orders: SyncSender<Order>,
+    settings: Settings,
 }
 
 /// The thread. [`MemoryThread::close`] ends it.
@@ -84,11 +85,12 @@ enum Order {
 pub fn start(settings: Settings) -> std::io::Result<(Memory, MemoryThread)> {
     let (orders, ordered) = sync_channel(ORDERS);
     let (alive, gone) = sync_channel(0);
+    let kept = settings.clone();
     std::thread::Builder::new().name("memory".into()).stack_size(STACK).spawn(move || {
         Desk::new(settings).run(&ordered);
         drop(alive);
     })?;
-    Ok((Memory { orders: orders.clone() }, MemoryThread { orders, gone }))
+    Ok((Memory { orders: orders.clone(), settings: kept }, MemoryThread { orders, gone }))
 }
 
 impl Memory {
@@ -221,6 +223,21 @@ impl Memory {
             conversations::recall(connection, conversation, &terms, among.as_deref(), &there)
         })
         .await
+    }
+
+    /// How long and how much is kept.
+    #[must_use]
+    pub fn bounds(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// How much is kept of everybody's.
+    pub async fn counts(&self) -> Result<Counts, MemoryError> {
+        if !self.settings.database.exists() {
+            // Nobody has made it yet, and it is not made for this.
+            return Ok(Counts::default());
+        }
+        self.ask(|connection| conversations::counts(connection)).await
     }
 
     /// All conversations of an owner, the newest first.

@@ -71,6 +71,13 @@ pub(super) const MEMORY: Layout = Layout {
     salvaged: &[],
 };
 
+impl Layout {
+    /// The schema that we bring a file to.
+    pub(super) fn newest(&self) -> i64 {
+        i64::try_from(self.migrations.len()).unwrap_or(i64::MAX)
+    }
+}
+
 /// How long to wait for another process that has the database locked, for
 /// example an operator's `sqlite3`.
 const BUSY: Duration = Duration::from_secs(2);

@@ -221,7 +221,9 @@ impl Answers {
             for change in changes {
                 answers::write(&transaction, change, now)?;
             }
-            transaction.commit()
+            transaction.commit()?;
+            let forgets = |change: &AnswerChange| matches!(change, AnswerChange::ForgetAllOf(_));
+            if changes.iter().any(forgets) { answers::empty_log(connection) } else { Ok(()) }
         })
     }
 

@@ -10,9 +10,15 @@ use engine_api::protocol::Heartbeat;
 
 use super::history::History;
 use super::rates::Meter;
+use super::words;
 use crate::snapshot::{HistoryPoint, Incident, MAX_INCIDENTS, Problem, Queue, Totals};
 use crate::store::{Fault, IncidentRow, Outcome, Report, RequestRow, Store, Trouble};
 use crate::telemetry::Reading;
+use crate::update::News;
+
+/// How long it is news that an update was given up. By then the supervisor that comes
+/// back has its database.
+const UPDATE_NEWS_S: u64 = 3600;
 
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -26,6 +32,8 @@ pub(super) struct Ledger {
     /// Newest first.
     incidents: VecDeque<Incident>,
     next_incident: i64,
+    /// Whether the database has told which incidents there were.
+    knows_incidents: bool,
     history: Arc<History>,
     store: Store,
 }
@@ -54,6 +62,7 @@ impl Ledger {
             incidents: VecDeque::new(),
             // Until a database tells what is taken: a number that is not.
             next_incident: i64::try_from(unix_s()).unwrap_or(1),
+            knows_incidents: false,
             history,
             store,
         }
@@ -148,6 +157,7 @@ impl Ledger {
 
     fn opened(&mut self, incidents: Vec<Incident>) {
         self.forget_problem(&STORE_PROBLEMS);
+        self.knows_incidents = true;
         let taken = incidents.iter().map(|incident| incident.id).max().unwrap_or(0);
         if self.incidents.is_empty() {
             self.next_incident = taken + 1;
@@ -189,7 +199,21 @@ impl Ledger {
                 .as_ref()
                 .and_then(|(beat, _)| Some(beat.kv.active_tokens + beat.kv.cached_tokens?)),
         });
+        if let Some(happened) = reading.update.as_ref().and_then(|news| self.given_up(news)) {
+            self.incident(happened);
+        }
         self.reading = Some(reading);
+    }
+
+    /// An update that was given up a moment ago, unless that was told: by us or by the
+    /// supervisor before.
+    fn given_up(&self, news: &News) -> Option<Happened> {
+        let happened = words::update_given_up(news)?;
+        let is_told =
+            |told: &Incident| told.kind == happened.kind && told.at >= news.progress.since;
+        let is_new = unix_s().saturating_sub(news.progress.since) < UPDATE_NEWS_S;
+        let is_told = self.incidents.iter().any(is_told);
+        (is_new && self.knows_incidents && !is_told).then_some(happened)
     }
 
     /// The machine's last sample.

@@ -74,6 +74,7 @@ pub fn start(
         indexer: settings.index.indexer.clone(),
         period: settings.index.period,
         repositories: settings.repositories.clone(),
+        sources: settings.index.sources,
     })?;
     let memory = remembered(&settings).map(memory::start).transpose()?;
     let telemetry = start_telemetry(&settings, input_sender.clone())?;

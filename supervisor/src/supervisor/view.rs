@@ -47,6 +47,7 @@ impl Ledger {
             limits: view.limits,
             governor: view.governor,
             build: reading.and_then(|reading| reading.build.clone()),
+            update: reading.and_then(|reading| reading.update.clone()),
             queue: view.queue,
             index: view.index,
             idle: view.idle,

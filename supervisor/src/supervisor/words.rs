@@ -11,6 +11,9 @@ use crate::engines::restart::{self, Rung, Verdict};
 use crate::engines::{Cause, Death};
 use crate::request::{Failure, Fault};
 use crate::snapshot::Problem;
+use crate::update::News;
+use crate::update::phase::Phase;
+use crate::update::record::Progress;
 
 /// Why a worker was killed that is deaf.
 pub(super) const NOT_READING: &str = "it did not read what it was sent";
@@ -18,6 +21,21 @@ pub(super) const NOT_READING: &str = "it did not read what it was sent";
 pub(super) const NOT_CANCELLING: &str = "it did not end a request that was cancelled";
 /// Why a worker was killed at the end.
 pub(super) const OUT_OF_TIME: &str = "the time for finishing answers is over";
+
+/// An incident, if the update was given up.
+pub(super) fn update_given_up(news: &News) -> Option<Happened> {
+    let Progress { from, to, began, phase, .. } = &news.progress;
+    let Phase::WentBack { why } = phase else { return None };
+    Some(Happened {
+        kind: "update_given_up",
+        problem: format!("version {to} was not well and was given up"),
+        cause: why.clone(),
+        evidence: serde_json::json!({ "from": from, "to": to, "began": began }),
+        done: format!("version {from} is there as before: {why}"),
+        advice: "`journalctl -u stoker -u stoker-update` has what it said; update with another one"
+            .to_owned(),
+    })
+}
 
 /// For requests that are not answered because the supervisor ends.
 pub(super) fn shutting_down() -> Failure {

@@ -10,6 +10,7 @@ use supervisor::config::{
     Store, Telemetry,
 };
 use supervisor::governor::Profile;
+use supervisor::index::SourceBounds;
 use supervisor::request::{Answer, Client, Event, Request};
 use supervisor::snapshot::{EngineState, Snapshot};
 use supervisor::supervisor::{Handle, Haste, Threads};
@@ -181,7 +182,11 @@ fn settings(dir: &Path, worker: PathBuf) -> Settings {
         embedding: Embedding::default(),
         admission: Admission { queue: 2, wait: long, prepare_wait: long },
         telemetry: Telemetry { period: Duration::from_millis(100) },
-        index: Index { indexer: "/nowhere/indexer".into(), period: Duration::from_secs(60) },
+        index: Index {
+            indexer: "/nowhere/indexer".into(),
+            period: Duration::from_secs(60),
+            sources: SourceBounds::default(),
+        },
         memory: Memory { kept: Duration::ZERO, bytes: 0, between_turns: false },
         repositories: Vec::new(),
         store: Store {

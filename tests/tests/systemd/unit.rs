@@ -5,6 +5,7 @@
 
 mod install;
 mod package;
+mod update;
 
 use std::fs;
 use std::sync::Arc;

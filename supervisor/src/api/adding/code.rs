@@ -36,6 +36,20 @@ impl Adding<'_> {
         }
     }
 
+    /// Leaves out those that are not the asker's: nobody named them in this request.
+    pub(super) async fn leave_out_unknown(&mut self, code: &mut Option<Vec<String>>) {
+        // If that is not known yet, the search finds nothing of others all the same.
+        let Some(entries) = self.entries().await else { return };
+        let Some(named) = code.take_if(|names| !names.is_empty()) else { return };
+        let known = |name: &String| entries.iter().any(|entry| entry.repository.is.name == *name);
+        let (kept, unknown): (Vec<_>, Vec<_>) = named.into_iter().partition(known);
+        for name in unknown {
+            let problem = format!("the key's chats have code of `{name}`, which is not there");
+            self.receipt.problems.push(problem);
+        }
+        *code = (!kept.is_empty()).then_some(kept);
+    }
+
     /// Repositories that the asker may see; `None` if that is not known yet.
     async fn entries(&self) -> Option<Vec<Entry>> {
         let all: Arc<[Entry]> = timeout(PATIENCE, self.sources.index.entries()).await.ok()?;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::json::parse;
 use crate::api::error::Problem;
+use crate::index::sources::{GitUrl, Origin};
 use crate::index::{Hit, Question};
 use crate::snapshot::{IndexVectors, Repository};
 
@@ -118,10 +119,19 @@ impl<'a> FoundChunk<'a> {
 
 /// `POST /api/repositories`.
 #[derive(Debug, Deserialize)]
-pub(crate) struct NewRepositoryBody {
-    pub(crate) path: String,
-    pub(crate) name: Option<String>,
+struct NewRepositoryBody {
+    path: Option<String>,
+    url: Option<String>,
+    name: Option<String>,
     #[serde(default)]
+    shared: bool,
+}
+
+/// What is to be added.
+#[derive(Debug)]
+pub(crate) struct ToAdd {
+    pub(crate) origin: Origin,
+    pub(crate) name: Option<String>,
     pub(crate) shared: bool,
 }
 
@@ -129,8 +139,29 @@ pub(crate) struct NewRepositoryBody {
 ///
 /// # Errors
 /// A field is missing or wrong.
-pub(crate) fn new_repository(body: &[u8]) -> Result<NewRepositoryBody, Problem> {
-    parse(body)
+pub(crate) fn new_repository(body: &[u8]) -> Result<ToAdd, Problem> {
+    let NewRepositoryBody { path, url, name, shared } = parse(body)?;
+    let origin = match (path, url) {
+        (Some(path), None) => Origin::Path(path.into()),
+        (None, Some(url)) => {
+            let url = GitUrl::parse(&url).map_err(|why| Problem::field("url", why.to_string()))?;
+            Origin::Url(url)
+        }
+        (Some(_), Some(_)) => return Err(Problem::field("url", "stands beside a `path`")),
+        (None, None) => return Err(Problem::field("path", "is missing; so is `url`")),
+    };
+    Ok(ToAdd { origin, name, shared })
+}
+
+/// The answer to `PUT /api/repositories/NAME/contents`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Sent<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) shared: bool,
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    /// Links, which are never followed.
+    pub(crate) left_out: u64,
 }
 
 /// The answer to that.
@@ -173,6 +204,23 @@ mod tests {
         ] {
             let problem = read(body).unwrap_err();
             assert!(problem.message.contains(field), "{body}: {}", problem.message);
+        }
+    }
+
+    #[test]
+    fn a_repository_has_a_path_or_a_url_and_no_secret_is_said_back() {
+        let read = |body: &str| new_repository(body.as_bytes());
+        let url = read(r#"{"url":"https://git.lan/fans","shared":true}"#).unwrap();
+        assert!(matches!(url.origin, Origin::Url(_)) && url.shared && url.name.is_none());
+        assert!(matches!(read(r#"{"path":"/srv"}"#).unwrap().origin, Origin::Path(_)));
+        for body in [
+            "{}",
+            r#"{"path":"/a","url":"https://a/b"}"#,
+            r#"{"url":"https://alice:hunter2@git.lan/fans"}"#,
+            r#"{"url":"file:///srv/hunter2"}"#,
+        ] {
+            let problem = read(body).unwrap_err();
+            assert!(!problem.message.contains("hunter2"), "{}", problem.message);
         }
     }
 }

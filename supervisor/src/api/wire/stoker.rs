@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::object::Object;
 use crate::api::error::Problem;
+use crate::keys::Chats;
 use crate::memory::quote::Place;
 
 /// Repositories that one request may name.
@@ -22,6 +23,8 @@ pub(crate) struct Wish {
     pub(crate) memory: bool,
     /// What its client calls the conversation.
     pub(crate) conversation: Option<String>,
+    /// The code is what the key's chats have, and nobody named it in this request.
+    pub(crate) code_of_key: bool,
 }
 
 /// The body's `stoker` object.
@@ -51,7 +54,8 @@ pub(crate) fn alias(name: &str) -> (&str, Wish) {
         let unnamed = || (bare == &alias[1..]).then_some("");
         if let Some(model) = bare.strip_suffix(alias).or_else(unnamed) {
             let code = alias.contains("code").then(Vec::new);
-            return (model, Wish { code, memory: alias.contains("memory"), conversation: None });
+            let memory = alias.contains("memory");
+            return (model, Wish { code, memory, ..Wish::default() });
         }
     }
     (name, Wish::default())
@@ -60,6 +64,17 @@ pub(crate) fn alias(name: &str) -> (&str, Wish) {
 impl Wish {
     pub(crate) fn is_off(&self) -> bool {
         self.code.is_none() && !self.memory
+    }
+
+    /// The same, and what the key's chats have where the request says nothing.
+    pub(crate) fn or_of_key(mut self, chats: &Chats) -> Self {
+        self.memory |= chats.memory;
+        if self.code.is_none() && !chats.code.is_empty() {
+            let all = chats.code.iter().any(|name| name == "*");
+            self.code = Some(if all { Vec::new() } else { chats.code.clone() });
+            self.code_of_key = true;
+        }
+        self
     }
 
     /// The same, where the body says otherwise.
@@ -75,6 +90,7 @@ impl Wish {
                 return Err(Problem::field("stoker.repositories", why));
             }
             let all = repositories.iter().any(|name| name == "*");
+            self.code_of_key = false;
             self.code = match repositories {
                 _ if all => Some(Vec::new()),
                 none if none.is_empty() => None,
@@ -278,6 +294,22 @@ mod tests {
         assert!(refusal.contains("unknown field `repository`"), "{refusal}");
         let refusal = wish("m", r#"{"repositories":"x"}"#).unwrap_err();
         assert!(refusal.starts_with("`stoker.repositories` is wrong"), "{refusal}");
+    }
+
+    #[test]
+    fn what_a_keys_chats_have_is_asked_for_by_nobody_and_off_wins() {
+        let chats = Chats { code: vec!["x".into()], memory: true };
+        let wish = |name: &str, stoker: &str| {
+            let body: Body = parse(format!(r#"{{"stoker":{stoker}}}"#).as_bytes()).unwrap();
+            alias(name).1.or_of_key(&chats).with(body.stoker).unwrap()
+        };
+        let of_key = Wish { memory: true, code_of_key: true, ..code(&["x"]) };
+        assert_eq!(wish("m", "null"), of_key);
+        assert_eq!(wish("m", r#"{"memory":"off"}"#), Wish { memory: false, ..of_key.clone() });
+        assert!(wish("m", r#"{"memory":"off","repositories":[]}"#).is_off());
+        assert_eq!(wish("m", r#"{"repositories":["y"]}"#), Wish { memory: true, ..code(&["y"]) });
+        assert_eq!(wish("m+code", "null"), Wish { memory: true, ..code(&[]) });
+        assert_eq!(Wish::default().or_of_key(&Chats::default()), Wish::default());
     }
 
     #[test]

@@ -42,6 +42,11 @@ pub(crate) enum Command {
     /// Leaves with 0 when it was taken or there is none; 3 when something in it is
     /// wrong, and nothing was changed.
     Firstboot(FirstBoot),
+    /// Install a newer version from a signed file, on trial until it is well.
+    ///
+    /// Leaves with 0 when it is installed and well, with 5 when it was not and the
+    /// version before is there again, with 1 when nothing was begun.
+    Update(Update),
     /// Add, show and forget repositories of code.
     Index(Index),
     /// Search the code in them.
@@ -116,6 +121,9 @@ pub(crate) struct Health {
     /// How long the server may take to be well.
     #[arg(long, value_name = "SECONDS", default_value_t = health::PATIENCE.as_secs())]
     pub(crate) patience_s: u64,
+    /// Only take note that the machine is being shut down in order.
+    #[arg(long)]
+    pub(crate) shut_down: bool,
 }
 
 #[derive(Debug, Args)]
@@ -127,6 +135,49 @@ pub(crate) struct FirstBoot {
     /// be given again.
     #[arg(long, value_name = "DIR")]
     pub(crate) medium: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct Update {
+    #[command(subcommand)]
+    pub(crate) action: Option<UpdateAction>,
+    /// The update, as scripts/make-update makes it.
+    #[arg(required = true)]
+    pub(crate) file: Option<PathBuf>,
+    /// Only look whether it is signed, whole and for this machine.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// For people, or for programs: one document at the end.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// How long the new version may take to be well, from each start on.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub(crate) patience_s: u64,
+    /// How long it has to stay so.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) steady_s: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UpdateAction {
+    /// Show how far the last update is, or how it ended.
+    Status {
+        /// For people, or for programs.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+        /// Look at the machine whose files are below this directory.
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: PathBuf,
+    },
+    /// Bring an update to its end. stoker-update.service does it.
+    #[command(hide = true)]
+    Keep {
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -147,12 +198,27 @@ pub(crate) struct Index {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum IndexAction {
-    /// Index a directory of the server's machine, and keep up with it.
+    /// Index a directory of the server's machine, or a git URL, and keep up with it.
     Add {
-        path: PathBuf,
-        /// What it is called; the directory's name, if left out.
+        #[arg(value_name = "PATH|URL")]
+        source: String,
+        /// What it is called; the directory's or the URL's name, if left out.
         #[arg(long)]
         name: Option<String>,
+        /// Everybody may search it; else only who sends the same key.
+        #[arg(long)]
+        shared: bool,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Send a directory of this machine, and index it on the server's, in the place of
+    /// what was sent under that name before.
+    ///
+    /// What git ignores or .stokerignore names stays here, and so do links and files
+    /// over 1 MB.
+    Upload {
+        name: String,
+        directory: PathBuf,
         /// Everybody may search it; else only who sends the same key.
         #[arg(long)]
         shared: bool,
@@ -248,6 +314,23 @@ pub(crate) struct Key {
     pub(crate) state_dir: Option<PathBuf>,
 }
 
+/// What a key's chats have without asking for it.
+#[derive(Debug, Args)]
+pub(crate) struct Chats {
+    /// Its chats get code from these repositories; `*` is all that it may see.
+    #[arg(long, value_name = "REPOSITORY", num_args = 1..)]
+    code: Vec<String>,
+    /// Its conversations may outgrow the window.
+    #[arg(long)]
+    memory: bool,
+}
+
+impl From<Chats> for supervisor::keys::Chats {
+    fn from(Chats { code, memory }: Chats) -> Self {
+        Self { code, memory }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyAction {
     /// Make a key and show it, once.
@@ -257,6 +340,14 @@ pub(crate) enum KeyAction {
         /// Take the key from standard input; it must be long and random.
         #[arg(long)]
         stdin: bool,
+        #[command(flatten)]
+        chats: Chats,
+    },
+    /// Set what a key's chats have without asking for it; nothing, if nothing is given.
+    Chats {
+        name: String,
+        #[command(flatten)]
+        chats: Chats,
     },
     /// Show what keys are called.
     List,

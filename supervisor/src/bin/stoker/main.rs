@@ -1,6 +1,6 @@
 //! `stoker`: runs an engine under watchdog control and serves it.
 //!
-//! Each subcommand is called here, and is a module of the library; [`serve`] is the one
+//! Each subcommand is called here, and is a module of the library; [`mod@serve`] is the one
 //! that stays.
 
 #![forbid(unsafe_code)]
@@ -16,11 +16,12 @@ use anyhow::Context;
 use clap::Parser;
 use supervisor::console::code::Sought;
 use supervisor::firstboot::Outcome;
+use supervisor::update as updates;
 use supervisor::{console, doctor, firstboot, health};
 
 use crate::arguments::{
     Arguments, Command, Doctor, FirstBoot, Health, IndexAction, Key, KeyAction, MemoryAction,
-    Place, Search, Status,
+    Place, Search, Status, Update, UpdateAction,
 };
 use crate::serve::serve;
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Doctor(arguments) => look(arguments).map(ExitCode::from),
         Command::Health(arguments) => boot_health(arguments).map(ExitCode::from),
         Command::Firstboot(arguments) => first_boot(&arguments).map(ExitCode::from),
+        Command::Update(arguments) => update(arguments).map(ExitCode::from),
         Command::Index(arguments) => index(&arguments.action).map(|()| ExitCode::SUCCESS),
         Command::Search(arguments) => search(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Memory(arguments) => memory(&arguments.action).map(|()| ExitCode::SUCCESS),
@@ -59,9 +61,13 @@ fn status(Status { format, url, watch }: &Status) -> anyhow::Result<()> {
 fn index(action: &IndexAction) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match action {
-        IndexAction::Add { path, name, shared, server } => {
-            console::code::add(server.asked(), path, name.as_deref(), *shared, &mut out)
+        IndexAction::Add { source, name, shared, server } => {
+            console::code::add(server.asked(), source, name.as_deref(), *shared, &mut out)
                 .context("add a repository")
+        }
+        IndexAction::Upload { name, directory, shared, server } => {
+            console::upload::send(server.asked(), name, directory, *shared, &mut out)
+                .context("send a directory")
         }
         IndexAction::Remove { name, server } => {
             console::code::remove(server.asked(), name, &mut out).context("forget a repository")
@@ -108,9 +114,14 @@ fn key(Key { action, config, state_dir }: Key) -> anyhow::Result<()> {
     let state_dir = settings.state_dir.path();
     let mut out = io::stdout().lock();
     match action {
-        KeyAction::Add { name, stdin } => {
+        KeyAction::Add { name, stdin, chats } => {
             let brought = stdin.then(|| io::stdin().lock());
-            console::key::add(state_dir, &name, brought, &mut out).context("add a key")
+            console::key::add(state_dir, &name, brought, &chats.into(), &mut out)
+                .context("add a key")
+        }
+        KeyAction::Chats { name, chats } => {
+            console::key::set_chats(state_dir, &name, &chats.into(), &mut out)
+                .context("set what its chats have")
         }
         KeyAction::List => console::key::list(state_dir, &mut out).context("show the keys"),
         KeyAction::Remove { name } => {
@@ -129,7 +140,12 @@ fn look(arguments: Doctor) -> anyhow::Result<u8> {
 }
 
 fn boot_health(arguments: Health) -> anyhow::Result<u8> {
-    let Health { place, patience_s } = arguments;
+    let Health { place, patience_s, shut_down } = arguments;
+    if shut_down {
+        let root = place.root.unwrap_or_else(|| "/".into());
+        health::shut_down(&jetpack::Root::new(root)).context("remember the end of this boot")?;
+        return Ok(0);
+    }
     let settings = place.settings()?;
     let options = health::Options {
         host: health::nearest(settings.server.listen).to_string(),
@@ -148,4 +164,30 @@ fn first_boot(FirstBoot { root, medium }: &FirstBoot) -> anyhow::Result<u8> {
         Outcome::Nothing | Outcome::Taken => 0,
         Outcome::Refused => 3,
     })
+}
+
+fn update(arguments: Update) -> anyhow::Result<u8> {
+    let mut out = io::stdout().lock();
+    match arguments.action {
+        Some(UpdateAction::Status { format, root }) => {
+            updates::status(&root, format, &mut out)?;
+            return Ok(0);
+        }
+        Some(UpdateAction::Keep { root }) => {
+            updates::keep(&jetpack::Root::new(root), &mut out)?;
+            return Ok(0);
+        }
+        None => {}
+    }
+    let Update { file, dry_run, format, place, patience_s, steady_s, .. } = arguments;
+    let settings = place.settings()?;
+    let options = updates::Options {
+        host: health::nearest(settings.server.listen).to_string(),
+        root: settings.root,
+        state_dir: settings.state_dir.path().to_owned(),
+        file: file.context("no file is named")?,
+        dry_run,
+        bounds: updates::trial::Bounds { patience_s, steady_s },
+    };
+    Ok(updates::update(&options, format, &mut out)?)
 }

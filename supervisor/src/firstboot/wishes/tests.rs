@@ -23,6 +23,12 @@ fn everything_can_be_wished_for() {
     let wishes = Wishes::parse(text.as_bytes()).unwrap();
     assert_eq!(wishes.hostname.as_deref(), Some("stoker-2"));
     assert_eq!(wishes.ssh_keys, [KEY]);
+    let wifi = Wishes::parse(b"[wifi]\nname = 'a b'\npassword = 'long enough'").unwrap().wifi;
+    assert_eq!(wifi.unwrap().password.as_deref(), Some("long enough"));
+    for locale in ["C.UTF-8", "de_DE.UTF-8", "gsw_CH.UTF-8"] {
+        let wishes = Wishes::parse(format!("locale = '{locale}'").as_bytes()).unwrap();
+        assert_eq!(wishes.locale.as_deref(), Some(locale));
+    }
     let owner = wishes.api_keys.owner(&Hash::of(API_KEY)).map(KeyName::as_str);
     assert_eq!(owner, Some("key-1"));
     assert_eq!(wishes.address.unwrap().prefix, 24);
@@ -76,6 +82,19 @@ fn what_is_wrong_is_said_with_its_line_and_without_secrets() {
         assert!(said.starts_with("network."), "{network}: {said}");
     }
     assert!(refused("[network]\ngateway = '10.0.0.1'").contains("address"));
+    for wifi in [
+        "name = ''",
+        "name = 'a name that is longer than a network can have'",
+        "name = 'a'\npassword = 'secret'",
+        "name = 'a'\npassword = \"secret\\nsecret\"",
+        "name = 'a'\npassword = 'secrét secrét'",
+    ] {
+        let said = refused(&format!("[wifi]\n{wifi}"));
+        assert!(said.starts_with("wifi.") && !said.contains("secr"), "{wifi}: {said}");
+    }
+    for locale in ["de", "de_DE", "DE_de.UTF-8", "de_DE.UTF-8\\nX=1", "x.UTF-8", ""] {
+        assert!(refused(&format!("locale = \"{locale}\"")).starts_with("locale: "), "{locale}");
+    }
     assert!(refused("time_server = 'a b'").starts_with("time_server: "));
     assert!(refused("model = '../x'").starts_with("model: "));
     let utf16 = Wishes::parse(&[0xff, 0xfe, b'a', 0]).unwrap_err();

@@ -1,5 +1,7 @@
 //! What is written and what is found, and what becomes of a damaged file.
 
+use std::path::PathBuf;
+
 use engine_api::index::{Chunk, ChunkKind, FromIndexer, IndexedFile, Stamp};
 use tempfile::TempDir;
 
@@ -23,8 +25,8 @@ impl Place {
     }
 
     pub(super) fn repository(&mut self, name: &str, owner: Option<&str>) -> i64 {
-        let path = format!("/srv/{name}").into();
-        let new = NewRepository { name: name.into(), path, owner: owner.map(str::to_owned) };
+        let origin = Origin::Path(format!("/srv/{name}").into());
+        let new = NewRepository { name: name.into(), origin, owner: owner.map(str::to_owned) };
         self.code.add(&new).unwrap().id
     }
 
@@ -281,7 +283,7 @@ fn the_configuration_decides_about_its_own_repositories_only() {
     let added = place.repository("added", None);
     let of = |name: &str| NewRepository {
         name: name.into(),
-        path: format!("/srv/{name}").into(),
+        origin: Origin::Path(format!("/srv/{name}").into()),
         owner: None,
     };
     let first = place.code.settle(&[of("one"), of("two")]).unwrap();

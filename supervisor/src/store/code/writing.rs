@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use sha2::{Digest, Sha256};
 
 use super::{CHUNK_BITS, Counts, NewRepository, Repository, vectors};
+use crate::index::sources::Origin;
 use crate::index::words;
 
 pub(super) fn repositories(connection: &Connection) -> rusqlite::Result<Vec<Repository>> {
@@ -15,8 +16,8 @@ pub(super) fn repositories(connection: &Connection) -> rusqlite::Result<Vec<Repo
         "SELECT id, name, path, owner, configured, passed FROM repositories ORDER BY name, id",
     )?;
     let rows = select.query_map([], |row| {
-        let path: String = row.get(2)?;
-        let is = NewRepository { name: row.get(1)?, path: path.into(), owner: row.get(3)? };
+        let origin = Origin::of_text(row.get(2)?);
+        let is = NewRepository { name: row.get(1)?, origin, owner: row.get(3)? };
         Ok(Repository { id: row.get(0)?, is, configured: row.get(4)?, passed: row.get(5)? })
     })?;
     rows.collect()
@@ -27,7 +28,8 @@ pub(super) fn add(
     new: &NewRepository,
     configured: bool,
 ) -> rusqlite::Result<i64> {
-    let path = new.path.to_string_lossy();
+    // Beside absolute paths, and told from them by its form.
+    let path = new.origin.to_string();
     connection.execute(
         "INSERT INTO repositories (name, path, owner, configured) VALUES (?1, ?2, ?3, ?4)",
         params![new.name, path, new.owner, configured],

@@ -74,6 +74,15 @@ pub struct Shown {
     pub bytes: u64,
 }
 
+/// How much is kept of everybody's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub conversations: u64,
+    pub messages: u64,
+    /// Of what was said.
+    pub bytes: u64,
+}
+
 /// One message of an export.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Exported {
@@ -350,6 +359,14 @@ pub(super) fn export(
         })
     })?;
     rows.collect()
+}
+
+pub(super) fn counts(connection: &Connection) -> rusqlite::Result<Counts> {
+    let select = "SELECT count(*), coalesce(sum(bytes), 0), (SELECT count(*) FROM turns)
+                  FROM conversations";
+    connection.query_row(select, [], |row| {
+        Ok(Counts { conversations: row.get(0)?, bytes: row.get(1)?, messages: row.get(2)? })
+    })
 }
 
 /// Deletes a conversation of an owner, or all of them with all that was added to this

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use engine_api::index::{Chunk, ChunkKind, FromIndexer, IndexedFile, Stamp};
+use supervisor::index::sources::Origin;
 use supervisor::store::code::search::{Meant, Question, Search};
 use supervisor::store::code::{Code, Embedded, Maker, NewRepository};
 use vector_scan::Row;
@@ -112,7 +113,8 @@ impl Ours {
 
 fn open(data: &Data, path: &Path) -> anyhow::Result<(Code, i64)> {
     let mut code = Code::new(path);
-    let new = NewRepository { name: "bench".into(), path: "/bench".into(), owner: None };
+    let new =
+        NewRepository { name: "bench".into(), origin: Origin::Path("/bench".into()), owner: None };
     let repository = code.add(&new)?.id;
     let dimension = u32::try_from(data.dimension)?;
     code.made_by(&Maker { identity: IDENTITY, model: "bench".into(), dimension })?;

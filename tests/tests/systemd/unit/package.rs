@@ -10,11 +10,11 @@ use tests::process;
 
 use super::install::{assert_serves, ours};
 
-/// Both packages, of this version.
-fn build(version: &str, output: &Path) {
+/// Both packages, of this version and with these programs.
+pub(super) fn build(programs: &Path, version: &str, output: &Path) {
     let built = Command::new(repository().join("scripts/package-deb"))
         .arg("--programs")
-        .arg(process::binaries())
+        .arg(programs)
         .arg("--output")
         .arg(output)
         // Good compression takes half a minute.
@@ -29,8 +29,8 @@ fn build(version: &str, output: &Path) {
 fn a_package_serves_is_upgraded_and_goes() {
     let machine = Machine::boot_bare(&Engine::echo(), None);
     let packages = machine.place().join("packages");
-    build("0.1.0", &packages.join("old"));
-    build("0.1.1", &packages.join("new"));
+    build(&process::binaries(), "0.1.0", &packages.join("old"));
+    build(&process::binaries(), "0.1.1", &packages.join("new"));
     let install = |which: &str| {
         machine.must(&["sh", "-c", &format!("dpkg --install /run/ours/place/packages/{which}/*")])
     };

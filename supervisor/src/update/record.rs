@@ -1,0 +1,118 @@
+//! How far an update is: one small file of root's own, which the server shows and which
+//! says after a power cut what is to be done.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::phase::Phase;
+use super::trial::{Before, Bounds};
+use super::version::Version;
+
+const FILE: &str = "update.json";
+
+/// Longest file that is read.
+const LONGEST: u64 = 16 * 1024;
+
+/// An update that was begun, and how far it is: what everybody may know of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    pub from: Version,
+    pub to: Version,
+    /// Which key has signed it.
+    pub signer: String,
+    /// Seconds since 1970.
+    pub began: u64,
+    /// When `phase` began, in seconds since 1970.
+    pub since: u64,
+    pub phase: Phase,
+}
+
+/// The same, with what it takes to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    #[serde(flatten)]
+    pub progress: Progress,
+    /// How the appliance was before.
+    pub before: Before,
+    pub bounds: Bounds,
+    /// The server, as `host:port`.
+    pub host: String,
+    pub state_dir: PathBuf,
+    /// Names of the packages that are installed, and of those to go back to.
+    pub new: Vec<String>,
+    pub old: Vec<String>,
+}
+
+impl Record {
+    /// The last update; `None` if there was none.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no such file.
+    pub fn read(directory: &Path) -> io::Result<Option<Self>> {
+        let mut text = String::new();
+        match File::open(directory.join(FILE)) {
+            Ok(file) => file.take(LONGEST).read_to_string(&mut text)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Ok(Some(serde_json::from_str(&text)?))
+    }
+
+    /// Whole or not at all, and on the disk when it returns.
+    ///
+    /// # Errors
+    /// It cannot be written; what was there is there still.
+    pub fn write(&self, directory: &Path) -> io::Result<()> {
+        let part = directory.join(".update-part");
+        let mut file = File::create(&part)?;
+        // The server shows it, whatever umask root has.
+        file.set_permissions(Permissions::from_mode(0o644))?;
+        file.write_all(&serde_json::to_vec(self)?)?;
+        file.sync_all()?;
+        fs::rename(part, directory.join(FILE))?;
+        File::open(directory)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in super::super) fn a_record(phase: Phase) -> Record {
+        Record {
+            progress: Progress {
+                from: "0.1.0".parse().unwrap(),
+                to: "0.2.0".parse().unwrap(),
+                signer: "us".into(),
+                began: 1,
+                since: 2,
+                phase,
+            },
+            before: Before { serves: true, answers: true },
+            bounds: Bounds { patience_s: 300, steady_s: 30 },
+            host: "127.0.0.1:1".into(),
+            state_dir: "/var/lib/stoker".into(),
+            new: vec!["stoker_0.2.0_arm64.deb".into()],
+            old: vec!["stoker.deb".into()],
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_garbage_is_an_error() {
+        let place = tempfile::tempdir().unwrap();
+        assert_eq!(Record::read(place.path()).unwrap(), None);
+        for phase in
+            [Phase::Ready, Phase::Trial { starts: 2 }, Phase::GoingBack { why: "ill".into() }]
+        {
+            let record = a_record(phase);
+            record.write(place.path()).unwrap();
+            assert_eq!(Record::read(place.path()).unwrap(), Some(record));
+        }
+        fs::write(place.path().join(FILE), "{\"from\": 7").unwrap();
+        assert!(Record::read(place.path()).is_err());
+    }
+}
