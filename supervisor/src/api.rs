@@ -63,7 +63,7 @@ use crate::request::Client;
 use crate::store::Store;
 use crate::store::memory::Memory;
 use crate::supervisor::Handle;
-use adding::Sources;
+use adding::{Sources, between};
 use body::Budget;
 use error::Problem;
 use gate::Gate;
@@ -97,6 +97,8 @@ pub struct Settings {
     pub origins: Vec<String>,
     /// The directory of the file of API keys; `None`: nobody is ever asked.
     pub keys: Option<PathBuf>,
+    /// Conversations are made ready for their next turn while nobody has a request.
+    pub between_turns: bool,
 }
 
 impl Default for Settings {
@@ -113,6 +115,7 @@ impl Default for Settings {
             hosts: Vec::new(),
             origins: Vec::new(),
             keys: None,
+            between_turns: false,
         }
     }
 }
@@ -132,7 +135,10 @@ pub async fn serve(
     let settings = Arc::new(settings);
     let budget = Budget::new(settings.max_bodies_bytes);
     let keeper = Arc::new(Keeper::new(answers));
-    let sources = Sources { index, memory, receipts: Receipts::default() };
+    let sources = Sources { index, memory, between: None, receipts: Receipts::default() };
+    let (between, working) = between::begin(handle.clone(), sources.clone());
+    let working = settings.between_turns.then(|| tokio::spawn(working));
+    let sources = Sources { between: working.is_some().then_some(between), ..sources };
     let gate = Gate::new(settings.keys.clone());
     let uploads = Seats::default();
     let shared =
@@ -140,6 +146,9 @@ pub async fn serve(
     let shared = Arc::new(shared);
     let service = move |peer, request| answer(Arc::clone(&shared), peer, request);
     server::run(listener, settings, service, shutdown).await;
+    if let Some(working) = working {
+        working.abort();
+    }
 }
 
 /// The last event of a stream that a client has seen.

@@ -137,6 +137,9 @@ pub struct Memory {
     pub kept: Duration,
     /// Bytes of all of it.
     pub bytes: u64,
+    /// The engine shortens conversations and computes their prompts while nobody has a
+    /// request.
+    pub between_turns: bool,
 }
 
 /// Where everything lives that must survive a restart.

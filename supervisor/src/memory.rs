@@ -11,7 +11,7 @@
 //! So only what is new is computed. What was decided for a message is kept under
 //! the hash of all messages up to it; a client that edits one leads away from there.
 //! A conversation that fills its window is made short again, seldom and by much; what
-//! was left out leaves its [`ledger`], and can be [`recall`]ed.
+//! was left out leaves its [`ledger`] and [`summary`], and can be [`recall`]ed.
 
 pub mod chain;
 pub mod compose;
@@ -20,3 +20,4 @@ pub mod quote;
 pub mod ledger;
 pub mod recall;
 pub mod reset;
+pub mod summary;

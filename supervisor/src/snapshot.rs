@@ -38,6 +38,7 @@ pub struct Snapshot {
     pub update: Option<News>,
     pub queue: Queue,
     pub index: Index,
+    pub idle: Idle,
     pub totals: Totals,
     pub rates: Rates,
     /// `null` until the first sample.
@@ -195,6 +196,16 @@ pub struct QueueClient {
     pub client: String,
     pub waiting: usize,
     pub running: usize,
+}
+
+/// What the engine did while nobody had a request, since the start: summaries of
+/// conversations, and prompts computed before their turn comes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Idle {
+    pub running: bool,
+    pub done: u64,
+    /// Begun and not finished, mostly because a client came.
+    pub gave_way: u64,
 }
 
 /// The index of code.

@@ -20,6 +20,7 @@ mod facts;
 mod governing;
 mod handle;
 mod history;
+mod idle;
 mod ledger;
 mod lifecycle;
 mod rates;
@@ -54,6 +55,7 @@ use crate::telemetry::{Reading, Telemetry};
 use embedding::Embedding;
 use governing::Governing;
 use handle::Access;
+use idle::Idle;
 use ledger::Ledger;
 use lifecycle::Lifecycle;
 use requests::Requests;
@@ -68,7 +70,17 @@ const PUBLISH_PERIOD: Duration = Duration::from_millis(100);
 /// What the main loop hears.
 #[derive(Debug)]
 pub(crate) enum Input {
-    Submit { request: Box<Request>, reply: oneshot::Sender<Result<Answer, Refusal>> },
+    Submit {
+        request: Box<Request>,
+        reply: oneshot::Sender<Result<Answer, Refusal>>,
+    },
+    /// For when nobody has a request.
+    Idle {
+        request: Box<Request>,
+        reply: oneshot::Sender<Option<Answer>>,
+    },
+    /// A client's request is being read.
+    ClientComes,
     ClientGone(RequestId),
     EmbedderWanted,
     Reading(Box<Reading>),
@@ -121,6 +133,7 @@ pub struct Supervisor {
     /// Set by the first signal.
     draining: Option<Draining>,
     requests: Requests,
+    idle: Idle,
     ledger: Ledger,
     access: watch::Sender<Access>,
     snapshots: watch::Sender<Arc<Snapshot>>,
@@ -249,7 +262,12 @@ impl Supervisor {
                 let _ = reply.send(answer);
                 self.change(Change::Small);
             }
+            Input::Idle { request, reply } => {
+                let _ = reply.send(self.begin_idle(*request, now));
+            }
+            Input::ClientComes => self.give_way(now),
             Input::ClientGone(id) => {
+                self.cancel_idle(id, now);
                 match self.requests.client_gone(id, self.lifecycle.connection(), now) {
                     Ok(row) => self.ended(row),
                     Err(_) => self.give_up_on_worker(words::NOT_READING),
@@ -270,6 +288,7 @@ impl Supervisor {
     }
 
     fn submit(&mut self, request: Request, now: Instant) -> Result<Answer, Refusal> {
+        self.give_way(now);
         self.ledger.totals.requests += 1;
         let accepted = if self.draining.is_some() {
             Err(Refusal::Draining)
@@ -321,12 +340,15 @@ impl Supervisor {
         if due {
             self.changed = Change::None;
             self.published = now;
-            let located = self.located.as_ref();
             let governor = self.governing.snapshot(now);
-            self.index.hold(governor.as_ref().is_some_and(|governor| hinders(governor.limiting)));
+            let held = governor.as_ref().is_some_and(|governor| hinders(governor.limiting));
+            self.index.hold(held);
+            if held {
+                self.give_way(now);
+            }
             let view = View {
                 lifecycle: &self.lifecycle,
-                located,
+                located: self.located.as_ref(),
                 limits: self.limits_now(),
                 governor,
                 problem: self.governing.problem(&self.settings),
@@ -336,6 +358,7 @@ impl Supervisor {
                 queue: self.requests.queue(),
                 embedder: self.embedding.view(),
                 index: self.index.shown(),
+                idle: self.idle.shown(),
                 draining: self.draining.is_some(),
             };
             self.snapshots.send_replace(Arc::new(self.ledger.snapshot(view, now)));

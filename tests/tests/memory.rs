@@ -131,7 +131,6 @@ fn a_conversation_outgrows_its_window_and_nothing_that_matters_is_lost() {
     for same in [&again, &after] {
         assert_eq!(last_message(same), last_message(&answer));
         assert_eq!(prompt_tokens(same), prompt_tokens(&answer));
-        assert_eq!(memory(same)["reset"], false);
     }
     // An edit far back leads to another branch, which has what was decided before it.
     editor.messages.truncate(7);
@@ -139,6 +138,104 @@ fn a_conversation_outgrows_its_window_and_nothing_that_matters_is_lost() {
     let branch = appliance.post(CHAT, &editor.body()).good();
     assert_eq!(memory(&branch)["replaced"], 0);
     assert_eq!(memory(&branch)["conversation"], memory(&answer)["conversation"]);
+}
+
+/// Until so many requests were done between turns, and none runs.
+fn wait_for_idle(appliance: &Appliance, done: u64) -> Value {
+    appliance.status_when("the engine did what nobody waits for", |status| {
+        status["idle"]["done"].as_u64().unwrap() >= done && status["idle"]["running"] == false
+    })
+}
+
+fn cached_tokens(answer: &Value) -> u64 {
+    answer["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap()
+}
+
+/// All summaries of blocks, the oldest first; `None` for one that is not made.
+fn summaries(appliance: &Appliance) -> Vec<Option<String>> {
+    let database = Connection::open(appliance.state_dir().join("memory.db")).unwrap();
+    let mut select = database
+        .prepare(
+            "SELECT text FROM summaries JOIN turns USING (conversation, link) ORDER BY turns.id",
+        )
+        .unwrap();
+    select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+#[test]
+fn between_turns_old_messages_are_summed_up_and_the_next_prompt_is_computed() {
+    let appliance = Appliance::start(&Engine::echo());
+    let client = appliance.client();
+    let mut editor = Editor::new("memory");
+    let _ = editor.say(&client, "We build a zeppelin with the crew in src/hull.rs today.");
+    for turn in 0..8 {
+        let _ = editor.say(&client, &filler(turn));
+    }
+    // The ninth message of the user ended a block. What is computed then is a summary, and
+    // the prompt's beginning again.
+    let status = wait_for_idle(&appliance, 2);
+    let made = summaries(&appliance);
+    assert_eq!(made.len(), 1, "{made:?}");
+    let text = made[0].clone().unwrap();
+    assert!(text.contains("zeppelin") && text.contains("src/hull.rs"), "{text}");
+    let totals = &status["totals"];
+    assert_eq!((&totals["requests"], &totals["answered"]), (&json!(9), &json!(9)), "{totals}");
+    assert_eq!(status["queue"]["running"], 0);
+
+    // It is no part of a prompt before a reset; then its receipt says so.
+    let mut before = None;
+    for turn in 8..40 {
+        let done = appliance.status()["idle"]["done"].as_u64().unwrap();
+        let answer = editor.say(&client, &filler(turn));
+        if memory(&answer)["replaced"] != 0 {
+            // It was decided before the message came, whose prompt was there.
+            assert_eq!(memory(&answer)["reset"], true, "{answer}");
+            assert_eq!(memory(&answer)["summaries"], 1, "{answer}");
+            assert!(memory(&answer)["summary_tokens"].as_u64().unwrap() > 20, "{answer}");
+            assert!(cached_tokens(&answer) * 2 >= prompt_tokens(&answer), "{answer}");
+            let block = blocks(&appliance).pop().unwrap();
+            assert!(block.contains(&format!("- {text}\n")), "{block}");
+            return;
+        }
+        let tokens = prompt_tokens(&answer);
+        let grown = before.replace(tokens).map_or(0, |before| tokens - before);
+        if tokens + grown > WINDOW * 7 / 10 {
+            wait_for_idle(&appliance, done + 1);
+        }
+    }
+    panic!("no reset in 40 turns");
+}
+
+#[test]
+fn what_is_done_between_turns_gives_way_to_everybody() {
+    let appliance = Appliance::start(&Engine::echo_with_steps_of(10).with_places(1));
+    let client = appliance.client();
+    let mut editor = Editor::new("memory");
+    editor.messages.extend(
+        (0..9).flat_map(|turn| [message("user", &filler(turn)), message("assistant", "Noted.")]),
+    );
+    let body = |editor: &Editor| {
+        let mut body = editor.body();
+        body["max_tokens"] = json!(4);
+        body
+    };
+    editor.messages.push(message("user", "And now?"));
+    let _ = client.post(CHAT, &body(&editor)).good();
+    // A summary takes two seconds here.
+    appliance.status_when("a summary is made", |status| status["idle"]["running"] == true);
+    let answer = client.post(CHAT, &json!({"messages": [message("user", "hello")]})).good();
+    assert_eq!(last_message(&answer), "hello");
+    let status = appliance.status_when("it gave way", |status| status["idle"]["gave_way"] == 1);
+    assert_eq!(status["totals"]["cancelled"], 0, "it is nobody's request");
+    // It is tried again, and nothing of it was kept; nor is it when the server is killed.
+    appliance.status_when("it is tried again", |status| status["idle"]["running"] == true);
+    assert_eq!(summaries(&appliance), [None]);
+    appliance.signal(Signal::SIGKILL);
+    let appliance = appliance.again();
+    let same = appliance.post(CHAT, &body(&editor)).good();
+    assert_eq!(last_message(&same), "And ");
+    wait_for_idle(&appliance, 2);
+    assert!(summaries(&appliance)[0].as_ref().is_some_and(|text| !text.is_empty()));
 }
 
 #[test]
@@ -176,7 +273,7 @@ fn old_tool_output_goes_first_and_is_found_again() {
         editor.messages.push(json!({"role": "assistant", "content": null, "tool_calls": calls}));
         let output = format!(
             "running part{number}\n{}\nthe culprit{number} is in gearbox{number}.rs\n",
-            "a line of no use\n".repeat(45)
+            "a line of no use\n".repeat(if number < 3 { 45 } else { 5 })
         );
         let id = format!("c{number}");
         editor.messages.push(json!({"role": "tool", "tool_call_id": id, "content": output}));

@@ -100,6 +100,7 @@ fn the_status_document_has_every_documented_field() {
         "embedder",
         "engine",
         "governor",
+        "idle",
         "incidents",
         "index",
         "limits",

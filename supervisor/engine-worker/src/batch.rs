@@ -198,10 +198,16 @@ impl Batch {
         }
     }
 
-    /// Takes a sequence out of the batch; its tokens stay as a prefix.
+    /// Takes a sequence out of the batch. Its tokens stay as a prefix, unless nobody waited
+    /// for it and it used none: then the next one finds an empty slot, and not the oldest
+    /// prefix in its way.
     fn leave(&mut self, index: usize) -> Sequence {
         let sequence = self.running.swap_remove(index);
         if let Some(slot) = self.slots.slot_of(sequence.id()) {
+            if sequence.priority() == Priority::Bulk && !sequence.reuses_prefix() {
+                self.slots.forget_tokens(slot);
+                self.backend.truncate(slot, 0);
+            }
             self.slots.release(slot);
         }
         sequence

@@ -10,6 +10,7 @@
 //! What does not work is done without: the answer comes all the same, and its receipt
 //! says what is missing. A chat without a wish goes by here untouched.
 
+pub(crate) mod between;
 mod code;
 mod conversation;
 
@@ -26,13 +27,14 @@ use crate::api::wire::stoker::{
 };
 use crate::index::Index;
 use crate::memory::chain::{Link, last_user};
-use crate::memory::compose::{self, Fate, Part, Room, Section, compose};
+use crate::memory::compose::{Part, Plan as Composed, Room, Section, compose};
 use crate::memory::quote::{self, Place};
 use crate::memory::recall;
 use crate::memory::reset::share;
 use crate::request::{Client, Refusal};
 use crate::store::memory::Memory;
 use crate::supervisor::Handle;
+use between::{Between, Turn};
 
 /// How long a search may take before the answer goes on without.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -41,7 +43,7 @@ const CODE_SHARE: u32 = 25;
 const MOST_CODE: u32 = 2048;
 /// Hundredths of the window for what is recalled in one turn, and its bound in tokens.
 const RECALLED_SHARE: u32 = 5;
-const MOST_RECALLED: u32 = 1000;
+const MOST_RECALLED: u32 = 4096;
 /// Hundredths of the window that are left for an answer whose length nobody named.
 const ANSWER_SHARE: u32 = 25;
 
@@ -51,6 +53,8 @@ pub(crate) struct Sources {
     pub(crate) index: Index,
     /// `None` if nothing is remembered.
     pub(crate) memory: Option<Memory>,
+    /// Who is told of turns; `None` if nothing is done between them.
+    pub(crate) between: Option<Between>,
     /// What was added lately.
     pub(crate) receipts: Receipts,
 }
@@ -66,6 +70,7 @@ pub(crate) async fn plan(
     job: Job,
     wish: &Wish,
 ) -> Result<Plan, Problem> {
+    handle.client_comes();
     let messages = match &job.prompts[..] {
         [Prompt::Chat { messages, .. }] if !wish.is_off() => messages.clone(),
         _ => return job::plan(handle, job).await,
@@ -78,7 +83,7 @@ pub(crate) async fn plan(
     } else if let Some(names) = &wish.code {
         adding.check(names).await?;
     }
-    adding.plan(&messages, &wish).await
+    adding.plan(&messages, client, &wish).await
 }
 
 struct Adding<'a> {
@@ -128,13 +133,18 @@ enum Is {
 }
 
 impl Adding<'_> {
-    async fn plan(mut self, messages: &[Message], wish: &Wish) -> Result<Plan, Problem> {
+    async fn plan(
+        mut self,
+        messages: &[Message],
+        client: &Client,
+        wish: &Wish,
+    ) -> Result<Plan, Problem> {
         let names = wish.code.as_deref();
         let asked = asked(wish);
         let mut conversation = self.open(messages, wish).await;
         let mut view = conversation.view();
         let mut earlier = self.earlier(&view, &asked).await;
-        if conversation.is_kept() && self.shorten(&mut conversation, &view, &earlier).await? {
+        if conversation.is_kept() && self.shorten(&mut conversation, &view, &earlier, None).await? {
             view = conversation.view();
             earlier = self.earlier(&view, &asked).await;
         }
@@ -193,6 +203,15 @@ impl Adding<'_> {
         let total = planned.longest_prompt();
         self.receipt.sections = Some(self.sections(&view, &blocks, total).await);
         self.sources.receipts.note(&self.receipt);
+        if let (Some(between), Some(conversation)) = (&self.sources.between, conversation.id()) {
+            between.tell(Turn {
+                client: client.clone(),
+                job: self.with(messages.to_vec()),
+                wish: wish.clone(),
+                conversation,
+                tries: 0,
+            });
+        }
         Ok(planned.with_receipt(self.receipt.json(), self.receipt.line()))
     }
 
@@ -254,25 +273,25 @@ impl Adding<'_> {
                 Is::Recalled { .. } => Section::Recalled,
             },
             tokens: candidate.tokens,
-            masked: None,
             worth: u32::MAX - rank,
         });
-        let there = Part { section: Section::LastTurn, tokens: base, masked: None, worth: 0 };
+        let there = Part { section: Section::There, tokens: base, worth: 0 };
         let parts: Vec<_> = std::iter::once(there).chain(added).collect();
         let limit = context.saturating_sub(self.reserve(context)).saturating_sub(frames);
         let room = Room {
             total: limit,
-            code: most_code(context).saturating_sub(frames),
+            summaries: 0,
             recalled: share(context, RECALLED_SHARE).min(MOST_RECALLED),
+            code: most_code(context).saturating_sub(frames),
         };
-        let fates = match compose(&parts, room) {
-            Ok(compose::Plan { fates, .. }) => fates,
-            Err(_) => vec![Fate::Dropped; parts.len()],
+        let kept = match compose(&parts, room) {
+            Ok(Composed { kept, .. }) => kept,
+            Err(_) => vec![false; parts.len()],
         };
         let mut chosen = Vec::new();
-        for (candidate, fate) in candidates.into_iter().zip(&fates[1..]) {
-            match (fate, candidate.is) {
-                (Fate::Kept, is) => chosen.push(Candidate { is, ..candidate }),
+        for (candidate, kept) in candidates.into_iter().zip(&kept[1..]) {
+            match (kept, candidate.is) {
+                (true, is) => chosen.push(Candidate { is, ..candidate }),
                 (_, Is::Code(place)) => {
                     code.left_out.push(LeftOut { place, why: Why::NoRoom });
                 }
@@ -422,8 +441,9 @@ fn asked(wish: &Wish) -> String {
     serde_json::to_string(&(names, wish.memory)).expect("strings have a JSON form")
 }
 
-/// One passage as something that may be added.
-fn passage(passage: &recall::Passage, tokens: u32) -> Candidate {
-    let text = recall::item(passage);
-    Candidate { is: Is::Recalled { role: passage.role.clone() }, text, tokens }
+/// One passage as something that may be added, with what was said since of values in it;
+/// its tokens are still to be counted.
+fn passage(passage: &recall::Passage, since: &[String]) -> Candidate {
+    let text = recall::item(passage, since);
+    Candidate { is: Is::Recalled { role: passage.role.clone() }, text, tokens: 0 }
 }

@@ -115,6 +115,7 @@ pub(super) struct Index {
 pub(super) struct Memory {
     pub(super) kept_days: u64,
     pub(super) bytes: u64,
+    pub(super) between_turns: bool,
 }
 
 /// `[[repository]]`, as often as there are some.
@@ -204,7 +205,7 @@ impl Default for Index {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { kept_days: 30, bytes: 256 * 1024 * 1024 }
+        Self { kept_days: 30, bytes: 256 * 1024 * 1024, between_turns: true }
     }
 }
 

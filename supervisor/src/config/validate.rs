@@ -81,6 +81,7 @@ pub(super) fn validate(raw: Raw) -> Result<Settings, Invalid> {
                 whole("memory.kept_days", raw.memory.kept_days, 0, 3650)? * DAY_S,
             ),
             bytes: whole("memory.bytes", raw.memory.bytes, 1 << 20, 64 * GIB)?,
+            between_turns: raw.memory.between_turns,
         },
         repositories: repositories(raw.repository)?,
     })
@@ -115,8 +116,9 @@ fn server(raw: raw::Server) -> Result<Server, Invalid> {
             drain_timeout: seconds("server.drain_timeout_s", raw.drain_timeout_s)?,
             hosts: raw.hosts,
             origins: origins("server.origins", raw.origins)?,
-            // Who serves knows the state directory.
+            // Who serves knows the state directory, and what is remembered.
             keys: None,
+            between_turns: false,
         },
     })
 }

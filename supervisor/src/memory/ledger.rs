@@ -5,6 +5,8 @@
 //! was given again only the newest stands by itself; the older one stands beside it,
 //! as what it was.
 
+use std::collections::HashMap;
+
 use engine_api::protocol::{Message, Role};
 use serde_json::Value;
 
@@ -14,6 +16,10 @@ const LONGEST_LINE: usize = 300;
 const MOST_OF_A_KIND: usize = 64;
 /// Characters of a command's first line of output.
 const LONGEST_RESULT: usize = 120;
+/// Old values of one subject that are known; of more the newest.
+const MOST_OLD: usize = 16;
+/// Characters of a value that is unlikely to be said of something else.
+const TELLING: usize = 4;
 
 /// What kind of thing it is, the most important first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,8 +43,8 @@ pub struct Entry {
     pub subject: String,
     /// What was said of it.
     pub said: String,
-    /// What was said of it before.
-    pub was: Option<String>,
+    /// Values that it had before and has no longer, the newest last.
+    pub was: Vec<String>,
     /// In which message.
     pub at: usize,
 }
@@ -70,7 +76,7 @@ impl Entry {
     #[must_use]
     pub fn line(&self) -> String {
         let Self { kind, subject, said, was, .. } = self;
-        let was = was.as_ref().map(|was| format!(" (was {was})")).unwrap_or_default();
+        let was = was.last().map(|was| format!(" (was {was})")).unwrap_or_default();
         match kind {
             Kind::Constraint | Kind::Decision | Kind::Open => format!("- {said}"),
             Kind::Value => format!("- {subject}: {said}{was}"),
@@ -81,9 +87,36 @@ impl Entry {
     }
 }
 
+/// Values that a text gives and that hold no longer, where it does not give the new one:
+/// what it would have to be told beside it.
+#[must_use]
+pub fn superseded<'a>(entries: &'a [Entry], text: &str) -> Vec<&'a Entry> {
+    let folded = text.to_lowercase();
+    let is_old = |entry: &&Entry| {
+        let names_it = |value: &String| {
+            mentions(text, value)
+                && (value.len() >= TELLING
+                    || entry.subject.split(' ').any(|word| mentions(&folded, word)))
+        };
+        entry.was.iter().any(names_it) && !mentions(text, &entry.said)
+    };
+    entries.iter().filter(is_old).collect()
+}
+
+/// Whether it stands in the text, and not as a part of another word or number.
+fn mentions(text: &str, value: &str) -> bool {
+    let part = |char: Option<char>| char.is_some_and(|char| char.is_alphanumeric() || char == '_');
+    let alone = |(at, _): (usize, &str)| {
+        !part(text[..at].chars().next_back()) && !part(text[at + value.len()..].chars().next())
+    };
+    !value.is_empty() && text.match_indices(value).any(alone)
+}
+
 #[derive(Default)]
 struct Found {
     entries: Vec<Entry>,
+    /// Where the entry of a subject stands.
+    places: HashMap<(Kind, String), usize>,
     /// Commands whose results have not come: id of the call, place in `entries`.
     waiting: Vec<(Option<String>, usize)>,
 }
@@ -194,7 +227,7 @@ impl Found {
     }
 
     fn place(&self, kind: Kind, subject: &str) -> Option<usize> {
-        self.entries.iter().rposition(|entry| entry.kind == kind && entry.subject == subject)
+        self.places.get(&(kind, subject.to_owned())).copied()
     }
 
     /// Notes it; what was said before of the same subject becomes what it was.
@@ -203,18 +236,21 @@ impl Found {
             Some(place) => {
                 let entry = &mut self.entries[place];
                 if entry.said != said && kind == Kind::Value {
-                    entry.was = Some(std::mem::take(&mut entry.said));
+                    let was = std::mem::take(&mut entry.said);
+                    entry.was.retain(|older| older != said && *older != was);
+                    entry.was.push(was);
+                    if entry.was.len() > MOST_OLD {
+                        entry.was.remove(0);
+                    }
                 }
                 entry.said = said.to_owned();
                 entry.at = at;
             }
-            None => self.entries.push(Entry {
-                kind,
-                subject: subject.to_owned(),
-                said: said.to_owned(),
-                was: None,
-                at,
-            }),
+            None => {
+                self.places.insert((kind, subject.to_owned()), self.entries.len());
+                let (subject, said) = (subject.to_owned(), said.to_owned());
+                self.entries.push(Entry { kind, subject, said, was: Vec::new(), at });
+            }
         }
     }
 }
@@ -253,7 +289,7 @@ const DECISIONS: [&str; 12] = [
 ];
 
 /// A line in sentences: at `. `, `! `, `? ` and `; `.
-fn sentences(line: &str) -> impl Iterator<Item = &str> {
+pub(super) fn sentences(line: &str) -> impl Iterator<Item = &str> {
     let mut rest = line;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -381,6 +417,25 @@ mod tests {
     }
 
     #[test]
+    fn an_old_value_is_told_from_one_that_holds() {
+        let said: Vec<_> = ["The port is 84431.", "port = 9000", "The size is 8", "size = 9"]
+            .map(|text| message(Role::User, text))
+            .into();
+        let entries = ledger(&said);
+        let lines = |text: &str| -> Vec<String> {
+            superseded(&entries, text).iter().map(|entry| entry.line()).collect()
+        };
+        assert_eq!(lines("It listens on 84431."), ["- port: 9000 (was 84431)"]);
+        assert_eq!(lines("The Size was 8 then."), ["- size: 9 (was 8)"]);
+        for fine in ["84431, now 9000", "port 844312", "x84431", "8 people", "size 9"] {
+            assert_eq!(lines(fine), [""; 0], "{fine}");
+        }
+        let back = ["speed: 1", "speed: 2", "speed: 3", "speed: 1"];
+        let back: Vec<_> = back.map(|text| message(Role::User, text)).into();
+        assert_eq!(ledger(&back)[0].was, ["2", "3"]);
+    }
+
+    #[test]
     fn paths_are_told_from_words() {
         for path in ["src/a.rs", "Cargo.toml", "/etc/stoker/conf.d/x", "~/a/b", "a.b/c.py"] {
             assert!(is_path(path), "{path}");
@@ -397,7 +452,7 @@ mod tests {
             let all = texts.join("\n");
             for entry in ledger(&said) {
                 prop_assert!(all.contains(&entry.said), "{entry:?}");
-                prop_assert!(entry.was.is_none_or(|was| all.contains(&was)));
+                prop_assert!(entry.was.iter().all(|was| all.contains(was)));
                 for word in entry.subject.split(' ') {
                     prop_assert!(all.to_lowercase().contains(&word.to_lowercase()));
                 }

@@ -19,6 +19,7 @@ const BEGIN: &str = "[Code from the indexed repositories that may help with the 
 const RECALLED: &str = "[From earlier in this conversation, word for word; it may help with the \
                         message below:]";
 const END_RECALLED: &str = "[End of what was said earlier.]";
+const SUMMED_UP: &str = "[In short, made from some of them by the model, oldest first:]";
 const END_INSTEAD: &str = "[End of what was left out.]";
 const END: &str = "[End of the code. The message:]";
 
@@ -81,9 +82,10 @@ pub fn recalled(items: &[String]) -> String {
     format!("{RECALLED}\n{}{END_RECALLED}\n", items.concat())
 }
 
-/// What stands in the place of the first messages of a conversation.
+/// What stands in the place of the first messages of a conversation: lines of the ledger,
+/// and summaries from [`summed_up`].
 #[must_use]
-pub fn instead(replaced: usize, lines: &[String], left_out: usize) -> String {
+pub fn instead(replaced: usize, lines: &[String], left_out: usize, summaries: &[String]) -> String {
     let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
     let more = match left_out {
         0 => String::new(),
@@ -92,8 +94,19 @@ pub fn instead(replaced: usize, lines: &[String], left_out: usize) -> String {
     let what = if lines.is_empty() { "." } else { "; this was said in them, word for word:" };
     format!(
         "[The first {replaced} messages of this conversation are left out to make room{what}]\n\
-         {lines}{more}{END_INSTEAD}\n"
+         {lines}{more}{}{END_INSTEAD}\n",
+        summed_up(summaries)
     )
+}
+
+/// What the model made of messages that are left out.
+#[must_use]
+pub fn summed_up(summaries: &[String]) -> String {
+    if summaries.is_empty() {
+        return String::new();
+    }
+    let lines: String = summaries.iter().map(|text| format!("- {text}\n")).collect();
+    format!("{SUMMED_UP}\n{lines}")
 }
 
 /// A name as one line.

@@ -15,16 +15,30 @@ use engine_api::protocol::{Message, Role};
 /// A prompt of more than so many hundredths of the window is made shorter.
 pub const HIGH: u32 = 70;
 /// Masking old tool output is enough if it leads down to this.
-pub const MASKED_ENOUGH: u32 = 50;
-/// The messages that stay of a reset, in hundredths of the window; with the ledger
-/// and what is recalled it comes to 20 to 35.
-pub const KEPT: u32 = 22;
-/// The ledger's share of the window in hundredths.
+pub const MASKED_ENOUGH: u32 = 35;
+/// The messages that stay of a reset, in hundredths of the window; with what stands in the
+/// place of the others and what is recalled it comes to 20 to 35.
+pub const KEPT: u32 = 16;
+/// The ledger's share of the window in hundredths, and that of summaries.
 pub const LEDGER: u32 = 8;
+pub const SUMMARIES: u32 = 6;
 /// Characters of tool output that is left where it is.
 const SHORT: usize = 200;
 /// Characters of its first line that stay.
 const FIRST_LINE: usize = 100;
+
+/// Whether a prompt of so many tokens has to be made shorter, if `most` leaves room for its
+/// answer.
+#[must_use]
+pub fn is_due(tokens: u32, window: u32, most: u32) -> bool {
+    tokens > share(window, HIGH).min(most)
+}
+
+/// Whether one whose tool output was masked is short enough for long.
+#[must_use]
+pub fn is_enough(tokens: u32, window: u32, most: u32) -> bool {
+    tokens <= share(window, MASKED_ENOUGH).min(most)
+}
 
 /// Hundredths of a window, in tokens.
 #[must_use]
@@ -95,7 +109,7 @@ fn led_by(messages: &[Message], at: usize) -> Option<usize> {
 }
 
 /// Whether a prompt may go on there: results stay with their calls.
-fn may_begin(messages: &[Message], at: usize) -> bool {
+pub(super) fn may_begin(messages: &[Message], at: usize) -> bool {
     match messages[at].role {
         Role::User => true,
         Role::Assistant => messages[at].tool_calls_json.is_some(),

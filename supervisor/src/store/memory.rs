@@ -9,6 +9,7 @@
 
 mod additions;
 mod conversations;
+mod summaries;
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,8 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 pub use additions::Addition;
-pub use conversations::{Counts, Exported, Known, Said, Shown};
+pub use conversations::{Counts, Cut, Decision, Exported, Known, Said, Shown};
+pub use summaries::Summed;
 
 use super::database::{Damaged, Database};
 use super::{schema, unix_s};
@@ -164,20 +166,48 @@ impl Memory {
         .await
     }
 
-    /// Notes how a conversation was made shorter at a message: tool output up to there is
-    /// `masked`, or all is left out and `block` stands in its place.
+    /// What is known of a conversation with these messages; `None` if it was forgotten.
+    pub async fn again(
+        &self,
+        conversation: i64,
+        said: Vec<Said>,
+    ) -> Result<Option<Known>, MemoryError> {
+        self.ask(move |connection| conversations::again(connection, conversation, &said)).await
+    }
+
+    /// Notes how a conversation was made shorter: all of it or, if the process ends,
+    /// nothing. It is on the disk when this returns.
     pub async fn shorten(
         &self,
         conversation: i64,
-        link: Link,
-        masked: bool,
-        block: &str,
+        decisions: Vec<Decision>,
     ) -> Result<(), MemoryError> {
-        let block = block.to_owned();
-        self.ask(move |connection| {
-            conversations::shorten(connection, conversation, link, masked, &block)
-        })
-        .await
+        self.ask(move |connection| conversations::shorten(connection, conversation, &decisions))
+            .await
+    }
+
+    /// How far the summaries of the blocks are that end with these links.
+    pub async fn summaries(
+        &self,
+        conversation: i64,
+        links: Vec<Link>,
+    ) -> Result<Vec<Summed>, MemoryError> {
+        self.ask(move |connection| summaries::find(connection, conversation, &links)).await
+    }
+
+    /// Counts that a summary is begun. False if the conversation was forgotten.
+    pub async fn begin_summary(&self, conversation: i64, link: Link) -> Result<bool, MemoryError> {
+        self.ask(move |connection| summaries::begin(connection, conversation, link)).await
+    }
+
+    /// Keeps a summary, for the next reset.
+    pub async fn keep_summary(
+        &self,
+        conversation: i64,
+        link: Link,
+        text: String,
+    ) -> Result<(), MemoryError> {
+        self.ask(move |connection| summaries::keep(connection, conversation, link, &text)).await
     }
 
     /// What was said of these words in a conversation, best first: of all of it or, where

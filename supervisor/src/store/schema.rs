@@ -66,6 +66,7 @@ pub(super) const MEMORY: Layout = Layout {
     migrations: &[
         include_str!("../../migrations/memory/0001_additions.sql"),
         include_str!("../../migrations/memory/0002_conversations.sql"),
+        include_str!("../../migrations/memory/0003_summaries.sql"),
     ],
     private: true,
     salvaged: &[],

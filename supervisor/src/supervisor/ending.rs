@@ -22,6 +22,7 @@ impl Supervisor {
         let ordered =
             self.draining.is_some_and(|draining| draining.ordered) && haste == Haste::Drain;
         self.draining = Some(Draining { until, ordered });
+        self.give_way(now);
         self.lifecycle_changed();
     }
 

@@ -55,6 +55,9 @@ impl Supervisor {
                 }
             }
             WorkerEvent::Finished { id, ending } => {
+                if self.idle.finished(id, &ending) {
+                    self.change(Change::Small);
+                }
                 let row = self.requests.finished(id, &ending, now);
                 self.ended(row);
             }
@@ -67,6 +70,8 @@ impl Supervisor {
     fn worker_ended(&mut self, death: &Death, now: Instant) {
         self.telemetry.watch_worker(None);
         self.requests.set_limit(0);
+        let idle = self.idle.runs();
+        self.idle.worker_gone();
         self.measured =
             self.lifecycle.connection().map(Connection::speeds).or(self.measured.take());
         let heartbeat = self.ledger.worker_gone();
@@ -96,7 +101,7 @@ impl Supervisor {
             }
             _ => None,
         };
-        let running = self.requests.running();
+        let running = self.requests.running() + usize::from(idle);
         let aftermath = connection.map(|connection| self.requests.take_back(connection, now));
         let facts = Facts {
             ready_for,
@@ -256,7 +261,9 @@ impl Supervisor {
     /// When the worker will have ignored a cancellation for too long.
     pub(super) fn next_ignored(&self) -> Option<Instant> {
         let taking = self.requests.limit() > 0;
-        self.requests.oldest_cancelled().filter(|_| taking).map(|since| since + CANCEL_BOUND)
+        let cancelled = [self.requests.oldest_cancelled(), self.idle.cancelled()];
+        let oldest = cancelled.into_iter().flatten().min();
+        oldest.filter(|_| taking).map(|since| since + CANCEL_BOUND)
     }
 
     /// Kills the worker; its end is heard of like any other.

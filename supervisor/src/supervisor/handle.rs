@@ -114,6 +114,20 @@ impl Handle {
         answer.await.unwrap_or(Err(Refusal::Draining))
     }
 
+    /// Asks for an answer that nobody waits for. It ends as soon as somebody has a
+    /// request; `None` if somebody has one, or the board is held back.
+    pub async fn submit_idle(&self, request: Request) -> Option<Answer> {
+        let (reply, answer) = oneshot::channel();
+        self.inputs.send(Input::Idle { request: Box::new(request), reply }).await.ok()?;
+        answer.await.ok().flatten()
+    }
+
+    /// Ends what nobody waits for, because a request is being read.
+    pub fn client_comes(&self) {
+        // If there is no room for it, it ends with the request itself.
+        let _ = self.inputs.try_send(Input::ClientComes);
+    }
+
     /// What is true now.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {

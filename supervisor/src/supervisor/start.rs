@@ -10,6 +10,7 @@ use super::engine::limits;
 use super::governing::Governing;
 use super::handle::Handle;
 use super::history::History;
+use super::idle::Idle;
 use super::ledger::Ledger;
 use super::lifecycle::Lifecycle;
 use super::requests::Requests;
@@ -96,6 +97,7 @@ pub fn start(
         queue: requests.queue(),
         embedder: embedding.view(),
         index: snapshot::Index::default(),
+        idle: snapshot::Idle::default(),
         draining: false,
     };
     let (snapshots, snapshot_reader) = watch::channel(Arc::new(ledger.snapshot(view, now)));
@@ -137,6 +139,7 @@ pub fn start(
         embedding,
         draining: None,
         requests,
+        idle: Idle::default(),
         ledger,
         access,
         snapshots,

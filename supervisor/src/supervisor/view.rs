@@ -11,7 +11,7 @@ use super::words;
 use crate::engines::locate::Located;
 use crate::engines::restart::Rung;
 use crate::snapshot::{
-    Embedder, Engine, EngineState, Governor, Index, Problem, Queue, SCHEMA, Snapshot,
+    Embedder, Engine, EngineState, Governor, Idle, Index, Problem, Queue, SCHEMA, Snapshot,
 };
 
 /// The present state.
@@ -30,6 +30,7 @@ pub(super) struct View<'a> {
     pub(super) queue: Queue,
     pub(super) embedder: Option<Embedder>,
     pub(super) index: Index,
+    pub(super) idle: Idle,
     pub(super) draining: bool,
 }
 
@@ -49,6 +50,7 @@ impl Ledger {
             update: reading.and_then(|reading| reading.update.clone()),
             queue: view.queue,
             index: view.index,
+            idle: view.idle,
             totals: self.totals,
             rates: self.meter.rates(now),
             machine: reading.map(|reading| reading.machine.clone()),

@@ -187,7 +187,7 @@ fn settings(dir: &Path, worker: PathBuf) -> Settings {
             period: Duration::from_secs(60),
             sources: SourceBounds::default(),
         },
-        memory: Memory { kept: Duration::ZERO, bytes: 0 },
+        memory: Memory { kept: Duration::ZERO, bytes: 0, between_turns: false },
         repositories: Vec::new(),
         store: Store {
             requests: 100,

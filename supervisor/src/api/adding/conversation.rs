@@ -6,17 +6,20 @@ use engine_api::protocol::{Message, Role};
 
 use super::{Adding, Before, Candidate, View, code, passage};
 use crate::api::error::Problem;
-use crate::api::wire::stoker::{MemoryReceipt, Wish};
+use crate::api::wire::stoker::{InsteadReceipt, MemoryReceipt, Wish};
 use crate::index::words;
 use crate::memory::chain::{Link, alone, chain};
-use crate::memory::ledger::ledger;
-use crate::memory::quote;
-use crate::memory::recall::is_about;
+use crate::memory::compose::{Part, Room, Section, compose};
+use crate::memory::ledger::{Entry, Kind, ledger, superseded};
+use crate::memory::recall::{is_about, newest_first};
 use crate::memory::reset::{self, share};
-use crate::store::memory::{Known, Said};
+use crate::memory::{quote, summary};
+use crate::store::memory::{Cut, Decision, Known, Said};
 
 /// Passages that are looked at for one message.
 const PASSAGES: usize = 12;
+/// Values of one passage that were given again since; one with more is left out.
+const MOST_SUPERSEDED: usize = 4;
 
 /// A conversation whole, and how it was made shorter.
 #[derive(Debug)]
@@ -40,8 +43,12 @@ impl<'a> Conversation<'a> {
 
     /// Where the first message stands that is sent, other than system messages.
     fn cut(&self) -> Option<(usize, &str)> {
-        let (at, block) = self.known.as_ref()?.cut.as_ref()?;
+        let Cut { at, block, .. } = self.known.as_ref()?.cut.as_ref()?;
         Some((at + 1, block))
+    }
+
+    pub(super) fn link(&self, at: usize) -> Link {
+        self.links[at]
     }
 
     /// Messages that had been made shorter, out of all those.
@@ -52,6 +59,10 @@ impl<'a> Conversation<'a> {
         if let Some((at, _)) = self.cut() {
             let (kept, _) = reset::kept(self.all, at);
             receipt.replaced = self.all.len() - kept.len();
+        }
+        if let Some(cut) = self.known.as_ref().and_then(|known| known.cut.as_ref()) {
+            receipt.reset |= cut.is_new;
+            receipt.instead = serde_json::from_str(&cut.receipt).ok();
         }
         receipt.masked = self.masked().count();
         Some(receipt)
@@ -110,19 +121,38 @@ impl Adding<'_> {
         conversation
     }
 
-    /// Makes a conversation shorter that takes too much of its window. Says whether.
+    /// What is known of a conversation with these messages; nothing more of it is kept.
+    pub(super) async fn again<'a>(
+        &self,
+        all: &'a [Message],
+        conversation: i64,
+        wish: &Wish,
+    ) -> Option<Conversation<'a>> {
+        let links = chain(wish.conversation.as_deref(), all);
+        let memory = self.sources.memory.as_ref()?;
+        let said = all.iter().zip(&links).map(|(message, link)| said(message, *link)).collect();
+        let known = Some(memory.again(conversation, said).await.ok()??);
+        let is_named = wish.conversation.is_some();
+        Some(Conversation { all, links, known, is_named, receipt: None })
+    }
+
+    /// Makes a conversation shorter that takes too much of its window, or will with the
+    /// next message, where that is expected to bring so many tokens (`ahead`); what is
+    /// decided then holds from that message on. Says whether.
     pub(super) async fn shorten(
         &mut self,
         conversation: &mut Conversation<'_>,
         view: &View,
         earlier: &[Before],
+        ahead: Option<u32>,
     ) -> Result<bool, Problem> {
         let (tokens, window) = self.size(view.with(earlier)).await?;
         let most = window.saturating_sub(self.reserve(window));
-        if tokens <= share(window, reset::HIGH).min(most) {
+        if !reset::is_due(tokens.saturating_add(ahead.unwrap_or_default()), window, most) {
             return Ok(false);
         }
-        let mut changed = false;
+        let behind = ahead.and(conversation.links.last().copied());
+        let mut decisions = Vec::new();
         let all = conversation.all;
         let before = conversation.masked().count();
         let upto = reset::maskable(all);
@@ -130,23 +160,32 @@ impl Adding<'_> {
             known.masked = Some(known.masked.map_or(last, |masked| masked.max(last)));
         }
         if conversation.masked().count() > before {
-            changed = true;
-            self.decide(conversation, upto - 1, true, "").await;
-        }
-        let (tokens, _) = self.size(conversation.view().with(earlier)).await?;
-        if tokens <= share(window, reset::MASKED_ENOUGH).min(most) {
-            return Ok(changed);
+            let link = conversation.links[upto - 1];
+            let (block, receipt) = (String::new(), String::new());
+            decisions.push(Decision { link, masked: true, block, receipt, behind });
+            let (tokens, _) = self.size(conversation.view().with(earlier)).await?;
+            if reset::is_enough(tokens, window, most) {
+                return Ok(self.decide(conversation, decisions).await);
+            }
         }
         let room = share(window, reset::KEPT).min(most);
         let each = self.each(conversation, view, earlier, room).await;
         let cut_before = conversation.cut().map_or(0, |(at, _)| at);
-        let Some(at) = reset::cut(all, &each, cut_before, room) else { return Ok(changed) };
-        let block = self.ledger(conversation, at, share(window, reset::LEDGER)).await;
-        self.decide(conversation, at - 1, false, &block).await;
-        if let Some(known) = &mut conversation.known {
-            known.cut = Some((at - 1, block));
+        let Some(at) = reset::cut(all, &each, cut_before, room) else {
+            return Ok(self.decide(conversation, decisions).await);
+        };
+        let (block, receipt) = self.instead(conversation, at, window).await;
+        let receipt = serde_json::to_string(&receipt).expect("numbers have a JSON form");
+        let link = conversation.links[at - 1];
+        let cut = Cut { at: at - 1, block: block.clone(), receipt: receipt.clone(), is_new: false };
+        decisions.push(Decision { link, masked: false, block, receipt, behind });
+        if let Some(receipt) = &mut conversation.receipt {
+            receipt.reset = true;
         }
-        Ok(true)
+        if let Some(known) = &mut conversation.known {
+            known.cut = Some(cut);
+        }
+        Ok(self.decide(conversation, decisions).await)
     }
 
     /// Tokens of a chat, at least, and the window.
@@ -191,45 +230,86 @@ impl Adding<'_> {
     }
 
     /// What stands in the place of the first messages: as many lines of their ledger as
-    /// there is room for, the most important first.
-    async fn ledger(
-        &mut self,
-        conversation: &mut Conversation<'_>,
+    /// there is room for, the most important first, and the newest summaries of them.
+    async fn instead(
+        &self,
+        conversation: &Conversation<'_>,
         at: usize,
-        room: u32,
-    ) -> String {
-        let lines: Vec<_> =
-            ledger(&conversation.all[..at]).iter().map(|entry| entry.line()).collect();
+        window: u32,
+    ) -> (String, InsteadReceipt) {
+        // What holds is what was said last, in all of it.
+        let now = ledger(conversation.all);
+        let entries = ledger(&conversation.all[..at]);
+        let lines: Vec<_> = entries.iter().map(|entry| with_news(entry, &now)).collect();
         let replaced = conversation.all.len() - reset::kept(conversation.all, at).0.len();
-        let written = |count: usize| quote::instead(replaced, &lines[..count], lines.len() - count);
+        let (summaries, summary_tokens) = self.summaries(conversation, at, window, &now).await;
+        let written = |count: usize, summaries: &[String]| {
+            quote::instead(replaced, &lines[..count], lines.len() - count, summaries)
+        };
+        let room = share(window, reset::LEDGER);
         let (mut fits, mut too_many) = (0, lines.len() + 1);
         while too_many - fits > 1 {
             let middle = fits.midpoint(too_many);
-            if self.count_text(&written(middle)).await <= room {
+            if self.count_text(&written(middle, &[])).await <= room {
                 fits = middle;
             } else {
                 too_many = middle;
             }
         }
-        if let Some(receipt) = &mut conversation.receipt {
-            receipt.reset = true;
-            receipt.ledger_lines = Some(fits);
-            receipt.ledger_lines_left_out = Some(lines.len() - fits);
-        }
-        written(fits)
+        let receipt = InsteadReceipt {
+            ledger_lines: fits,
+            ledger_lines_left_out: lines.len() - fits,
+            summaries: summaries.len(),
+            summary_tokens,
+        };
+        (written(fits, &summaries), receipt)
     }
 
-    async fn decide(
-        &mut self,
+    /// What the model made of whole blocks among the first messages, oldest first, and its
+    /// tokens: the newest, as far as there is room.
+    async fn summaries(
+        &self,
         conversation: &Conversation<'_>,
         at: usize,
-        masked: bool,
-        block: &str,
-    ) {
-        let (Some(memory), Some(id)) = (&self.sources.memory, conversation.id()) else { return };
-        if let Err(error) = memory.shorten(id, conversation.links[at], masked, block).await {
+        window: u32,
+        now: &[Entry],
+    ) -> (Vec<String>, u32) {
+        let (Some(memory), Some(id)) = (&self.sources.memory, conversation.id()) else {
+            return (Vec::new(), 0);
+        };
+        let blocks = summary::blocks(conversation.all).into_iter();
+        let ends = blocks.map(|block| block.end).filter(|&end| end <= at);
+        let links = ends.map(|end| conversation.links[end - 1]).collect();
+        // Without them the ledger stands alone.
+        let known = memory.summaries(id, links).await.unwrap_or_default();
+        let is_true = |sentence: &str| superseded(now, sentence).is_empty();
+        let texts = known.iter().filter_map(|summed| summed.text.as_deref());
+        let mut texts: Vec<_> = texts.map(|text| summary::only(text, is_true)).collect();
+        texts.retain(|text| !text.is_empty());
+        let mut parts = Vec::new();
+        for (worth, text) in (0..).zip(&texts) {
+            let tokens = self.count_text(&format!("- {text}\n")).await;
+            parts.push(Part { section: Section::Summary, tokens, worth });
+        }
+        let most = share(window, reset::SUMMARIES);
+        let room = Room { total: most, summaries: most, recalled: 0, code: 0 };
+        let Ok(plan) = compose(&parts, room) else { return (Vec::new(), 0) };
+        let kept = texts.into_iter().zip(&plan.kept).filter(|(_, kept)| **kept);
+        let texts: Vec<String> = kept.map(|(text, _)| text).collect();
+        let tokens = self.count_text(&quote::summed_up(&texts)).await;
+        (texts, tokens)
+    }
+
+    /// Has all of a reset on the disk, or nothing of it. Says whether there is anything.
+    async fn decide(&mut self, conversation: &Conversation<'_>, decisions: Vec<Decision>) -> bool {
+        let is_shorter = !decisions.is_empty();
+        if let (Some(memory), Some(id), true) =
+            (&self.sources.memory, conversation.id(), is_shorter)
+            && let Err(error) = memory.shorten(id, decisions).await
+        {
             self.receipt.problems.push(format!("the next turn may begin otherwise: {error}"));
         }
+        is_shorter
     }
 
     /// What was said of the message before, in what is left out of the prompt.
@@ -264,10 +344,17 @@ impl Adding<'_> {
             }
         };
         let mut candidates = Vec::new();
+        let now = ledger(conversation.all);
         let is_new = |text: &str| !earlier.iter().any(|before| before.block.contains(text));
-        let found = found.iter().filter(|it| is_about(it, asked) && is_new(it.text.trim()));
-        for found in found.take(PASSAGES) {
-            let candidate = passage(found, 0);
+        let found = found.into_iter().filter(|it| is_about(it, asked) && is_new(it.text.trim()));
+        let found = newest_first(found.take(PASSAGES).collect());
+        for found in &found {
+            let since = superseded(&now, &found.text);
+            if since.len() > MOST_SUPERSEDED {
+                continue;
+            }
+            let since: Vec<_> = since.iter().map(|entry| entry.line()).collect();
+            let candidate = passage(found, &since);
             // The same text stood there before, but not behind a heading of ours.
             if let Ok(tokens) = self.count_quoted(&candidate.text).await {
                 candidates.push(Candidate { tokens, ..candidate });
@@ -275,6 +362,20 @@ impl Adding<'_> {
         }
         candidates
     }
+}
+
+/// A line of the ledger, with what was said since of values in it.
+fn with_news(entry: &Entry, now: &[Entry]) -> String {
+    let mut line = entry.line();
+    if entry.kind == Kind::Value {
+        // Its subject may have another value since, behind what is left out.
+        let same = |other: &&Entry| other.kind == entry.kind && other.subject == entry.subject;
+        return now.iter().find(same).map_or(line, Entry::line);
+    }
+    for news in superseded(now, &line.clone()) {
+        line.push_str(&format!(" [since then {}]", news.line().trim_start_matches("- ")));
+    }
+    line
 }
 
 /// A message as it is kept.

@@ -138,15 +138,24 @@ pub(crate) struct MemoryReceipt {
     pub(crate) masked: usize,
     /// Messages that are not there.
     pub(crate) replaced: usize,
-    /// They went with this request.
+    /// They went with this request, or between it and the one before.
     pub(crate) reset: bool,
-    /// Lines that stand in their place, where that was decided now.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) ledger_lines: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) ledger_lines_left_out: Option<usize>,
+    /// What stands in their place.
+    #[serde(flatten)]
+    pub(crate) instead: Option<InsteadReceipt>,
     /// Passages from earlier in the conversation.
     pub(crate) recalled: Vec<RecalledReceipt>,
+}
+
+/// What stands in the place of messages that are left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InsteadReceipt {
+    /// Lines of their ledger.
+    pub(crate) ledger_lines: usize,
+    pub(crate) ledger_lines_left_out: usize,
+    /// Blocks of them that the model made a text of, and the tokens of these texts.
+    pub(crate) summaries: usize,
+    pub(crate) summary_tokens: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -101,7 +101,8 @@ fn bounds(settings: &Settings) -> api::Settings {
     let configured = &settings.server.http;
     let drain_timeout = configured.drain_timeout + LAST_BYTES;
     let keys = Some(settings.state_dir.path().to_owned());
-    api::Settings { drain_timeout, keys, ..configured.clone() }
+    let between_turns = settings.memory.between_turns;
+    api::Settings { drain_timeout, keys, between_turns, ..configured.clone() }
 }
 
 /// Each connection and each worker takes descriptors, and the usual soft limit

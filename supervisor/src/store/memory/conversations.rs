@@ -31,10 +31,35 @@ pub struct Said {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
     pub id: i64,
-    /// The last message that is left out, and what stands in the place of all of them.
-    pub cut: Option<(usize, String)>,
+    pub cut: Option<Cut>,
     /// The last message up to which tool output is masked.
     pub masked: Option<usize>,
+}
+
+/// How a conversation was made shorter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// The last message that is left out.
+    pub at: usize,
+    /// What stands in the place of all of them.
+    pub block: String,
+    /// JSON: what is in the block, for receipts.
+    pub receipt: String,
+    /// It was decided in advance, and holds since the last message of the user.
+    pub is_new: bool,
+}
+
+/// A decision to make a conversation shorter, and from when on it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The last message that it is about.
+    pub link: Link,
+    /// Tool output up to there is left out, and not all.
+    pub masked: bool,
+    pub block: String,
+    pub receipt: String,
+    /// It holds for what comes after this message; `None`: at once.
+    pub behind: Option<Link>,
 }
 
 /// A conversation as its owner may see it.
@@ -106,21 +131,48 @@ pub(super) fn open(
         "UPDATE conversations SET touched = ?2, bytes = bytes + ?3 WHERE id = ?1",
         params![id, now, bytes],
     )?;
-    let newest = |masked: bool| -> rusqlite::Result<Option<(usize, String)>> {
-        let mut select = transaction.prepare_cached(
-            "SELECT block FROM resets WHERE conversation = ?1 AND link = ?2 AND masked = ?3",
-        )?;
-        for (at, said) in said.iter().enumerate().rev() {
-            let values = params![id, said.link.0, masked];
-            if let Some(block) = select.query_row(values, |row| row.get(0)).optional()? {
-                return Ok(Some((at, block)));
-            }
+    let known = decided(&transaction, id, said)?;
+    transaction.commit()?;
+    Ok(known)
+}
+
+/// What is known of a conversation, if it was not forgotten. Nothing is kept.
+pub(super) fn again(
+    connection: &Connection,
+    conversation: i64,
+    said: &[Said],
+) -> rusqlite::Result<Option<Known>> {
+    let mut select = connection.prepare_cached("SELECT 1 FROM conversations WHERE id = ?1")?;
+    select.exists([conversation])?.then(|| decided(connection, conversation, said)).transpose()
+}
+
+/// The newest decisions that hold for these messages.
+fn decided(connection: &Connection, id: i64, said: &[Said]) -> rusqlite::Result<Known> {
+    let earlier = &said[..said.len().saturating_sub(1)];
+    let mut select = connection.prepare_cached(
+        "SELECT block, receipt, behind FROM resets
+         WHERE conversation = ?1 AND link = ?2 AND masked = ?3",
+    )?;
+    let mut newest = |masked: bool| -> rusqlite::Result<Option<Cut>> {
+        for (at, is) in said.iter().enumerate().rev() {
+            let row = select.query_row(params![id, is.link.0, masked], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get::<_, Option<[u8; 16]>>(2)?))
+            });
+            let Some((block, receipt, behind)) = row.optional()? else { continue };
+            let since = match behind {
+                None => None,
+                Some(link) => match earlier.iter().rposition(|said| said.link.0 == link) {
+                    Some(since) => Some(since),
+                    None => continue,
+                },
+            };
+            let is_new = since
+                .is_some_and(|since| earlier[since + 1..].iter().all(|said| said.role != "user"));
+            return Ok(Some(Cut { at, block, receipt, is_new }));
         }
         Ok(None)
     };
-    let (cut, masked) = (newest(false)?, newest(true)?.map(|(at, _)| at));
-    transaction.commit()?;
-    Ok(Known { id, cut, masked })
+    Ok(Known { id, cut: newest(false)?, masked: newest(true)?.map(|masked| masked.at) })
 }
 
 /// The conversation that has the most of these messages, with one of the user at least.
@@ -181,20 +233,26 @@ fn first(turn: i64) -> i64 {
     turn * i64::from(MOST_PASSAGES)
 }
 
-/// Notes how a conversation was made shorter at a message.
+/// Notes how a conversation was made shorter. What was decided at a message in advance
+/// leaves there what was decided before.
 pub(super) fn shorten(
-    connection: &Connection,
+    connection: &mut Connection,
     conversation: i64,
-    link: Link,
-    masked: bool,
-    block: &str,
+    decisions: &[Decision],
 ) -> rusqlite::Result<()> {
-    let mut insert = connection.prepare_cached(
+    let transaction = connection.transaction()?;
+    let mut insert = transaction.prepare_cached(
         // It may have been forgotten since it was asked for.
-        "INSERT OR REPLACE INTO resets (conversation, link, masked, block)
-         SELECT id, ?2, ?3, ?4 FROM conversations WHERE id = ?1",
+        "INSERT INTO resets (conversation, link, masked, block, receipt, behind)
+         SELECT id, ?2, ?3, ?4, ?5, ?6 FROM conversations WHERE id = ?1
+         ON CONFLICT DO UPDATE SET block = ?4, receipt = ?5, behind = NULL WHERE ?6 IS NULL",
     )?;
-    insert.execute(params![conversation, link.0, masked, block]).map(drop)
+    for Decision { link, masked, block, receipt, behind } in decisions {
+        let behind = behind.map(|link| link.0);
+        insert.execute(params![conversation, link.0, masked, block, receipt, behind])?;
+    }
+    drop(insert);
+    transaction.commit()
 }
 
 /// What was said of these words in a conversation, best first, and of about equals the
@@ -207,10 +265,12 @@ pub(super) fn recall(
     among: Option<&[Link]>,
     there: &[Link],
 ) -> rusqlite::Result<Vec<Passage>> {
-    let quoted: Vec<_> = terms.iter().map(|term| format!("\"{term}\"")).collect();
+    let mut quoted: Vec<_> = terms.iter().map(|term| format!("\"{term}\"")).collect();
+    // Words that stand side by side in the question say more there than each alone.
+    quoted.extend(terms.windows(2).map(|pair| format!("\"{} {}\"", pair[0], pair[1])));
     let (begin, end) = MARKS;
     let mut select = connection.prepare_cached(
-        "SELECT role, text, link, alone, highlight(passages, 0, ?3, ?4)
+        "SELECT role, text, link, alone, highlight(passages, 0, ?3, ?4), turns.id
          FROM passages JOIN turns ON turns.id = passages.rowid / ?5
          WHERE passages MATCH ?1 AND conversation = ?2
          ORDER BY round(passages.rank, 1), turns.id DESC LIMIT ?6",
@@ -234,23 +294,28 @@ pub(super) fn recall(
         if found.iter().any(|known| known.text == text) {
             continue;
         }
-        let words = marked(&row.get::<_, String>(4)?);
-        found.push(Passage { role: row.get(0)?, text, words });
+        let (words, phrases) = marked(&row.get::<_, String>(4)?);
+        found.push(Passage { role: row.get(0)?, text, words, phrases, at: row.get(5)? });
     }
     Ok(found)
 }
 
-/// How many different words stand between the marks.
-fn marked(text: &str) -> u32 {
+/// How many different words stand between the marks, and those that stand side by side.
+fn marked(text: &str) -> (u32, Vec<String>) {
     let (begin, end) = MARKS;
-    let mut words: Vec<String> = Vec::new();
+    let (mut words, mut phrases): (Vec<String>, Vec<String>) = Default::default();
     for part in text.split(begin).skip(1) {
         let part = part.split(end).next().unwrap_or_default().to_lowercase();
         words.extend(part.split([' ', '_']).map(str::to_owned));
+        if part.contains(' ') {
+            phrases.push(part);
+        }
     }
-    words.sort();
-    words.dedup();
-    u32::try_from(words.len()).unwrap_or(u32::MAX)
+    for all in [&mut words, &mut phrases] {
+        all.sort();
+        all.dedup();
+    }
+    (u32::try_from(words.len()).unwrap_or(u32::MAX), phrases)
 }
 
 /// All conversations of an owner, the newest first.

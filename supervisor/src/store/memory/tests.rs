@@ -18,10 +18,16 @@ fn addition(block: &str, repository: &str) -> Addition {
     Addition { asked: "[]".into(), block: block.into(), items }
 }
 
+fn decision(number: u8, masked: bool, block: &str) -> Decision {
+    let (link, block) = (link(number), block.to_owned());
+    Decision { link, masked, block, receipt: String::new(), behind: None }
+}
+
 fn migrate(connection: &Connection) {
     for migration in [
         include_str!("../../../migrations/memory/0001_additions.sql"),
         include_str!("../../../migrations/memory/0002_conversations.sql"),
+        include_str!("../../../migrations/memory/0003_summaries.sql"),
     ] {
         connection.execute_batch(migration).unwrap();
     }
@@ -129,15 +135,62 @@ async fn a_conversation_is_known_by_its_messages_or_its_name() {
     let of_named = list.iter().find(|shown| shown.id == named.id).unwrap();
     assert_eq!((of_named.messages, of_named.bytes, of_named.name.as_deref()), (3, 16, Some("x")));
 
-    memory.shorten(first.id, link(1), false, "short").await.unwrap();
-    memory.shorten(first.id, link(2), true, "").await.unwrap();
+    memory.shorten(first.id, vec![decision(1, false, "short")]).await.unwrap();
+    memory.shorten(first.id, vec![decision(2, true, "")]).await.unwrap();
     thread.close();
     let (memory, thread) = start(settings(&dir)).unwrap();
     let all = said(&[(1, "one"), (2, "second"), (3, "the third")]);
     let known = memory.open("a", None, all).await.unwrap();
-    assert_eq!(known, Known { id: first.id, cut: Some((0, "short".into())), masked: Some(1) });
+    let cut = |at, block: &str| Some(Cut { at, block: block.into(), ..Cut::default() });
+    assert_eq!(known, Known { id: first.id, cut: cut(0, "short"), masked: Some(1) });
     let branch = memory.open("a", None, said(&[(1, "one"), (5, "not the second")])).await.unwrap();
-    assert_eq!((branch.cut, branch.masked), (Some((0, "short".into())), None));
+    assert_eq!((branch.cut, branch.masked), (cut(0, "short"), None));
+    thread.close();
+}
+
+#[tokio::test]
+async fn what_is_decided_in_advance_holds_from_the_next_message_on() {
+    let dir = TempDir::new().unwrap();
+    let (memory, thread) = start(settings(&dir)).unwrap();
+    let all = said(&[(1, "one"), (2, "second"), (3, "the third"), (4, "and the fourth")]);
+    let id = memory.open("a", None, all[..3].to_vec()).await.unwrap().id;
+    let early = Decision { behind: Some(link(2)), ..decision(1, false, "early") };
+    memory.shorten(id, vec![early.clone()]).await.unwrap();
+    let cut = async |said: &[Said]| memory.again(id, said.to_vec()).await.unwrap().unwrap().cut;
+    assert_eq!(cut(&all[..2]).await, None, "the same again is the same prompt");
+    let next = cut(&all[..3]).await.unwrap();
+    assert_eq!((next.block.as_str(), next.is_new), ("early", true));
+    assert!(!cut(&all).await.unwrap().is_new);
+    assert_eq!(cut(&said(&[(1, "one"), (5, "a branch"), (6, "of it")])).await, None);
+    // What is decided at once is decided.
+    memory.shorten(id, vec![decision(1, false, "now")]).await.unwrap();
+    memory.shorten(id, vec![early]).await.unwrap();
+    assert_eq!(cut(&all[..2]).await.unwrap().block, "now");
+    assert_eq!(memory.again(id + 1, all).await.unwrap(), None);
+    thread.close();
+}
+
+#[tokio::test]
+async fn a_summary_is_there_whole_or_not_and_is_forgotten() {
+    let dir = TempDir::new().unwrap();
+    let settings = settings(&dir);
+    let (memory, thread) = start(settings.clone()).unwrap();
+    let id = memory.open("a", None, said(&[(1, "one")])).await.unwrap().id;
+    let summed = async || memory.summaries(id, vec![link(1), link(2)]).await.unwrap();
+    assert_eq!(summed().await, [Summed::default(), Summed::default()]);
+    for _ in 0..2 {
+        assert!(memory.begin_summary(id, link(1)).await.unwrap());
+    }
+    assert_eq!(summed().await[0], Summed { attempts: 2, text: None });
+    for text in ["a zeppelin", "another one"] {
+        memory.keep_summary(id, link(1), text.into()).await.unwrap();
+    }
+    assert_eq!(summed().await[0].text.as_deref(), Some("a zeppelin"), "it does not change");
+    memory.forget("a", Some(id)).await.unwrap();
+    assert!(!on_disk(&settings, "zeppelin"));
+    assert!(!memory.begin_summary(id, link(1)).await.unwrap());
+    memory.keep_summary(id, link(1), "a zeppelin".into()).await.unwrap();
+    assert_eq!(summed().await[0], Summed::default());
     thread.close();
 }
 
@@ -168,7 +221,7 @@ async fn passages_are_found_again_until_they_are_forgotten() {
     assert!(on_disk(&settings, "zeppelin") && on_disk(&settings, "8443"));
     assert_eq!(memory.forget("a", Some(id)).await.unwrap(), 1);
     // Somebody who was in the middle of it leaves nothing, and does no harm.
-    memory.shorten(id, link(1), false, "zeppelin").await.unwrap();
+    memory.shorten(id, vec![decision(1, false, "zeppelin")]).await.unwrap();
     memory.add("a", link(1), addition("zeppelin", "r"), Some(id)).await.unwrap();
     assert_eq!(memory.additions("a", &[link(1)]).await.unwrap(), []);
     for word in ["zeppelin", "8443", "moor", "hello"] {
