@@ -83,7 +83,9 @@ fn a_repository_by_url_is_fetched_and_followed_and_serves_on_without_its_host() 
     find_until(&client, "voltage", &["fan.rs > set_voltage"]);
     assert_eq!((found(&client, "speed").len(), found(&client, "gone").len()), (0, 1));
     let _ = when(&client, "fans", "has the second commit", |one| one["revision"] == second);
-    assert_eq!(appliance.status()["index"]["repositories"][0]["revision"], second);
+    let _ = appliance.status_when("it is in the status, too", |status| {
+        status["index"]["repositories"][0]["revision"] == second
+    });
 
     drop(host);
     let shown = when(&client, "fans", "is not fetched", |one| one["not_fetched"].is_string());

@@ -105,6 +105,7 @@ fn the_status_document_has_every_documented_field() {
         "index",
         "limits",
         "machine",
+        "memory",
         "problems",
         "queue",
         "rates",
