@@ -347,8 +347,7 @@ impl Adding<'_> {
         let now = ledger(conversation.all);
         let is_new = |text: &str| !earlier.iter().any(|before| before.block.contains(text));
         let found = found.into_iter().filter(|it| is_about(it, asked) && is_new(it.text.trim()));
-        let found = newest_first(found.take(PASSAGES).collect());
-        for found in &found {
+        for found in newest_first(found.collect()).iter().take(PASSAGES) {
             let since = superseded(&now, &found.text);
             if since.len() > MOST_SUPERSEDED {
                 continue;
