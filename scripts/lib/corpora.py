@@ -5,13 +5,15 @@ Settings are chosen on those of `tune` alone; what is reported comes from the ot
 
 import hashlib
 import io
+import os
 import pathlib
 import random
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
-import urllib.request
+import tempfile
 import zipfile
 from typing import NamedTuple
 
@@ -67,30 +69,45 @@ class Question(NamedTuple):
 
 
 def archive(package, directory):
-    """The package as it is published, from the registry or from an earlier time."""
+    """The package as it is published, fetched now or at an earlier time."""
     path = directory / f"{package.name}-{package.version}"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if package.language == "python":
-            wheel = path.with_name(f"{path.name}-py3-none-any.whl")
-            subprocess.run(
-                [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:",
-                 "--dest", directory, f"{package.name}=={package.version}"], check=True, stdout=sys.stderr)
-            wheel.rename(path)
-        else:
-            with urllib.request.urlopen(address(package), timeout=120) as answer:
-                path.write_bytes(answer.read())
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory) as work:
+            fetch = {"python": wheel, "javascript": npm_package}.get(package.language, crate)
+            fetch(package, pathlib.Path(work)).rename(path)
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != package.digest:
         sys.exit(f"{path} is another file than the one that was pinned; delete it and start again")
     return data
 
 
-def address(package):
-    name, version = package.name, package.version
-    if package.language == "javascript":
-        return f"https://registry.npmjs.org/{name}/-/{name}-{version}.tgz"
-    return f"https://static.crates.io/crates/{name}/{name}-{version.replace('+', '%2B')}.crate"
+def wheel(package, work):
+    run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:",
+         "--dest", work, f"{package.name}=={package.version}"])
+    return next(work.glob("*.whl"))
+
+
+def npm_package(package, work):
+    run(["npm", "pack", "--silent", "--pack-destination", work, f"{package.name}@{package.version}"])
+    return next(work.glob("*.tgz"))
+
+
+def crate(package, work):
+    """By a project that needs nothing else; cargo keeps the archives of what it fetched."""
+    (work / "src").mkdir()
+    (work / "src/lib.rs").touch()
+    version = package.version.split("+")[0]
+    manifest = f'[package]\nname = "corpus"\n[dependencies]\n{package.name} = "={version}"\n[workspace]\n'
+    (work / "Cargo.toml").write_text(manifest)
+    run(["cargo", "fetch", "--quiet", "--manifest-path", work / "Cargo.toml"])
+    home = pathlib.Path(os.environ.get("CARGO_HOME") or pathlib.Path.home() / ".cargo")
+    kept = next(home.glob(f"registry/cache/*/{package.name}-{package.version}.crate"))
+    return pathlib.Path(shutil.copy(kept, work))
+
+
+def run(command):
+    subprocess.run(command, check=True, stdout=sys.stderr)
 
 
 def sources(package, directory):
