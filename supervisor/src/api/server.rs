@@ -8,7 +8,8 @@
 //! | idle between requests | closed |
 //! | a client that takes nothing of its answer | closed, its answer cancelled |
 //!
-//! Shutting down ends idle connections at once and lets running answers finish.
+//! Shutting down ends idle connections at once and lets running answers finish. Who has
+//! connected and not asked yet has a moment to do so.
 
 mod connection;
 

@@ -47,7 +47,10 @@ const GATHERED: usize = 4 * 1024;
 const FIRST_READ: usize = 512;
 
 /// How long a head may take that was under way when we were told to stop: what a
-/// client sent before it could know is still answered.
+/// client sent before it could know is still answered. Who has just connected is about
+/// to send one, over a network that may lose it once, and would see an empty answer; who
+/// was answered before may never.
+const FIRST_HEAD: Duration = Duration::from_secs(2);
 const LAST_HEAD: Duration = Duration::from_millis(100);
 
 /// How long hyper keeps an idle connection: long enough for a client that
@@ -83,23 +86,26 @@ impl Connection {
         }
         let mut first = BytesMut::new();
         let mut patience = self.settings.header_timeout;
-        while self.wait(&mut stream, &mut first, patience).await {
+        let mut at_the_end = FIRST_HEAD;
+        while self.wait(&mut stream, &mut first, patience, at_the_end).await {
             let serving = Box::pin(self.serve_some(stream, first.split().freeze(), &service));
             match serving.await {
                 Served::Closed => return,
                 Served::Idle(idle, left) => (stream, first) = (idle, left.into()),
             }
             patience = self.settings.idle_timeout.saturating_sub(KEPT);
+            at_the_end = LAST_HEAD;
         }
     }
 
-    /// Gathers a head in `first`. False if the client is gone, silent or too
-    /// slow, or if no further request is to be taken.
+    /// Gathers a head in `first`, within `at_the_end` once no further one is to be taken.
+    /// False if the client is gone, silent or too slow.
     async fn wait(
         &mut self,
         stream: &mut TcpStream,
         first: &mut BytesMut,
         patience: Duration,
+        at_the_end: Duration,
     ) -> bool {
         let header_timeout = self.settings.header_timeout;
         let gathering = async {
@@ -112,7 +118,7 @@ impl Connection {
         tokio::select! {
             gathered = &mut gathering => gathered,
             () = told_to_stop(&mut self.stop) => {
-                timeout(LAST_HEAD, gathering).await.unwrap_or(false)
+                timeout(at_the_end, gathering).await.unwrap_or(false)
             }
         }
     }
@@ -145,6 +151,9 @@ impl Connection {
                 Poll::Pending => watch.poll(cx).map(Turn::Waited),
             });
             let turn = tokio::select! {
+                // First, so that hyper has seen the head that is there: told to stop before
+                // that, it closes without an answer.
+                biased;
                 turn = turn => turn,
                 () = told_to_stop(&mut self.stop), if !stopping => Turn::Stop,
             };

@@ -246,6 +246,23 @@ async fn stopping_closes_idle_connections_and_lets_answers_finish() {
 }
 
 #[tokio::test]
+async fn who_connected_before_the_stop_is_answered_though_its_head_comes_later() {
+    let server = server(settings()).await;
+    let mut early = server.connect().await;
+    let mut used = server.connect().await;
+    used.write_all(HELLO).await.unwrap();
+    read_hello(&mut used).await;
+    // They are accepted in their order, so both are.
+    server.stop.send(()).unwrap();
+    assert_eq!(read_to_close(&mut used).await, "", "who was answered is not waited for");
+    // As after a packet that was lost.
+    sleep(SHORT).await;
+    early.write_all(HELLO).await.unwrap();
+    read_hello(&mut early).await;
+    timeout(LONG, server.task).await.expect("it is the last").unwrap();
+}
+
+#[tokio::test]
 async fn stopping_does_not_wait_forever() {
     let server = server(Settings { drain_timeout: SHORT, ..settings() }).await;
     let mut busy = server.connect().await;
