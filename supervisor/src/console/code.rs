@@ -4,11 +4,14 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::ask::{Ask, ask, host_of};
 use super::{Format, StatusError};
 
+/// What may not stand for itself in a path that is a value of a query.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'_').remove(b'-');
 /// The index may be in the middle of a batch.
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Lines of a chunk that are shown.
@@ -92,14 +95,7 @@ pub fn map(
 ) -> Result<(), StatusError> {
     let mut path = format!("/api/repositories/{name}/map?tokens={tokens}");
     if let Some(focus) = focus {
-        path.push_str("&focus=");
-        for byte in focus.bytes() {
-            let _ = match byte {
-                b'/' | b'.' | b'_' | b'-' => write!(path, "{}", char::from(byte)),
-                byte if byte.is_ascii_alphanumeric() => write!(path, "{}", char::from(byte)),
-                byte => write!(path, "%{byte:02X}"),
-            };
-        }
+        let _ = write!(path, "&focus={}", utf8_percent_encode(focus, ESCAPED));
     }
     let shown = server.ask("GET", &path, None)?;
     match format {

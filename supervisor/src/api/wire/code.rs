@@ -1,5 +1,6 @@
 //! Bodies of the routes for indexed code.
 
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
 use super::json::parse;
@@ -158,7 +159,9 @@ impl MapQuery {
                     let bounds = || format!("must be from 1 to {MOST_MAP_TOKENS}");
                     read.tokens = fits.ok_or_else(|| Problem::field("tokens", bounds()))?;
                 }
-                "focus" if value.len() <= LONGEST_PATH => read.focus = unescaped(value),
+                "focus" if value.len() <= LONGEST_PATH => {
+                    read.focus = percent_decode_str(value).decode_utf8_lossy().into_owned();
+                }
                 "focus" => {
                     let why = format!("is longer than {LONGEST_PATH} bytes");
                     return Err(Problem::field("focus", why));
@@ -168,27 +171,6 @@ impl MapQuery {
         }
         Ok(read)
     }
-}
-
-/// A value in which `%20` stands for a blank. What is no such number stands for itself.
-fn unescaped(value: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = value.as_bytes();
-    while let Some((first, behind)) = rest.split_first() {
-        let number = behind.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        let number = number.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
-        match number.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) if *first == b'%' => {
-                bytes.push(byte);
-                rest = &behind[2..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = behind;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The answer to that: the most important definitions, the file of the best one first.
