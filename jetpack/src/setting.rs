@@ -5,10 +5,11 @@
 //! given what was checked before: a name is one, an address can be one's own.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
 
 use crate::Root;
 
@@ -166,29 +167,38 @@ fn plain(path: &'static str, content: String) -> Setting {
 }
 
 impl Root {
-    /// Writes a file whole or not at all, and on the disk when it returns.
+    /// Writes a setting, as [`write_whole`] does.
     ///
     /// # Errors
     /// It cannot be written; what was there before is there still.
     pub fn put(&self, setting: &Setting) -> io::Result<()> {
         let path = self.path(setting.path);
-        let directory = path.parent().unwrap_or(self.as_path());
-        fs::create_dir_all(directory)?;
-        let part = directory.join(".stoker-part");
-        // One that was left by a power cut may have other rights.
-        let _ = fs::remove_file(&part);
-        let mut file =
-            File::options().write(true).create_new(true).mode(setting.mode).open(&part)?;
-        let written = file
-            .write_all(setting.content.as_bytes())
-            .and_then(|()| file.sync_all())
-            .and_then(|()| fs::rename(&part, &path));
-        if written.is_err() {
-            let _ = fs::remove_file(&part);
-        }
-        written?;
-        File::open(directory)?.sync_all()
+        fs::create_dir_all(path.parent().unwrap_or(self.as_path()))?;
+        write_whole(&path, setting.mode, setting.content.as_bytes())
     }
+}
+
+/// Writes a file whole or not at all, and on the disk when it returns. It has these rights,
+/// whatever the umask is.
+///
+/// # Errors
+/// It cannot be written; what was there before is there still.
+pub fn write_whole(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(path);
+    let part = directory.join(".stoker-part");
+    // One that was left by a power cut may have other rights.
+    let _ = fs::remove_file(&part);
+    let mut file = File::options().write(true).create_new(true).mode(mode).open(&part)?;
+    let written = file
+        .set_permissions(Permissions::from_mode(mode))
+        .and_then(|()| file.write_all(content))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&part, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    written?;
+    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]

@@ -236,13 +236,21 @@ pub fn start(settings: Settings) -> std::io::Result<(Index, IndexThread)> {
     let (searches, searching) = sync_channel(SEARCHES);
     let (showing, entries) = watch::channel(None);
     let held = Arc::new(AtomicBool::new(false));
-    let database = settings.database.clone();
-    let trees = Trees::below(database.parent().unwrap_or(Path::new("/")));
-    let bounds = settings.sources;
-    let kept = trees.clone();
-    let file = Arc::from(database.as_path());
+    let database: Arc<Path> = Arc::from(settings.database.as_path());
+    let index = Index {
+        orders: orders.clone(),
+        searches,
+        entries,
+        held: Arc::clone(&held),
+        meaning: Arc::default(),
+        trees: Trees::below(database.parent().unwrap_or(Path::new("/"))),
+        bounds: settings.sources,
+        database: Arc::clone(&database),
+        mapping: Arc::new(Semaphore::new(1)),
+    };
     let watching = watching::Watching::start(orders.clone());
-    let thread = thread::Thread::new(settings, ordered, showing, Arc::clone(&held), kept, watching);
+    let trees = index.trees.clone();
+    let thread = thread::Thread::new(settings, ordered, showing, held, trees, watching);
     let (alive, gone) = sync_channel(0);
     std::thread::Builder::new().name("index".into()).stack_size(STACK).spawn(move || {
         thread.run();
@@ -252,11 +260,6 @@ pub fn start(settings: Settings) -> std::io::Result<(Index, IndexThread)> {
         .name("search".into())
         .stack_size(STACK)
         .spawn(move || answer_searches(&database, &searching))?;
-    let (meaning, mapping) = (Arc::default(), Arc::new(Semaphore::new(1)));
-    let asked = orders.clone();
-    let database = file;
-    let index =
-        Index { orders: asked, searches, entries, held, meaning, trees, bounds, database, mapping };
     Ok((index, IndexThread { orders, gone }))
 }
 

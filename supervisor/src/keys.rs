@@ -180,22 +180,25 @@ impl fmt::Display for Chats {
 
 /// All keys, by their names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Keys {
-    hashes: BTreeMap<KeyName, Hash>,
-    /// Of those keys that have any.
-    chats: BTreeMap<KeyName, Chats>,
+pub struct Keys(BTreeMap<KeyName, Key>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Key {
+    hash: Hash,
+    chats: Chats,
 }
 
 impl Keys {
-    /// Puts a key in the place of one of that name.
+    /// Puts a key in the place of one of that name, whose chats it has.
     ///
     /// # Errors
     /// There are [`MOST`] already.
     pub fn put(&mut self, name: KeyName, hash: Hash) -> Result<(), KeysError> {
-        if self.hashes.len() >= MOST && !self.hashes.contains_key(&name) {
+        if self.0.len() >= MOST && !self.has(&name) {
             return Err(KeysError::TooMany);
         }
-        self.hashes.insert(name, hash);
+        let chats = self.chats(&name);
+        self.0.insert(name, Key { hash, chats });
         Ok(())
     }
 
@@ -207,42 +210,40 @@ impl Keys {
         if chats.code.len() > MOST_NAMES {
             return Err(KeysError::TooManyNames);
         }
-        match (self.hashes.contains_key(&name), chats.is_off()) {
-            (false, _) => return Err(KeysError::Unknown(name)),
-            (true, true) => self.chats.remove(&name),
-            (true, false) => self.chats.insert(name, chats),
-        };
+        match self.0.get_mut(&name) {
+            Some(key) => key.chats = chats,
+            None => return Err(KeysError::Unknown(name)),
+        }
         Ok(())
     }
 
     /// What a key's chats have.
     #[must_use]
     pub fn chats(&self, name: &KeyName) -> Chats {
-        self.chats.get(name).cloned().unwrap_or_default()
+        self.0.get(name).map(|key| key.chats.clone()).unwrap_or_default()
     }
 
     /// Whether there was one of that name.
     pub fn remove(&mut self, name: &KeyName) -> bool {
-        self.chats.remove(name);
-        self.hashes.remove(name).is_some()
+        self.0.remove(name).is_some()
     }
 
     #[must_use]
     pub fn has(&self, name: &KeyName) -> bool {
-        self.hashes.contains_key(name)
+        self.0.contains_key(name)
     }
 
     /// In the order of the alphabet.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &KeyName> {
-        self.hashes.keys()
+        self.0.keys()
     }
 
     /// Whose key this is. It is compared to every one, whichever it is.
     #[must_use]
     pub fn owner(&self, presented: &Hash) -> Option<&KeyName> {
         let mut found = None;
-        for (name, hash) in &self.hashes {
-            if hash.is(presented) {
+        for (name, key) in &self.0 {
+            if key.hash.is(presented) {
                 found = Some(name);
             }
         }
@@ -250,12 +251,12 @@ impl Keys {
     }
 
     pub fn extend(&mut self, other: Self) -> Result<(), KeysError> {
-        other.hashes.into_iter().try_for_each(|(name, hash)| self.put(name, hash))
+        other.0.into_iter().try_for_each(|(name, key)| self.put(name, key.hash))
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.hashes.is_empty()
+        self.0.is_empty()
     }
 
     /// As the file holds them. `None` for a text that is no such file.
@@ -272,9 +273,10 @@ impl Keys {
     }
 
     fn text(&self) -> String {
-        let named = self.hashes.iter().map(|(name, hash)| (name.to_string(), hash.to_string()));
-        let chats = self.chats.iter().map(|(name, chats)| (name.to_string(), chats.clone()));
-        let raw = Raw { sha256: named.collect(), chats: chats.collect() };
+        let sha256 = self.0.iter().map(|(name, key)| (name.to_string(), key.hash.to_string()));
+        let with_chats = self.0.iter().filter(|(_, key)| !key.chats.is_off());
+        let chats = with_chats.map(|(name, key)| (name.to_string(), key.chats.clone()));
+        let raw = Raw { sha256: sha256.collect(), chats: chats.collect() };
         let table = toml::to_string(&raw).expect("names and digits always have a form");
         format!("# Digests of API keys; `stoker key` writes this file.\n{table}")
     }

@@ -23,7 +23,7 @@ use crate::api::wire::code::{
 };
 use crate::api::{Caller, identity};
 use crate::index::sources::unpack::Unpacked;
-use crate::index::{CodeError, Index, OrderError, Uploaded, Wish, naming};
+use crate::index::{CodeError, Entry, Index, OrderError, Uploaded, Wish, naming};
 use crate::request::Client;
 use crate::store::code::search::map::Wanted;
 use crate::store::memory::Memory;
@@ -81,13 +81,8 @@ pub(crate) async fn map(
     let MapQuery { tokens, focus } = MapQuery::read(query.unwrap_or_default())?;
     let asker = identity::owner(&caller.client);
     let entries = index.entries().await;
-    let mut visible: Vec<_> = entries
-        .iter()
-        .filter(|entry| entry.is_visible_to(&asker) && entry.repository.is.name == name)
-        .collect();
-    // The own one, if there is a shared one of that name as well.
-    visible.sort_by_key(|entry| entry.repository.is.owner.is_none());
-    let repository = visible.first().ok_or_else(|| no_repository(name))?.repository.id;
+    let entry = Entry::named(entries.iter(), &asker, name).ok_or_else(|| no_repository(name))?;
+    let repository = entry.repository.id;
     let drawn = index.map(Wanted { repository, tokens, focus }).await;
     let drawn = drawn.ok_or_else(|| {
         Problem::unavailable("another map is being drawn; try again in a second", SOON)

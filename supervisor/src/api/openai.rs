@@ -3,7 +3,7 @@
 pub(crate) mod frames;
 mod whole;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use hyper::Response;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,7 @@ use crate::api::wire::openai_request::{self, Ask};
 use crate::api::wire::stoker::Wish;
 use crate::api::{Caller, adding, collect, reply};
 use crate::snapshot::{Embedder, Snapshot};
+use crate::store::unix_s;
 use frames::OpenAiFrames;
 
 /// Which of the two routes an answer belongs to.
@@ -65,7 +66,7 @@ pub(crate) async fn generate(
     drop(body);
     let Ask { job, wish, stream, include_usage, echo } = ask;
     let model = facts.serving().to_owned();
-    let stamp = Stamp::new(kind.id_prefix(), now_s(), &model);
+    let stamp = Stamp::new(kind.id_prefix(), unix_s(), &model);
     let logprobs = job.sampling.logprobs.is_some();
     let Caller { handle, sources, client, span, keeper, bulk, conversation, .. } = caller;
     let (job, wish) = (job.giving_way(bulk), Wish { conversation, ..wish });
@@ -211,11 +212,6 @@ fn embedding_model<'a>(id: &'a str, embedder: &Embedder, snapshot: &Snapshot) ->
         // What is in there is what engines that answer say of themselves.
         meta: None,
     }
-}
-
-/// Seconds since 1970.
-fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// The dialect of everything in this module.

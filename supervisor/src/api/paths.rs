@@ -151,6 +151,18 @@ pub(crate) fn conversation(path: &str) -> Option<&str> {
     (!id.is_empty() && !id.contains('/') && path != MEMORY_EXPORT).then_some(id)
 }
 
+/// The path of [`SERVED`] that this one is, where a name or a number stands in it.
+fn with_a_name(path: &str) -> Option<&'static str> {
+    [
+        (REPOSITORY, repository(path)),
+        (CONTENTS, contents(path)),
+        (MAP, map(path)),
+        (CONVERSATION, conversation(path)),
+    ]
+    .into_iter()
+    .find_map(|(served, name)| name.map(|_| served))
+}
+
 /// Whose shape the errors on this path have.
 pub(crate) fn dialect(path: &str) -> Dialect {
     if path.starts_with("/api/") && is_public(path) { Dialect::Ollama } else { Dialect::OpenAi }
@@ -158,9 +170,7 @@ pub(crate) fn dialect(path: &str) -> Dialect {
 
 /// Whether web pages of other, allowed origins may read the answers.
 pub(crate) fn is_public(path: &str) -> bool {
-    let is_memory = path == MEMORY_EXPORT || conversation(path).is_some();
-    let is_code = repository(path).or_else(|| contents(path)).or_else(|| map(path)).is_some();
-    !PRIVATE.contains(&path) && !is_code && !is_memory
+    !PRIVATE.contains(&path) && path != MEMORY_EXPORT && with_a_name(path).is_none()
 }
 
 /// Whether strangers may have it where API keys are asked for.
@@ -171,13 +181,7 @@ pub(crate) fn is_open(path: &str) -> bool {
 /// 405 for a known path with another method, else 404 with the nearest one.
 pub(crate) fn not_served(path: &str) -> Response<Reply> {
     let shown = shown(path);
-    let is_this = |served: &str| {
-        served == path
-            || served == REPOSITORY && repository(path).is_some()
-            || served == CONTENTS && contents(path).is_some()
-            || served == MAP && map(path).is_some()
-            || served == CONVERSATION && conversation(path).is_some()
-    };
+    let is_this = |served: &str| served == path || with_a_name(path) == Some(served);
     let methods: Vec<_> =
         SERVED.iter().filter(|(_, served)| is_this(served)).map(|(method, _)| *method).collect();
     if !methods.is_empty() {

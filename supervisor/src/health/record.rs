@@ -5,10 +5,11 @@
 //! that cannot be read is an empty one. Nothing is sent back that could not be
 //! written down before.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use jetpack::setting::write_whole;
 use serde::{Deserialize, Serialize};
 
 pub(super) const FILE: &str = "boots.json";
@@ -99,12 +100,7 @@ impl Record {
 
     fn write(&self) -> io::Result<()> {
         fs::create_dir_all(&self.directory)?;
-        let (path, part) = (self.directory.join(FILE), self.directory.join("boots.json.part"));
-        let mut file = File::create(&part)?;
-        file.write_all(&serde_json::to_vec(&self.said)?)?;
-        file.sync_all()?;
-        fs::rename(part, path)?;
-        File::open(&self.directory)?.sync_all()
+        write_whole(&self.directory.join(FILE), 0o644, &serde_json::to_vec(&self.said)?)
     }
 }
 

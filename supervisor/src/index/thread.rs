@@ -263,25 +263,18 @@ impl Thread {
     }
 
     fn remove(&mut self, owner: &str, name: String) -> Result<(), OrderError> {
-        // The own one, if there is a shared one of that name as well.
-        let visible = self.entries.iter().enumerate().filter(|(_, due)| {
-            due.entry.is_visible_to(owner) && due.entry.repository.is.name == name
-        });
-        let found = visible
-            .min_by_key(|(_, due)| due.entry.repository.is.owner.is_none())
-            .map(|(at, _)| at);
-        match found.map(|at| (at, &self.entries[at].entry.repository)) {
-            None => Err(OrderError::Unknown(name)),
-            Some((_, repository)) if repository.configured => Err(OrderError::Configured(name)),
-            Some((at, repository)) => {
-                self.code.remove(repository.id).map_err(Into::into).map(|()| {
-                    tracing::info!(name, "repository removed");
-                    let gone = self.entries.remove(at).entry.repository;
-                    self.watching.forget(gone.id);
-                    self.trees.remove(&gone.is);
-                })
-            }
-        }
+        let named = Entry::named(self.entries.iter().map(|due| &due.entry), owner, &name);
+        let (id, is) = match named.map(|entry| &entry.repository) {
+            None => return Err(OrderError::Unknown(name)),
+            Some(repository) if repository.configured => return Err(OrderError::Configured(name)),
+            Some(repository) => (repository.id, repository.is.clone()),
+        };
+        self.code.remove(id)?;
+        tracing::info!(name, "repository removed");
+        self.entries.retain(|due| due.entry.repository.id != id);
+        self.watching.forget(id);
+        self.trees.remove(&is);
+        Ok(())
     }
 
     /// One pass, and meanwhile orders.

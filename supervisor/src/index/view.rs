@@ -71,6 +71,18 @@ impl Entry {
         Self { repository, state, counts, tree, fetching, not_fetched, unwatched }
     }
 
+    /// The repository of this name that `asker` means: the own one, if there is a shared one
+    /// of that name as well.
+    pub fn named<'a>(
+        entries: impl IntoIterator<Item = &'a Self>,
+        asker: &str,
+        name: &str,
+    ) -> Option<&'a Self> {
+        let is = |entry: &&Self| entry.is_visible_to(asker) && entry.repository.is.name == name;
+        let named = entries.into_iter().filter(is);
+        named.min_by_key(|entry| entry.repository.is.owner.is_none())
+    }
+
     /// Whether `asker` may know of it.
     #[must_use]
     pub fn is_visible_to(&self, asker: &str) -> bool {

@@ -7,13 +7,13 @@ use engine_api::protocol::Limits;
 
 use super::engine::{largest_part, limits};
 use super::facts::{Before, Engine, facts};
-use super::ledger::unix_s;
 use super::{Change, Supervisor, words};
 use crate::config::{self, Settings};
 use crate::governor::{Clock, Decision, Door, Governor, RETRY_AFTER};
 use crate::gpu_clock::{self, GpuCap, Permission};
 use crate::request::Refusal;
 use crate::snapshot::{self, Problem};
+use crate::store::unix_s;
 
 /// Readings that may stay out before the governor is asked without one.
 const MISSED: u32 = 2;

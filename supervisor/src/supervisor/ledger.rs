@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use engine_api::progress::State;
 use engine_api::protocol::Heartbeat;
@@ -12,6 +12,7 @@ use super::history::History;
 use super::rates::Meter;
 use super::words;
 use crate::snapshot::{HistoryPoint, Incident, MAX_INCIDENTS, Problem, Queue, Totals};
+use crate::store::unix_s;
 use crate::store::{Fault, IncidentRow, Outcome, Report, RequestRow, Store, Trouble};
 use crate::telemetry::Reading;
 use crate::update::News;
@@ -226,11 +227,6 @@ impl Ledger {
         self.meter = Meter::default();
         self.heartbeat.take().map(|(heartbeat, _)| heartbeat)
     }
-}
-
-/// Seconds since 1970.
-pub(super) fn unix_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 const FULL: &str = "state_dir_full";

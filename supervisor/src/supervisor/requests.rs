@@ -11,13 +11,13 @@ use engine_api::protocol::{FinishReason, Generate, RequestId, Timings, Usage};
 use tokio::sync::mpsc;
 
 use super::Input;
-use super::ledger::unix_s;
 use crate::admission::Admission;
 use crate::engines::Ending;
 use crate::engines::connection::{Connection, Progress, Route, SendError};
 use crate::engines::suspects::{InFlight, Suspects};
 use crate::request::{Answer, Client, Event, Failure, Refusal, Request};
 use crate::snapshot::{Queue, QueueClient};
+use crate::store::unix_s;
 use crate::store::{Outcome, RequestRow};
 
 /// Events beside the tokens that a request can cause: `Started`, the text that

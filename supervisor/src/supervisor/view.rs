@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use engine_api::protocol::Limits;
 
-use super::ledger::{Ledger, unix_s};
+use super::ledger::Ledger;
 use super::lifecycle::Lifecycle;
 use super::stale::Stale;
 use super::words;
@@ -13,6 +13,7 @@ use crate::engines::restart::Rung;
 use crate::snapshot::{
     Embedder, Engine, EngineState, Governor, Idle, Index, Problem, Queue, SCHEMA, Snapshot,
 };
+use crate::store::unix_s;
 
 /// The present state.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use jetpack::disk::Disk;
 use jetpack::packages::Packages;
@@ -24,7 +24,7 @@ use super::trial::{Before, Bounds};
 use super::version::Version;
 use crate::config::StateDir;
 use crate::health::look;
-use crate::store::kept;
+use crate::store::{kept, unix_s};
 
 /// Left on the disk beside what an update needs.
 const ROOM_LEFT: u64 = 64 << 20;
@@ -173,8 +173,4 @@ fn copy_of_this_program(to: &Path) -> io::Result<()> {
     fs::set_permissions(to, Permissions::from_mode(0o700))?;
     File::open(to)?.sync_all()?;
     File::open(to.parent().unwrap_or(to))?.sync_all()
-}
-
-pub(super) fn unix_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

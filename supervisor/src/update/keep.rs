@@ -9,15 +9,15 @@ use jetpack::packages::Packages;
 use jetpack::units::Units;
 use jetpack::{Machine, Root};
 
+use super::UpdateError;
 use super::phase::{Event, Phase};
 use super::place::{Place, SERVICE, UNIT};
 use super::record::Record;
 use super::show::line;
 use super::trial::{Trial, Verdict};
-use super::{UpdateError, begin};
 use crate::config::StateDir;
 use crate::health::look::{self, with_causes};
-use crate::store::kept;
+use crate::store::{kept, unix_s};
 use crate::systemd;
 
 /// Between two looks at the new version.
@@ -83,7 +83,7 @@ impl Keeper<'_> {
     fn enter(&mut self, phase: Phase, out: &mut impl Write) -> Result<(), UpdateError> {
         if phase != self.record.progress.phase {
             self.record.progress.phase = phase;
-            self.record.progress.since = begin::unix_s();
+            self.record.progress.since = unix_s();
             self.record.write(&self.place.directory).map_err(|error| self.place.failed(error))?;
         }
         // A journal that is full keeps nothing from going back.

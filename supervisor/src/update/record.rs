@@ -1,11 +1,11 @@
 //! How far an update is: one small file of root's own, which the server shows and which
 //! says after a power cut what is to be done.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use jetpack::setting::write_whole;
 use serde::{Deserialize, Serialize};
 
 use super::phase::Phase;
@@ -67,14 +67,8 @@ impl Record {
     /// # Errors
     /// It cannot be written; what was there is there still.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
-        let part = directory.join(".update-part");
-        let mut file = File::create(&part)?;
-        // The server shows it, whatever umask root has.
-        file.set_permissions(Permissions::from_mode(0o644))?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        file.sync_all()?;
-        fs::rename(part, directory.join(FILE))?;
-        File::open(directory)?.sync_all()
+        // The server shows it.
+        write_whole(&directory.join(FILE), 0o644, &serde_json::to_vec(self)?)
     }
 }
 
@@ -112,7 +106,7 @@ pub(super) mod tests {
             record.write(place.path()).unwrap();
             assert_eq!(Record::read(place.path()).unwrap(), Some(record));
         }
-        fs::write(place.path().join(FILE), "{\"from\": 7").unwrap();
+        std::fs::write(place.path().join(FILE), "{\"from\": 7").unwrap();
         assert!(Record::read(place.path()).is_err());
     }
 }

@@ -371,7 +371,7 @@ fn with_news(entry: &Entry, now: &[Entry]) -> String {
         let same = |other: &&Entry| other.kind == entry.kind && other.subject == entry.subject;
         return now.iter().find(same).map_or(line, Entry::line);
     }
-    for news in superseded(now, &line.clone()) {
+    for news in superseded(now, &line) {
         line.push_str(&format!(" [since then {}]", news.line().trim_start_matches("- ")));
     }
     line
