@@ -78,7 +78,7 @@ pub(super) fn record(command: &Command, root: &Path) -> (Option<i32>, Vec<Op>) {
     let text = String::from_utf8_lossy(&text);
     // Where each process has gone, because `mkdir -p` goes along what it makes.
     let (mut places, mut ops) = (BTreeMap::new(), Vec::new());
-    for line in text.lines() {
+    for line in text.lines().filter_map(said) {
         let process = line.split(' ').next().unwrap_or_default();
         let place = places.entry(process).or_default();
         let op = parse(line, place);
@@ -86,6 +86,14 @@ pub(super) fn record(command: &Command, root: &Path) -> (Option<i32>, Vec<Op>) {
         ops.extend(op.filter(|op| paths(op).iter().any(|path| path.starts_with(root))));
     }
     (ended.status.code(), ops)
+}
+
+/// What a line says. A process that dies as a call of it is noted leaves `PID ???(`,
+/// and the next line right behind that.
+fn said(line: &str) -> Option<&str> {
+    let vanished = line.split_once(' ').and_then(|(_, call)| call.trim_start().strip_prefix("???("));
+    let Some(rest) = vanished else { return Some(line) };
+    rest.starts_with(|first: char| first.is_ascii_digit()).then_some(rest)
 }
 
 fn paths(op: &Op) -> Vec<&Path> {
@@ -259,5 +267,8 @@ fn lines_of_strace_are_understood() {
     assert_eq!(op(r#"chdir("/s") = 0"#), None);
     assert_eq!(op(r#"chdir("d") = 0"#), None);
     assert_eq!(op(r#"mkdir("a", 0777) = 0"#), Some(Op::MakeDir { path: path() }));
+    assert_eq!(said("812 ???(815 fsync(3</s/d/a>) = 0"), Some("815 fsync(3</s/d/a>) = 0"));
+    assert_eq!(said(r#"812 write(1</s/d/a>, "???(", 4) = 4"#).map(str::len), Some(35));
+    assert_eq!(said("812 ???( <unfinished ...>"), None);
     assert_eq!(parse("812 fallocate(3</s/d/a>, 0, 0, 9) = 0", &mut PathBuf::new()), None);
 }
