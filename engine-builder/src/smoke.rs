@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use engine_api::manifest::{BackendKind, Capabilities, Serving, Smoke};
 use engine_api::protocol::{
-    FromWorker, Generate, Limits, Load, Message, PROTOCOL_VERSION, Priority, Prompt, Ready,
+    Asker, FromWorker, Generate, Limits, Load, Message, PROTOCOL_VERSION, Priority, Prompt, Ready,
     RequestId, Role, Sampling, Timings, ToWorker, TokenId, Usage,
 };
 
@@ -197,6 +197,7 @@ fn generate(
 ) -> Result<Answer, SmokeError> {
     worker.send(&ToWorker::Generate(Box::new(Generate {
         id: RequestId(1),
+        asker: Asker(0),
         prompt,
         generated: Vec::new(),
         max_tokens: ANSWER_TOKENS.into(),

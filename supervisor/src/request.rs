@@ -17,11 +17,12 @@ use std::time::Duration;
 
 use engine_api::form::{CallSyntax, Form, Grammar};
 use engine_api::protocol::{
-    FinishReason, Priority, PromptProblem, RequestId, Sampling, Timings, Token, TokenId, Usage,
+    Asker, FinishReason, Priority, PromptProblem, RequestId, Sampling, Timings, Token, TokenId,
+    Usage,
 };
 
 use crate::hexadecimal::Hexadecimal;
-use crate::keys::KeyName;
+use crate::keys::{Hash, KeyName};
 
 /// Whose turn it is: an API key if the client sent one, else its address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +36,18 @@ pub enum Client {
         digest: KeyDigest,
     },
     Address(IpAddr),
+}
+
+impl Client {
+    /// As the engine tells clients apart: a key is the same with a name or without.
+    #[must_use]
+    pub fn asker(&self) -> Asker {
+        let digest = match self {
+            Self::Key(KeyDigest(digest)) | Self::Named { digest: KeyDigest(digest), .. } => *digest,
+            Self::Address(address) => Hash::of(&address.to_string()).beginning(),
+        };
+        Asker(u64::from_le_bytes(digest))
+    }
 }
 
 impl fmt::Display for Client {

@@ -306,6 +306,27 @@ fn a_named_conversation_is_remembered_for_a_client_that_sends_its_end_only() {
 }
 
 #[test]
+fn what_the_engine_has_computed_is_forgotten_as_well_and_nothing_of_others() {
+    let appliance = Appliance::start(&Engine::echo());
+    // Of two prompts that begin alike one would find the other's beginning.
+    let prompt = |text: &str| {
+        let messages = [message("user", text)];
+        json!({"model": "memory", "messages": messages, "max_tokens": 8})
+    };
+    let (balloon, zeppelin) =
+        (prompt("The balloon leaves at seven."), prompt("At noon the zeppelin goes."));
+    let (client, alice) = (appliance.client(), appliance.client().with_key("alice"));
+    let cached = |client: &Client, body: &Value| cached_tokens(&client.post(CHAT, body).good());
+    for (client, body) in [(&client, &balloon), (&alice, &zeppelin)] {
+        assert_eq!(cached(client, body), 0);
+        assert!(cached(client, body) > 20);
+    }
+    let _ = said(&stoker(&appliance, &["memory", "forget", "--all"]));
+    assert_eq!(cached(&client, &balloon), 0);
+    assert!(cached(&alice, &zeppelin) > 20);
+}
+
+#[test]
 fn what_is_kept_can_be_seen_taken_away_and_forgotten_by_its_owner_alone() {
     let appliance = Appliance::start(&Engine::echo());
     let alice = appliance.client().with_key("alice");

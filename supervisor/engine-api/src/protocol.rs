@@ -15,6 +15,7 @@
 //!   ── Started, Tokens …, Done|Failed ►
 //!   ◄───────────────── Embed{inputs} ──   of an embedder, in place of `Generate`
 //!   ── Embedded|Unembedded|Failed ───►
+//!   ◄───────────────── Forget{asker} ──   prefixes that were kept for a client
 //!   ── Heartbeat ────────────────────►     every [`HEARTBEAT_PERIOD`] with requests,
 //!                                          every [`IDLE_HEARTBEAT_PERIOD`] without
 //! ```
@@ -36,7 +37,7 @@ use crate::manifest::BackendKind;
 
 /// Version of everything in this module. A worker that says another number is
 /// not spoken to.
-pub const PROTOCOL_VERSION: u32 = 6;
+pub const PROTOCOL_VERSION: u32 = 7;
 
 /// How often a worker that has requests says how far it has come.
 pub const HEARTBEAT_PERIOD: Duration = Duration::from_millis(250);
@@ -65,6 +66,12 @@ impl std::fmt::Display for RequestId {
     }
 }
 
+/// Whom a request is for: the same number for all requests of one client, which tells
+/// nobody who that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Asker(pub u64);
+
 /// What a supervisor says to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ToWorker {
@@ -87,6 +94,9 @@ pub enum ToWorker {
     Backends,
     /// Make vectors of texts. An engine that makes none answers `Failed`.
     Embed(Box<Embed>),
+    /// Keep no prefix of what was computed for this client: those that are kept go now, and
+    /// those of its requests that were started before as soon as they end.
+    Forget { asker: Asker },
 }
 
 /// What a worker says to its supervisor.
@@ -223,6 +233,7 @@ pub enum PromptProblem {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Generate {
     pub id: RequestId,
+    pub asker: Asker,
     /// The whole prompt.
     pub prompt: Vec<TokenId>,
     /// Tokens that this request generated in an earlier life. They are part of

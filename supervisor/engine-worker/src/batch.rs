@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use engine_api::embedding::Embed;
 use engine_api::pace::Pacing;
 use engine_api::protocol::{
-    FinishReason, FromWorker, Generate, Heartbeat, KvUse, Limits, Priority, RequestId,
+    Asker, FinishReason, FromWorker, Generate, Heartbeat, KvUse, Limits, Priority, RequestId,
 };
 
 use crate::backend::{Backend, Slot, StepError, Vocabulary};
@@ -152,8 +152,12 @@ impl Batch {
     }
 
     fn start(&mut self, mut sequence: Sequence) {
-        let placement =
-            self.slots.place(sequence.id(), sequence.context(), sequence.reuses_prefix());
+        let placement = self.slots.place(
+            sequence.id(),
+            sequence.asker(),
+            sequence.context(),
+            sequence.reuses_prefix(),
+        );
         let placement = placement.expect("has_room found a free slot");
         let moved = self.apply(&placement.moves);
         // A failed move loses what stood in the slots, not the request.
@@ -198,13 +202,14 @@ impl Batch {
         }
     }
 
-    /// Takes a sequence out of the batch. Its tokens stay as a prefix, unless nobody waited
-    /// for it and it used none: then the next one finds an empty slot, and not the oldest
-    /// prefix in its way.
+    /// Takes a sequence out of the batch. Its tokens stay as a prefix, unless they are to be
+    /// forgotten, or nobody waited for it and it used none: then the next one finds an empty
+    /// slot, and not the oldest prefix in its way.
     fn leave(&mut self, index: usize) -> Sequence {
         let sequence = self.running.swap_remove(index);
         if let Some(slot) = self.slots.slot_of(sequence.id()) {
-            if sequence.priority() == Priority::Bulk && !sequence.reuses_prefix() {
+            let is_of_use = sequence.priority() != Priority::Bulk || sequence.reuses_prefix();
+            if sequence.is_forgotten() || !is_of_use {
                 self.slots.forget_tokens(slot);
                 self.backend.truncate(slot, 0);
             }
@@ -251,6 +256,16 @@ impl Requests for Batch {
         };
         if let Some(sequence) = cancelled {
             self.out.push(sequence.done(FinishReason::Cancelled));
+        }
+    }
+
+    fn forget(&mut self, asker: Asker) {
+        let moves = self.slots.forget(asker);
+        self.apply(&moves);
+        for sequence in self.waiting.iter_mut().chain(&mut self.running) {
+            if sequence.asker() == asker {
+                sequence.forget();
+            }
         }
     }
 

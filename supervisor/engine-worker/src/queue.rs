@@ -23,7 +23,8 @@ use std::time::{Duration, Instant};
 
 use engine_api::embedding::Embed;
 use engine_api::protocol::{
-    FinishReason, FromWorker, Generate, Heartbeat, KvUse, Limits, RequestId, TokenId, TokenLogprobs,
+    Asker, FinishReason, FromWorker, Generate, Heartbeat, KvUse, Limits, RequestId, TokenId,
+    TokenLogprobs,
 };
 
 use crate::backend::executor::{Executor, Gain, Order, Ticket};
@@ -270,6 +271,10 @@ impl Requests for Queue {
             self.out.push(sequence.done(FinishReason::Cancelled));
         }
     }
+
+    /// The runtime keeps prefixes by itself until others need the room, and has no way to
+    /// be told.
+    fn forget(&mut self, _asker: Asker) {}
 
     fn abandon(&mut self) {
         self.waiting.clear();

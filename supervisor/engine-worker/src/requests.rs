@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine_api::embedding::Embed;
-use engine_api::protocol::{FromWorker, Generate, Heartbeat, Limits, RequestId};
+use engine_api::protocol::{Asker, FromWorker, Generate, Heartbeat, Limits, RequestId};
 
 use crate::backend::{Runtime, StepError, Vocabulary};
 use crate::batch::Batch;
@@ -29,6 +29,9 @@ pub trait Requests {
 
     /// Ends a request early. Unknown ids are requests that ended by themselves.
     fn cancel(&mut self, id: RequestId);
+
+    /// Keeps no prefix of what was computed for a client.
+    fn forget(&mut self, asker: Asker);
 
     /// Forgets every request without a word.
     fn abandon(&mut self);

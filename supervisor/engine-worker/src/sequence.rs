@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use engine_api::protocol::{
-    FinishReason, FromWorker, Generate, Logprob, Priority, RequestId, Sampling, Timings, Token,
-    TokenId, TokenLogprobs, Usage,
+    Asker, FinishReason, FromWorker, Generate, Logprob, Priority, RequestId, Sampling, Timings,
+    Token, TokenId, TokenLogprobs, Usage,
 };
 
 use crate::backend::Vocabulary;
@@ -33,6 +33,8 @@ pub struct Sequence {
     turn: u64,
     /// Tokens of the prompt that need not be computed again, where that is known.
     cached: Option<usize>,
+    /// What was computed for it is of no use to anybody any more when it ends.
+    forgotten: bool,
     arrived: Instant,
     started: Option<Instant>,
     decoding_since: Option<Instant>,
@@ -109,6 +111,7 @@ impl Sequence {
             turn: 0,
             // Until it starts, nothing was computed.
             cached: Some(0),
+            forgotten: false,
             arrived: now,
             started: None,
             decoding_since: None,
@@ -119,6 +122,21 @@ impl Sequence {
     #[must_use]
     pub fn id(&self) -> RequestId {
         self.request.id
+    }
+
+    #[must_use]
+    pub fn asker(&self) -> Asker {
+        self.request.asker
+    }
+
+    /// Has nothing of it kept.
+    pub fn forget(&mut self) {
+        self.forgotten = true;
+    }
+
+    #[must_use]
+    pub fn is_forgotten(&self) -> bool {
+        self.forgotten
     }
 
     #[must_use]

@@ -253,6 +253,7 @@ impl<'a> Session<'a> {
             ToWorker::Generate(request) => self.batch.add(*request, Instant::now()),
             ToWorker::Embed(embed) => self.batch.embed(*embed),
             ToWorker::Cancel { id } => self.batch.cancel(id),
+            ToWorker::Forget { asker } => self.batch.forget(asker),
             ToWorker::Limits(limits) => self.batch.set_limits(limits),
             ToWorker::Drain => self.draining = true,
             ToWorker::Prepare { .. } | ToWorker::Backends => {

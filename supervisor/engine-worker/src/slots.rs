@@ -9,7 +9,7 @@
 //! Running sequences are kept side by side from slot 0 on, because llama.cpp
 //! computes only neighbouring slots in one pass over the weights.
 
-use engine_api::protocol::{RequestId, TokenId};
+use engine_api::protocol::{Asker, RequestId, TokenId};
 
 use crate::backend::Slot;
 
@@ -22,6 +22,9 @@ pub struct Place {
     /// Tokens whose keys and values are in the cache.
     pub tokens: Vec<TokenId>,
     pub owner: Option<RequestId>,
+    /// Whom they were computed for. All of them stand in a prompt or an answer of this
+    /// client's, whoever began with the same ones.
+    asker: Option<Asker>,
     /// Count of placements when it was last used; orders eviction.
     used: u64,
 }
@@ -71,6 +74,19 @@ impl Slots {
         self.places[slot].owner = None;
     }
 
+    /// Forgets all prefixes that are kept for a client.
+    #[must_use]
+    pub fn forget(&mut self, asker: Asker) -> Vec<Move> {
+        let mut moves = Vec::new();
+        for (slot, place) in self.places.iter_mut().enumerate() {
+            if place.owner.is_none() && place.asker == Some(asker) {
+                place.tokens.clear();
+                moves.push(Move::Truncate { slot, length: 0 });
+            }
+        }
+        moves
+    }
+
     /// Notes that a slot's content is lost; its owner keeps the place.
     pub fn forget_tokens(&mut self, slot: Slot) {
         self.places[slot].tokens.clear();
@@ -108,6 +124,7 @@ impl Slots {
     pub fn place(
         &mut self,
         owner: RequestId,
+        asker: Asker,
         prompt: &[TokenId],
         reuse: bool,
     ) -> Option<Placement> {
@@ -145,6 +162,7 @@ impl Slots {
             place.tokens.truncate(reused);
         }
         place.owner = Some(owner);
+        place.asker = Some(asker);
         place.used = self.clock;
         Some(Placement { slot: target, reused, moves })
     }
@@ -232,6 +250,8 @@ mod tests {
         ids.into_iter().map(TokenId).collect()
     }
 
+    const ALICE: Asker = Asker(1);
+
     /// Does what a backend would do, so that the bookkeeping can be checked.
     struct Cache(Vec<Vec<TokenId>>);
 
@@ -248,7 +268,7 @@ mod tests {
     }
 
     fn run(slots: &mut Slots, cache: &mut Cache, id: u64, prompt: &[TokenId]) -> Placement {
-        let placement = slots.place(RequestId(id), prompt, true).unwrap();
+        let placement = slots.place(RequestId(id), ALICE, prompt, true).unwrap();
         cache.apply(&placement.moves);
         let rest = &prompt[placement.reused..];
         slots.extend(placement.slot, rest);
@@ -294,8 +314,8 @@ mod tests {
     #[test]
     fn no_slot_is_given_twice() {
         let mut slots = Slots::new(1);
-        assert!(slots.place(RequestId(1), &tokens(0..9), true).is_some());
-        assert_eq!(slots.place(RequestId(2), &tokens(0..9), true), None);
+        assert!(slots.place(RequestId(1), ALICE, &tokens(0..9), true).is_some());
+        assert_eq!(slots.place(RequestId(2), ALICE, &tokens(0..9), true), None);
     }
 
     proptest! {
@@ -304,11 +324,21 @@ mod tests {
         #[test]
         fn bookkeeping_and_cache_agree(
             steps in prop::collection::vec((0u32..4, 1u32..60, any::<bool>()), 1..60),
+            forget in any::<u8>(),
         ) {
             let (mut slots, mut cache) = (Slots::new(4), Cache(vec![Vec::new(); 4]));
             for (id, (family, length, finish)) in (0u64..).zip(steps) {
                 let prompt = tokens((0..length).map(|i| if i < 30 { i } else { family * 1000 + i }));
-                if let Some(placement) = slots.place(RequestId(id), &prompt, true) {
+                let asker = Asker(family.into());
+                if id % 16 == u64::from(forget % 16) {
+                    cache.apply(&slots.forget(asker));
+                    // What else begins with it is somebody else's.
+                    let theirs = |slot: &Slot| slots.get(*slot).tokens.get(30) == prompt.get(30);
+                    prop_assert!(
+                        length <= 30 || (0..4).filter(theirs).all(|slot| slots.get(slot).owner.is_some())
+                    );
+                }
+                if let Some(placement) = slots.place(RequestId(id), asker, &prompt, true) {
                     cache.apply(&placement.moves);
                     prop_assert!(placement.reused < prompt.len());
                     let rest = &prompt[placement.reused..];

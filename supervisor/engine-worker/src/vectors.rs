@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use engine_api::embedding::{Embed, Input, LONGEST_TEXT, MOST_INPUTS, Vector};
 use engine_api::protocol::{
-    FromWorker, Generate, Heartbeat, Limits, PromptProblem, RequestId, TokenId,
+    Asker, FromWorker, Generate, Heartbeat, Limits, PromptProblem, RequestId, TokenId,
 };
 
 use crate::backend::StepError;
@@ -145,6 +145,9 @@ impl Requests for Vectors {
             self.fail(id, "it was cancelled");
         }
     }
+
+    /// Nothing is kept.
+    fn forget(&mut self, _asker: Asker) {}
 
     fn abandon(&mut self) {
         self.waiting.clear();

@@ -129,7 +129,7 @@ struct Candidate {
 
 enum Is {
     Code(Place),
-    Recalled { role: String },
+    Recalled(recall::Passage),
 }
 
 impl Adding<'_> {
@@ -261,7 +261,7 @@ impl Adding<'_> {
         for candidate in &candidates {
             let (is_code, frame) = match candidate.is {
                 Is::Code(_) => (true, quote::block(&[])),
-                Is::Recalled { .. } => (false, quote::recalled(&[])),
+                Is::Recalled(_) => (false, quote::recalled(&[])),
             };
             if !std::mem::replace(&mut has[usize::from(is_code)], true) {
                 frames = frames.saturating_add(self.count_text(&frame).await);
@@ -270,7 +270,7 @@ impl Adding<'_> {
         let added = (0..).zip(&candidates).map(|(rank, candidate)| Part {
             section: match candidate.is {
                 Is::Code(_) => Section::Code,
-                Is::Recalled { .. } => Section::Recalled,
+                Is::Recalled(_) => Section::Recalled,
             },
             tokens: candidate.tokens,
             worth: u32::MAX - rank,
@@ -289,13 +289,17 @@ impl Adding<'_> {
             Err(_) => vec![false; parts.len()],
         };
         let mut chosen = Vec::new();
+        let mut passed_over: Vec<recall::Passage> = Vec::new();
         for (candidate, kept) in candidates.into_iter().zip(&kept[1..]) {
             match (kept, candidate.is) {
+                // What holds no longer is not said without what holds.
+                (true, Is::Recalled(passage))
+                    if passed_over.iter().any(|newer| recall::is_newer(newer, &passage)) => {}
                 (true, is) => chosen.push(Candidate { is, ..candidate }),
-                (_, Is::Code(place)) => {
+                (false, Is::Code(place)) => {
                     code.left_out.push(LeftOut { place, why: Why::NoRoom });
                 }
-                (_, Is::Recalled { .. }) => {}
+                (false, Is::Recalled(passage)) => passed_over.push(passage),
             }
         }
         chosen
@@ -409,8 +413,8 @@ fn before(at: usize, chosen: &[Candidate]) -> Before {
                 items.code.push(Counted { place: place.clone(), tokens });
                 code.push(text.clone());
             }
-            Is::Recalled { role } => {
-                items.recalled.push(RecalledReceipt { role: role.clone(), tokens });
+            Is::Recalled(passage) => {
+                items.recalled.push(RecalledReceipt { role: passage.role.clone(), tokens });
                 recalled.push(text.clone());
             }
         }
@@ -445,5 +449,5 @@ fn asked(wish: &Wish) -> String {
 /// its tokens are still to be counted.
 fn passage(passage: &recall::Passage, since: &[String]) -> Candidate {
     let text = recall::item(passage, since);
-    Candidate { is: Is::Recalled { role: passage.role.clone() }, text, tokens: 0 }
+    Candidate { is: Is::Recalled(passage.clone()), text, tokens: 0 }
 }

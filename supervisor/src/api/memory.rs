@@ -55,10 +55,19 @@ pub(crate) async fn forget(
         Some(memory) => forget_in(memory, &owner, id).await?,
         None => 0,
     };
-    if (conversation.is_none() || forgotten > 0) && !caller.keeper.forget(&owner).await {
-        // Which answers are of which conversation is not known, so all of this owner go.
-        let why = "it is forgotten, but streamed answers of the last minutes are still kept";
-        return Err(Problem::unavailable(why, SOON));
+    if conversation.is_none() || forgotten > 0 {
+        // Which answers and which of the engine's prefixes are of which conversation is not
+        // known, so all of this owner go.
+        let (answers, prefixes) =
+            tokio::join!(caller.keeper.forget(&owner), caller.handle.forget(&caller.client));
+        let still = match (answers, prefixes) {
+            (true, Ok(())) => None,
+            (false, _) => Some("streamed answers of the last minutes are still kept"),
+            (true, Err(_)) => Some("what the engine has computed is still in its memory"),
+        };
+        if let Some(still) = still {
+            return Err(Problem::unavailable(format!("it is forgotten, but {still}"), SOON));
+        }
     }
     match conversation {
         Some(named) if forgotten == 0 => Err(not_found(named)),

@@ -19,7 +19,9 @@ use std::sync::Arc;
 use engine_api::embedding::{Embed, Vector};
 use engine_api::form::{Form, Grammar};
 use engine_api::frame::{self, FrameError};
-use engine_api::protocol::{Generate, Limits, Prompt, PromptProblem, RequestId, ToWorker, TokenId};
+use engine_api::protocol::{
+    Asker, Generate, Limits, Prompt, PromptProblem, RequestId, ToWorker, TokenId,
+};
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -107,6 +109,15 @@ impl Connection {
     /// See [`SendError`].
     pub fn cancel(&self, id: RequestId) -> Result<(), SendError> {
         self.send(encode(&ToWorker::Cancel { id })?)
+    }
+
+    /// Asks the worker to keep nothing of what it computed for a client. What it is given
+    /// from now on it is given after that.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub fn forget(&self, asker: Asker) -> Result<(), SendError> {
+        self.send(encode(&ToWorker::Forget { asker })?)
     }
 
     /// Sets new limits.

@@ -13,8 +13,8 @@ pub struct Passage {
     /// Who said it: `user`, `assistant` or `tool`.
     pub role: String,
     pub text: String,
-    /// Words of the question that stand in it.
-    pub words: u32,
+    /// Words of the question that stand in it, each once.
+    pub words: Vec<String>,
     /// Two and more of them that stand side by side there as in the question.
     pub phrases: Vec<String>,
     /// Its message's place among all of the conversation, in the order in which they came.
@@ -47,23 +47,57 @@ pub fn passages(content: &str) -> Vec<&str> {
 
 /// Whether it is worth its tokens: it shares more with the question than one word and a
 /// quarter of them, or all that there is.
-#[must_use]
-pub fn is_about(passage: &Passage, words_asked: usize) -> bool {
-    let shared = passage.words as usize;
+fn is_about(passage: &Passage, words_asked: usize) -> bool {
+    let shared = passage.words.len();
     shared >= 2 && shared * 4 >= words_asked || shared >= words_asked.max(1)
 }
 
-/// The best first, as they are given, but behind newer ones that have all of their phrases:
+/// Whether one may say again, and otherwise, what another said before of the same thing: it
+/// has all of its phrases, or all of its words and two that stand side by side in both.
+#[must_use]
+pub fn is_newer(one: &Passage, other: &Passage) -> bool {
+    let has_all = |one: &[String], other: &[String]| {
+        !other.is_empty() && other.iter().all(|it| one.contains(it))
+    };
+    let pairs = |passage: &Passage| -> Vec<(String, String)> {
+        let pairs = passage.phrases.iter().flat_map(|phrase| {
+            let words: Vec<&str> = phrase.split([' ', '_']).collect();
+            words
+                .windows(2)
+                .map(|pair| (pair[0].to_owned(), pair[1].to_owned()))
+                .collect::<Vec<_>>()
+        });
+        pairs.collect()
+    };
+    let shares_a_pair = || {
+        let known = pairs(other);
+        pairs(one).iter().any(|pair| known.contains(pair))
+    };
+    one.at > other.at
+        && (has_all(&one.phrases, &other.phrases)
+            || has_all(&one.words, &other.words) && shares_a_pair())
+}
+
+/// Those that are about the question, which has so many words, and newer ones than such.
+#[must_use]
+pub fn about(found: Vec<Passage>, words_asked: usize) -> Vec<Passage> {
+    let is_about: Vec<bool> = found.iter().map(|it| is_about(it, words_asked)).collect();
+    let kept: Vec<bool> = (found.iter().zip(&is_about))
+        .map(|(one, &about)| {
+            about
+                || found.iter().zip(&is_about).any(|(other, about)| *about && is_newer(one, other))
+        })
+        .collect();
+    found.into_iter().zip(kept).filter_map(|(passage, kept)| kept.then_some(passage)).collect()
+}
+
+/// The best first, as they are given, but behind newer ones of the same thing:
 /// what was said of something last stands before what was said of it earlier.
 #[must_use]
 pub fn newest_first(found: Vec<Passage>) -> Vec<Passage> {
     let mut ordered: Vec<Passage> = Vec::with_capacity(found.len());
     for passage in found {
-        let is_older = |other: &Passage| {
-            other.at < passage.at
-                && !other.phrases.is_empty()
-                && other.phrases.iter().all(|phrase| passage.phrases.contains(phrase))
-        };
+        let is_older = |other: &Passage| is_newer(&passage, other);
         let place = ordered.iter().position(is_older).unwrap_or(ordered.len());
         ordered.insert(place, passage);
     }
@@ -86,6 +120,15 @@ mod tests {
 
     use super::*;
 
+    fn passage(at: i64, phrases: &[&str]) -> Passage {
+        let mut words: Vec<String> =
+            phrases.iter().flat_map(|phrase| phrase.split(' ')).map(str::to_owned).collect();
+        words.sort();
+        words.dedup();
+        let phrases = phrases.iter().map(|&phrase| phrase.to_owned()).collect();
+        Passage { role: "user".into(), text: String::new(), words, phrases, at }
+    }
+
     #[test]
     fn passages_end_with_lines_where_they_can() {
         let text = format!("{}\n{}\n", "a".repeat(500), "b".repeat(500));
@@ -98,13 +141,6 @@ mod tests {
 
     #[test]
     fn what_was_said_last_of_something_stands_before_what_was_said_earlier() {
-        let passage = |at, phrases: &[&str]| Passage {
-            role: "user".into(),
-            text: String::new(),
-            words: 2,
-            phrases: phrases.iter().map(|&phrase| phrase.to_owned()).collect(),
-            at,
-        };
         let order = |found: &[(i64, &[&str])]| -> Vec<i64> {
             let found = found.iter().map(|(at, phrases)| passage(*at, phrases)).collect();
             newest_first(found).iter().map(|passage| passage.at).collect()
@@ -114,6 +150,30 @@ mod tests {
         assert_eq!(order(&[(1, &["a b", "c d"]), (2, &["a b"])]), [1, 2]);
         assert_eq!(order(&[(2, &["a b"]), (9, &[]), (1, &["a b"]), (3, &["a b"])]), [3, 2, 9, 1]);
         assert_eq!(order(&[(1, &[]), (2, &[])]), [1, 2]);
+    }
+
+    #[test]
+    fn the_same_is_said_again_with_a_word_between() {
+        let mut newer = passage(2, &["amber gateway"]);
+        newer.words.push("lives".into());
+        let older = passage(1, &["amber gateway lives"]);
+        assert!(is_newer(&newer, &older) && !is_newer(&older, &newer));
+        let mut of_another = passage(3, &["gateway lives"]);
+        assert!(!is_newer(&of_another, &older));
+        of_another.words.push("amber".into());
+        assert!(is_newer(&of_another, &older));
+        let found = newest_first(vec![older.clone(), newer.clone()]);
+        assert_eq!(found, [newer, older]);
+    }
+
+    #[test]
+    fn what_is_newer_than_an_answer_stays_with_it() {
+        let kept = |found: &[&Passage]| about(found.iter().map(|&it| it.clone()).collect(), 12);
+        let (mut older, newer) = (passage(1, &["a b"]), passage(2, &["a b"]));
+        assert_eq!(kept(&[&older, &newer]), []);
+        older.words.extend(["c".to_owned(), "d".to_owned()]);
+        let little = passage(3, &["x y"]);
+        assert_eq!(kept(&[&older, &newer, &little]), [older, newer]);
     }
 
     proptest! {

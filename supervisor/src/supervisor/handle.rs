@@ -21,13 +21,15 @@ use super::Input;
 use super::history::History;
 use crate::engines::LifeId;
 use crate::engines::connection::{Connection, PrepareError, SendError};
-use crate::request::{Answer, Prepared, Refusal, Request};
+use crate::request::{Answer, Client, Prepared, Refusal, Request};
 use crate::snapshot::{HistoryPoint, Snapshot};
 
 /// When a client may ask again for an engine that is on its way.
 const SOON: Duration = Duration::from_secs(5);
 /// When a client may ask again for an engine that needs a person.
 const LATER: Duration = Duration::from_secs(60);
+/// How long an engine that is on its way is waited for to be told to forget something.
+const FORGETTING: Duration = Duration::from_secs(10);
 /// Workers that one prompt is given to. A second, because the first may have
 /// died of something else; no third, because it may have died of this.
 const WORKERS_PER_PROMPT: usize = 2;
@@ -120,6 +122,25 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.inputs.send(Input::Idle { request: Box::new(request), reply }).await.ok()?;
         answer.await.ok().flatten()
+    }
+
+    /// Has the engine keep nothing of what it computed for a client.
+    ///
+    /// # Errors
+    /// An engine that may have kept something cannot be told.
+    pub async fn forget(&self, client: &Client) -> Result<(), Refusal> {
+        let deadline = Instant::now() + FORGETTING;
+        let mut access = self.access.clone();
+        match engine(&mut access, None, deadline).await {
+            Ok((_, connection, _)) => match connection.forget(client.asker()) {
+                // What a worker that is gone had kept is gone with it.
+                Ok(()) | Err(SendError::Gone) => Ok(()),
+                Err(error) => Err(soon(error.to_string())),
+            },
+            // There is no worker, and will be none.
+            Err(_) if matches!(*self.access.borrow(), Access::Never { .. }) => Ok(()),
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// Ends what nobody waits for, because a request is being read.

@@ -92,6 +92,7 @@ impl Supervisor {
         });
         let generate = Generate {
             id,
+            asker: request.client.asker(),
             prompt: request.prompt,
             generated: request.generated,
             max_tokens: request.max_tokens,

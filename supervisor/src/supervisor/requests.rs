@@ -357,6 +357,7 @@ impl Requests {
 
 impl Live {
     fn new(id: RequestId, request: Request, events: mpsc::Sender<Event>, now: Instant) -> Self {
+        let asker = request.client.asker();
         Self {
             client: request.client,
             endpoint: request.endpoint,
@@ -366,6 +367,7 @@ impl Live {
             began: None,
             generate: Box::new(Generate {
                 id,
+                asker,
                 prompt: request.prompt,
                 generated: Vec::new(),
                 max_tokens: request.max_tokens,

@@ -122,7 +122,10 @@ impl Worker {
                     Ok(())
                 })
             }
-            ToWorker::Limits(_) | ToWorker::Backends | ToWorker::Embed(_) => Ok(()),
+            ToWorker::Limits(_)
+            | ToWorker::Backends
+            | ToWorker::Embed(_)
+            | ToWorker::Forget { .. } => Ok(()),
             ToWorker::Drain => {
                 self.draining = true;
                 Ok(())

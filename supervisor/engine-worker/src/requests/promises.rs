@@ -10,7 +10,8 @@ use engine_api::manifest::{
     Model, Serving,
 };
 use engine_api::protocol::{
-    FinishReason, FromWorker, Generate, Limits, Priority, RequestId, Sampling, TokenId, Usage,
+    Asker, FinishReason, FromWorker, Generate, Limits, Priority, RequestId, Sampling, TokenId,
+    Usage,
 };
 
 use super::Requests;
@@ -67,6 +68,7 @@ pub(crate) fn chat(message: &str) -> Vec<TokenId> {
 pub(crate) fn request(id: u64, prompt: Vec<TokenId>) -> Generate {
     Generate {
         id: RequestId(id),
+        asker: Asker(1),
         prompt,
         generated: Vec::new(),
         max_tokens: CONTEXT,

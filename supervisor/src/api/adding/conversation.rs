@@ -11,7 +11,7 @@ use crate::index::words;
 use crate::memory::chain::{Link, alone, chain};
 use crate::memory::compose::{Part, Room, Section, compose};
 use crate::memory::ledger::{Entry, Kind, ledger, superseded};
-use crate::memory::recall::{is_about, newest_first};
+use crate::memory::recall::{Passage, about, is_newer, newest_first};
 use crate::memory::reset::{self, share};
 use crate::memory::{quote, summary};
 use crate::store::memory::{Cut, Decision, Known, Said};
@@ -346,17 +346,23 @@ impl Adding<'_> {
         let mut candidates = Vec::new();
         let now = ledger(conversation.all);
         let is_new = |text: &str| !earlier.iter().any(|before| before.block.contains(text));
-        let found = found.into_iter().filter(|it| is_about(it, asked) && is_new(it.text.trim()));
-        for found in newest_first(found.collect()).iter().take(PASSAGES) {
+        let mut found = about(found, asked);
+        found.retain(|it| is_new(it.text.trim()));
+        let mut passed_over: Vec<Passage> = Vec::new();
+        for found in newest_first(found).into_iter().take(PASSAGES) {
             let since = superseded(&now, &found.text);
-            if since.len() > MOST_SUPERSEDED {
-                continue;
-            }
             let since: Vec<_> = since.iter().map(|entry| entry.line()).collect();
-            let candidate = passage(found, &since);
-            // The same text stood there before, but not behind a heading of ours.
-            if let Ok(tokens) = self.count_quoted(&candidate.text).await {
-                candidates.push(Candidate { tokens, ..candidate });
+            let candidate = passage(&found, &since);
+            let counted = match since.len() {
+                // What holds no longer is not said without what holds.
+                _ if passed_over.iter().any(|newer| is_newer(newer, &found)) => None,
+                ..=MOST_SUPERSEDED => self.count_quoted(&candidate.text).await.ok(),
+                _ => None,
+            };
+            match counted {
+                // The same text stood there before, but not behind a heading of ours.
+                Some(tokens) => candidates.push(Candidate { tokens, ..candidate }),
+                None => passed_over.push(found),
             }
         }
         candidates

@@ -300,8 +300,8 @@ pub(super) fn recall(
     Ok(found)
 }
 
-/// How many different words stand between the marks, and those that stand side by side.
-fn marked(text: &str) -> (u32, Vec<String>) {
+/// The different words that stand between the marks, and those that stand side by side.
+fn marked(text: &str) -> (Vec<String>, Vec<String>) {
     let (begin, end) = MARKS;
     let (mut words, mut phrases): (Vec<String>, Vec<String>) = Default::default();
     for part in text.split(begin).skip(1) {
@@ -315,7 +315,7 @@ fn marked(text: &str) -> (u32, Vec<String>) {
         all.sort();
         all.dedup();
     }
-    (u32::try_from(words.len()).unwrap_or(u32::MAX), phrases)
+    (words, phrases)
 }
 
 /// All conversations of an owner, the newest first.

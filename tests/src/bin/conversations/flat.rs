@@ -1,4 +1,5 @@
-//! A hundred turns with the small model: how long until the first token, in each.
+//! A hundred turns with the small model: how long until the first token, in each. Says on
+//! the way how far it is.
 
 use std::time::{Duration, Instant};
 
@@ -7,14 +8,17 @@ use serde_json::{Value, json};
 use tests::appliance::Setup;
 use tests::engine::Engine;
 use tests::patience;
+use tests::spoken::time_left;
 
 const TURNS: usize = 100;
+/// Of so many turns one line says how far it is.
+const SAID: usize = 10;
 /// Tokens of an answer.
 const ANSWER: u32 = 24;
 /// How long somebody thinks between two turns at least; then until the engine is idle.
 const THINKING: Duration = Duration::from_millis(700);
-/// And at most.
-const MOST_THINKING: Duration = Duration::from_secs(60);
+/// And at most: what is not done by then gives way to the next turn, as it does to people.
+const MOST_THINKING: Duration = Duration::from_secs(5);
 
 pub(crate) struct Flat {
     /// Milliseconds to the first token of each turn.
@@ -34,7 +38,11 @@ pub(crate) fn run(between_turns: bool) -> Flat {
     let mut said = vec![json!({"role": "system", "content": "You are a helpful assistant."})];
     let mut flat =
         Flat { first_token_ms: Vec::new(), resets: Vec::new(), summaries: (0, 0), installed: 0 };
+    let start = Instant::now();
     for turn in 0..TURNS {
+        if turn > 0 && turn % SAID == 0 {
+            said_so_far(turn, between_turns, start.elapsed());
+        }
         said.push(json!({"role": "user", "content": question(turn)}));
         let body = json!({"model": "memory", "messages": said, "max_tokens": ANSWER,
             "stream": true, "stream_options": {"include_usage": true}, "temperature": 0});
@@ -53,7 +61,9 @@ pub(crate) fn run(between_turns: bool) -> Flat {
             flat.installed = flat.installed.max(summaries.unwrap_or(0));
         }
         said.push(json!({"role": "assistant", "content": text}));
-        think(&appliance.get("/api/status").good(), || appliance.status());
+        if between_turns {
+            think(|| appliance.status());
+        }
     }
     let database = Connection::open(appliance.state_dir().join("memory.db"));
     flat.summaries = database.map_or((0, 0), |database| {
@@ -63,11 +73,18 @@ pub(crate) fn run(between_turns: bool) -> Flat {
     flat
 }
 
+fn said_so_far(turn: usize, between_turns: bool, elapsed: Duration) {
+    let each = elapsed / u32::try_from(turn).expect("there are few turns");
+    let left = each * u32::try_from(TURNS - turn).expect("there are few turns");
+    let with = if between_turns { "with" } else { "without" };
+    let left = time_left(left);
+    eprintln!("{turn} of {TURNS} turns {with} work between them, {left} left");
+}
+
 /// Until nothing has been done between turns for a while.
-fn think(first: &Value, status: impl Fn() -> Value) {
-    let end = Instant::now() + MOST_THINKING;
-    let (mut last, mut since) = (first["idle"].clone(), Instant::now());
-    let _ = patience::within(end - Instant::now(), || {
+fn think(status: impl Fn() -> Value) {
+    let (mut last, mut since) = (status()["idle"].clone(), Instant::now());
+    let _ = patience::within(MOST_THINKING, || {
         let now = status()["idle"].clone();
         if now != last || now["running"] == true {
             (last, since) = (now, Instant::now());

@@ -33,11 +33,14 @@ struct Line {
     before: String,
     tokens: u64,
     computed: u64,
+    answers: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Costs {
     pub(crate) chunks_first: u64,
+    /// Of these, answers behind a prompt that was there whole.
+    pub(crate) chunks_first_answers: u64,
     pub(crate) truncated: u64,
 }
 
@@ -53,15 +56,20 @@ impl Orders {
         }
     }
 
-    pub(crate) fn turn(&mut self, said: &[Value]) {
+    /// `answers` are bytes of what was answered since the turn before.
+    pub(crate) fn turn(&mut self, said: &[Value], answers: u64) {
         let prompt = self.chunks_first(said);
-        self.chunks_first.send(prompt);
+        self.chunks_first.send(prompt, answers);
         let prompt = self.truncated(said);
-        self.truncated.send(prompt);
+        self.truncated.send(prompt, answers);
     }
 
     pub(crate) fn costs(&self) -> Costs {
-        Costs { chunks_first: self.chunks_first.computed, truncated: self.truncated.computed }
+        Costs {
+            chunks_first: self.chunks_first.computed,
+            chunks_first_answers: self.chunks_first.answers,
+            truncated: self.truncated.computed,
+        }
     }
 
     /// System messages and as many of the last ones as fit, which is what Ollama sends.
@@ -104,10 +112,13 @@ impl Orders {
 }
 
 impl Line {
-    fn send(&mut self, prompt: String) {
+    fn send(&mut self, prompt: String, answers: u64) {
         let same = self.before.bytes().zip(prompt.bytes()).take_while(|(a, b)| a == b).count();
         self.tokens += prompt.len() as u64;
         self.computed += (prompt.len() - same) as u64;
+        if same == self.before.len() {
+            self.answers += answers;
+        }
         self.before = prompt;
     }
 }

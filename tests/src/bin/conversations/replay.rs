@@ -17,6 +17,8 @@ use super::transcripts::{asks, content};
 const CHAT: &str = "/v1/chat/completions";
 /// Tokens that are left for an answer.
 const ANSWER: u32 = 512;
+/// Tokens by which a prompt asks for an answer.
+const END_OF_PROMPT: u64 = 2;
 /// Resets from a fact to its question.
 const RESETS: usize = 2;
 
@@ -27,6 +29,8 @@ pub(crate) struct Replayed {
     /// Tokens of all prompts, and those that the engine had.
     pub(crate) tokens: u64,
     pub(crate) cached: u64,
+    /// Why the others were computed.
+    pub(crate) computed: Computed,
     /// The longest prompt with its answer, in tokens.
     pub(crate) longest: u64,
     /// Questions in the fact's words, and how many prompts had the value; in other words.
@@ -39,6 +43,22 @@ pub(crate) struct Replayed {
     pub(crate) old_alone: usize,
     /// The same conversation in other orders.
     pub(crate) costs: Costs,
+}
+
+/// Tokens that were not there, by the reason.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Computed {
+    /// They were said since the turn before.
+    pub(crate) said: u64,
+    /// Of these, an answer behind a prompt that was there whole: an engine that had given
+    /// it would have had it.
+    pub(crate) answers: u64,
+    /// The first messages went in this turn.
+    pub(crate) reset: u64,
+    /// Old tool output went in this turn.
+    pub(crate) masked: u64,
+    /// Passages that were recalled, and what stands around messages.
+    pub(crate) around: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -56,6 +76,7 @@ pub(crate) fn run(planted: &Planted, window: u32) -> anyhow::Result<Replayed> {
     let mut orders = Orders::new(window, ANSWER);
     let mut resets_at = Vec::new();
     let mut open: Vec<&Fact> = planted.facts.iter().collect();
+    let (mut told, mut masked, mut before) = (0, 0, 0);
     for end in 1..=planted.messages.len() {
         let said = &planted.messages[..end];
         if !said.last().is_some_and(asks) {
@@ -65,13 +86,31 @@ pub(crate) fn run(planted: &Planted, window: u32) -> anyhow::Result<Replayed> {
         replayed.turns += 1;
         let prompt = usage["prompt_tokens"].as_u64().context("a prompt has tokens")?;
         let cached = usage["prompt_tokens_details"]["cached_tokens"].as_u64();
+        let cached = cached.context("what was there is counted")?;
         replayed.tokens += prompt;
-        replayed.cached += cached.context("what was there is counted")?;
+        replayed.cached += cached;
         replayed.longest = replayed.longest.max(prompt + u64::from(ANSWER));
-        if usage["stoker"]["memory"]["reset"] == true {
-            resets_at.push(end);
+        let memory = &usage["stoker"]["memory"];
+        let length = |message: &Value| content(message).len() as u64;
+        let fresh: u64 = said[told..].iter().map(length).sum();
+        let is_answer = |message: &&Value| message["role"] == "assistant";
+        let answers: u64 = said[told..].iter().filter(is_answer).map(length).sum();
+        told = end;
+        if std::mem::replace(&mut before, prompt) <= cached + END_OF_PROMPT {
+            replayed.computed.answers += answers;
         }
-        orders.turn(said);
+        let masked_before = std::mem::replace(&mut masked, memory["masked"].as_u64().unwrap_or(0));
+        let (computed, said_anew) = (prompt - cached, fresh.min(prompt - cached));
+        replayed.computed.said += said_anew;
+        *if memory["reset"] == true {
+            resets_at.push(end);
+            &mut replayed.computed.reset
+        } else if masked > masked_before {
+            &mut replayed.computed.masked
+        } else {
+            &mut replayed.computed.around
+        } += computed - said_anew;
+        orders.turn(said, answers);
         let is_due = |fact: &&Fact| {
             let since = resets_at.iter().filter(|&&at| at > fact.at + 1).count();
             end > fact.at + LATER && since >= RESETS

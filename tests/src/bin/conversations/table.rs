@@ -3,6 +3,8 @@
 #![expect(clippy::print_stdout, reason = "the table is the program's result")]
 #![expect(clippy::cast_precision_loss, reason = "counts of tokens, far below 2^52")]
 
+use std::ops::Range;
+
 use tests::stats::{Summary, percentile};
 
 use super::budget::Budget;
@@ -18,8 +20,11 @@ const PARAPHRASED: f64 = 0.90;
 const REUSED: f64 = 0.85;
 /// Times fewer tokens than with chunks first.
 const FEWER: f64 = 6.0;
-/// The last quarter's first tokens as a multiple of the first quarter's.
+/// First tokens at a conversation's end as a multiple of those near its beginning.
 const FLAT: f64 = 1.25;
+/// The turns that are compared for that.
+const EARLY: Range<usize> = 10..20;
+const LATE: Range<usize> = 90..100;
 
 fn goal(met: bool) -> &'static str {
     if met { "met" } else { "missed" }
@@ -90,12 +95,28 @@ pub(crate) fn facts(all: &[Replayed]) {
         goal(cached / tokens >= REUSED)
     );
     let turns: f64 = all.iter().map(|one| one.turns as f64).sum();
-    let fewer = sum(|one| one.costs.chunks_first) / computed;
+    let theirs = sum(|one| one.costs.chunks_first);
+    let theirs_of_it = sum(|one| one.costs.chunks_first_answers);
+    let fewer = theirs / computed;
+    let without = (theirs - theirs_of_it) / (computed - sum(|one| one.computed.answers));
     println!("  computed in a turn           {:.0} tokens", computed / turns);
+    let why = |of: fn(&Replayed) -> u64| sum(of) / turns;
+    println!(
+        "    of them said since           {:.0}; after resets {:.0}, after masking {:.0}, else {:.0}",
+        why(|one| one.computed.said),
+        why(|one| one.computed.reset),
+        why(|one| one.computed.masked),
+        why(|one| one.computed.around)
+    );
     println!(
         "  with chunks, summary, query  {:.0} tokens, {fewer:.1} times as many   goal {FEWER}: {}",
-        sum(|one| one.costs.chunks_first) / turns,
+        theirs / turns,
         goal(fewer >= FEWER)
+    );
+    println!(
+        "    of answers, which an engine has that gives them  {:.0} and {:.0}; without {without:.1} times as many",
+        why(|one| one.computed.answers),
+        theirs_of_it / turns
     );
     println!("  truncated as Ollama does     {:.0} tokens", sum(|one| one.costs.truncated) / turns);
     let longest = all.iter().map(|one| one.longest).max().unwrap_or_default();
@@ -112,10 +133,16 @@ pub(crate) fn flat(with: &Flat, without: &Flat) {
         let p95 = percentile(&flat.first_token_ms, 95).unwrap_or(f64::NAN);
         let shown: Vec<String> = quarters.iter().map(|ms| format!("{ms:.0}")).collect();
         println!("  {name}");
+        println!("    median of each quarter     {} ms; p95 {p95:.0} ms", shown.join(", "));
+        let [early, late] = [EARLY, LATE].map(|turns| median(&flat.first_token_ms[turns]));
         println!(
-            "    median of each quarter     {} ms; p95 {p95:.0} ms   goal {FLAT} times the first: {}",
-            shown.join(", "),
-            goal(quarters.last().is_some_and(|last| *last <= quarters[0] * FLAT))
+            "    turns {} to {} over {} to {}  {:.2}, {late:.0} of {early:.0} ms   goal {FLAT}: {}",
+            LATE.start,
+            LATE.end,
+            EARLY.start,
+            EARLY.end,
+            late / early,
+            goal(late <= early * FLAT)
         );
         println!(
             "    of turns after a reset     median {:.0} ms of {} resets",
