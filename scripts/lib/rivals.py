@@ -41,9 +41,10 @@ def sqlite_vec(vectors):
 
 
 name, path, (vectors, questions, dimension, wanted) = sys.argv[1], sys.argv[2], map(int, sys.argv[3:])
-numbers = numpy.fromfile(path, dtype="<f4").reshape(vectors + questions, dimension)
+# Mapped, so that all of them share one copy of what they do not copy themselves.
+numbers = numpy.memmap(path, "<f4", "r", shape=(vectors + questions, dimension))
 search = {"faiss": faiss, "usearch": usearch, "sqlite-vec": sqlite_vec}[name](numbers[:vectors])
-asked = [numbers[vectors + at : vectors + at + 1] for at in range(questions)]
+asked = [numpy.array(numbers[vectors + at : vectors + at + 1]) for at in range(questions)]
 
 for _ in sys.stdin:
     times, found = [], []

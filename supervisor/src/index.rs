@@ -27,6 +27,7 @@ pub mod map;
 pub mod naming;
 mod pass;
 mod progress;
+pub mod short_forms;
 pub mod sources;
 pub mod stem;
 mod thread;

@@ -54,6 +54,13 @@ pub fn terms(question: &str) -> Vec<String> {
     terms
 }
 
+/// What a name is made of, in lower case: `setSpeed` and `set_speed` are "set", "speed".
+#[must_use]
+pub fn parts(name: &str) -> Vec<String> {
+    let parts = identifiers(name).flat_map(|identifier| identifier.split('_'));
+    parts.filter(|part| !part.is_empty()).flat_map(camel).map(str::to_lowercase).collect()
+}
+
 fn push(words: &mut String, word: &str) {
     if !words.is_empty() {
         words.push(' ');
@@ -106,6 +113,13 @@ mod tests {
             ("// --", ""),
         ] {
             assert_eq!(split(text), words, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_what_it_is_made_of() {
+        for name in ["set_fanSpeed", "SetFan_speed", "__set, fan::Speed"] {
+            assert_eq!(parts(name), ["set", "fan", "speed"], "{name}");
         }
     }
 

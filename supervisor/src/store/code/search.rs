@@ -69,14 +69,14 @@ pub struct Hit {
     pub kind: String,
     pub first_line: u32,
     pub last_line: u32,
-    /// Larger is better; comparable within one answer alone. BM25 if the answer is by
-    /// words only, else words and meaning mixed, from 0 to 1.
+    /// Larger is better; comparable within one answer alone. That of the words if the
+    /// answer is by words only, else words and meaning mixed, from 0 to 1.
     pub score: f64,
-    /// BM25, if it has any of the words.
+    /// BM25, and more if its name is asked for; `None` if it has none of the words.
     pub words: Option<f64>,
     /// Cosine to the question, if its text has a vector.
     pub meaning: Option<f64>,
-    /// Words of the question that stand in path or place.
+    /// Words of the question, or their short forms, that stand in path or place.
     pub in_header: Vec<String>,
     /// Words of the question that stand in the text.
     pub in_text: Vec<String>,

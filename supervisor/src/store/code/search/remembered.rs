@@ -6,18 +6,23 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 
 use super::filter::{Filter, Passing};
-use super::words::MOST_WITH_ONE;
+use super::words::{Chunks, MOST_WITH_ONE, with};
 
 /// Filters whose chunks are remembered.
 const MOST_FILTERS: usize = 16;
 /// Words whose chunks were counted.
 const MOST_WORDS: usize = 4096;
+/// Chunks in the lists of those that have a word, all lists together: 8 MiB.
+const MOST_LISTED: usize = 512 * 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Remembered {
     version: i64,
     chunks: Option<usize>,
     words: HashMap<String, usize>,
+    lists: HashMap<String, Chunks>,
+    /// Chunks in all lists.
+    listed: usize,
     filters: Vec<(Filter, Arc<Passing>)>,
 }
 
@@ -61,6 +66,22 @@ impl Remembered {
         }
         self.words.insert(word.to_owned(), chunks);
         Ok(chunks)
+    }
+
+    /// The chunks that have a form of a word. Most questions share their frequent words
+    /// with others, and those are what takes long to read.
+    pub(super) fn list(&mut self, connection: &Connection, word: &str) -> rusqlite::Result<Chunks> {
+        if let Some(list) = self.lists.get(word) {
+            return Ok(Chunks::clone(list));
+        }
+        let list: Chunks = with(connection, word)?.into();
+        if self.listed + list.len() > MOST_LISTED {
+            self.lists.clear();
+            self.listed = 0;
+        }
+        self.listed += list.len();
+        self.lists.insert(word.to_owned(), Chunks::clone(&list));
+        Ok(list)
     }
 
     /// What a filter lets through; `None` if that is everything.

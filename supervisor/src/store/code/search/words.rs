@@ -4,12 +4,21 @@
 //! which takes most of a search. Here the index only says which chunks have a word,
 //! in path or place or anywhere; by that the most promising are chosen, and BM25 is
 //! counted of those alone.
+//!
+//! Three things beside BM25 were worth it on `scripts/bench memory retrieval --part tune`:
+//! the first words of a question say more than the last, short forms of a word may mean
+//! it, and a chunk whose whole name is asked for is more than one that only has the words.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::filter::{Filter, Passing};
 use super::remembered::Remembered;
+use crate::index::short_forms;
 use crate::index::stem::{CHANGED, stem};
+use crate::index::words::parts;
 
 /// Chunks that have one word at most, as far as they are counted.
 pub(super) const MOST_WITH_ONE: usize = 20_000;
@@ -20,18 +29,27 @@ const MOST_WITH_ANY: usize = 20_000;
 /// Chunks whose words are counted.
 const COUNTED: usize = 100;
 /// A word in path or place is worth so many in the text.
-const HEADER: f64 = 3.0;
+const HEADER: f64 = 4.0;
 /// The same for choosing which chunks are counted, beside one for having it at all.
 const IN_HEADER: f64 = 0.4;
 /// BM25's own: how much a further use of a word counts, and how much length does. Both
 /// are more than is usual for prose, and were chosen on `scripts/bench memory
 /// retrieval --part tune`: a function that does one thing says it often and is short.
-const SATURATION: f64 = 3.0;
+const SATURATION: f64 = 2.0;
 const LENGTH: f64 = 0.9;
-/// Words of a chunk, on average. The same for all questions, so that scores are.
+/// Words of a chunk's text, on average. The same for all questions, so that scores are.
 const TYPICAL: f64 = 100.0;
+/// After so many words of a question the next one counts half.
+const FADING: f64 = 30.0;
+/// A short form counts as this share of the word.
+const SHORT_FORM: f64 = 0.5;
+/// What a chunk has more of if all of its name is asked for.
+const NAMED: f64 = 0.2;
 /// Of a word that is in more than half of the chunks.
 const LEAST_WEIGHT: f64 = 1e-6;
+
+/// Chunks that have a word, by their ids, and whether in path or place.
+pub(super) type Chunks = Arc<[(i64, bool)]>;
 
 /// A chunk that was found, and why.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -42,20 +60,20 @@ pub(super) struct Weighed {
     pub(super) in_text: Vec<String>,
 }
 
-/// A question's words, as far as any chunk has them.
+/// A question's words and their short forms, as far as any chunk has them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Asked {
     terms: Vec<Term>,
 }
 
-/// One of them, with all of its forms.
+/// One of them, with all that have its stem.
 #[derive(Debug, Clone, PartialEq)]
 struct Term {
     stem: String,
+    /// How rare it is, and its share of that.
     weight: f64,
-    /// Chunks that have it, by their ids, and whether in path or place; none of a
-    /// word that is in too many.
-    chunks: Vec<(i64, bool)>,
+    /// None of a word that is in too many.
+    chunks: Chunks,
 }
 
 impl Asked {
@@ -66,19 +84,20 @@ impl Asked {
         words: &[String],
     ) -> rusqlite::Result<Self> {
         let mut found = Vec::new();
-        for (stem, word) in stems(words) {
-            found.push((remembered.chunks_with(connection, word)?, stem, word));
+        for wanted in wanted(words) {
+            found.push((remembered.chunks_with(connection, wanted.word)?, wanted));
         }
-        found.retain(|(chunks, ..)| *chunks > 0);
-        found.sort_by_key(|(chunks, ..)| *chunks);
+        found.retain(|(chunks, _)| *chunks > 0);
+        found.sort_by_key(|(chunks, _)| *chunks);
         let all = real(remembered.chunks(connection)?);
         let (mut terms, mut together) = (Vec::new(), 0);
-        for (has, stem, word) in found {
+        for (has, Wanted { stem, word, share }) in found {
             together += has;
             let chooses = together <= MOST_WITH_ANY || terms.is_empty();
-            let chunks = if chooses { with(connection, word)? } else { Vec::new() };
-            let weight = ((all - real(has) + 0.5) / (real(has) + 0.5)).ln().max(LEAST_WEIGHT);
-            terms.push(Term { stem, weight, chunks });
+            let chunks =
+                if chooses { remembered.list(connection, word)? } else { Chunks::default() };
+            let rare = ((all - real(has) + 0.5) / (real(has) + 0.5)).ln().max(LEAST_WEIGHT);
+            terms.push(Term { stem, weight: rare * share, chunks });
         }
         Ok(Self { terms })
     }
@@ -103,7 +122,7 @@ impl Asked {
         Ok(scored)
     }
 
-    /// BM25 of a chunk; `None` if it has none of the words.
+    /// BM25 of a chunk, and more for its name; `None` if it has none of the words.
     pub(super) fn score(
         &self,
         connection: &Connection,
@@ -113,18 +132,29 @@ impl Asked {
         let has = |term: &Term| term.chunks.binary_search_by_key(&chunk, |(id, _)| *id).is_ok();
         let at_least: Vec<_> = self.terms.iter().map(|term| f64::from(has(term))).collect();
         let (mut uses, mut length) = (vec![0.0; self.terms.len()], 0.0);
+        let mut may_be_named = false;
         read(connection, chunk, |in_header, word| {
-            length += 1.0;
+            length += if in_header { 0.0 } else { 1.0 };
             if let Some(at) = self.which(word) {
                 uses[at] += if in_header { HEADER } else { 1.0 };
+                may_be_named |= in_header;
             }
         })?;
+        let named = if may_be_named { self.named(&name(connection, chunk)?) } else { 0.0 };
         let length = SATURATION * (1.0 - LENGTH + LENGTH * length / TYPICAL);
         let score = self.terms.iter().zip(uses).zip(at_least).map(|((term, uses), at_least)| {
             let uses = uses.max(at_least);
             term.weight * uses * (SATURATION + 1.0) / (uses + length)
         });
-        Ok(Some(score.sum()).filter(|score| *score > 0.0))
+        Ok(Some(score.sum::<f64>() * (1.0 + NAMED * named)).filter(|score| *score > 0.0))
+    }
+
+    /// Share of a name's parts that are asked for.
+    fn named(&self, name: &str) -> f64 {
+        let parts: BTreeSet<_> = parts(name).iter().map(|part| stem(part)).collect();
+        let asked =
+            parts.iter().filter(|part| self.terms.iter().any(|term| term.stem == **part)).count();
+        real(asked) / real(parts.len().max(1))
     }
 
     /// Which of the words stand in a chunk.
@@ -158,20 +188,40 @@ impl Asked {
     }
 }
 
-/// Each stem once, with a word that has it.
-fn stems(words: &[String]) -> Vec<(String, &str)> {
-    let mut stems: Vec<(String, &str)> = Vec::new();
+/// What is looked for: a stem, a word that has it, and its share of what it would count
+/// if it were the whole question.
+#[derive(Debug, Clone, PartialEq)]
+struct Wanted<'a> {
+    stem: String,
+    word: &'a str,
+    share: f64,
+}
+
+/// Each stem once: those of the words in their order, then those of their short forms.
+fn wanted(words: &[String]) -> Vec<Wanted<'_>> {
+    let mut all: Vec<Wanted<'_>> = Vec::new();
+    let is_new = |all: &[Wanted<'_>], stem: &str| {
+        !stem.is_empty() && all.iter().all(|known| known.stem != stem)
+    };
     for word in words {
-        let stem = stem(word);
-        if !stem.is_empty() && !stems.iter().any(|(known, _)| *known == stem) {
-            stems.push((stem, word));
+        let (stem, share) = (stem(word), FADING / (FADING + real(all.len())));
+        if is_new(&all, &stem) {
+            all.push(Wanted { stem, word, share });
         }
     }
-    stems
+    for at in 0..all.len() {
+        for &word in short_forms::of(&all[at].stem) {
+            let (stem, share) = (stem(word), all[at].share * SHORT_FORM);
+            if is_new(&all, &stem) {
+                all.push(Wanted { stem, word, share });
+            }
+        }
+    }
+    all
 }
 
 /// The chunks with a word, in order, and whether it stands in path or place.
-fn with(connection: &Connection, word: &str) -> rusqlite::Result<Vec<(i64, bool)>> {
+pub(super) fn with(connection: &Connection, word: &str) -> rusqlite::Result<Vec<(i64, bool)>> {
     let mut select =
         connection.prepare_cached("SELECT rowid FROM words WHERE words MATCH ?1 LIMIT ?2")?;
     let mut find = |query: String| -> rusqlite::Result<Vec<i64>> {
@@ -199,6 +249,17 @@ fn read(
     read.optional().map(Option::unwrap_or_default)
 }
 
+/// What a chunk defines: the last of what it is in.
+fn name(connection: &Connection, chunk: i64) -> rusqlite::Result<String> {
+    let mut select = connection.prepare_cached(
+        "SELECT place FROM chunks JOIN texts ON texts.id = chunks.text WHERE chunks.id = ?1",
+    )?;
+    select.query_row([chunk], |row| {
+        let place = row.get_ref(0)?.as_str()?;
+        Ok(place.rsplit(" > ").next().unwrap_or_default().to_owned())
+    })
+}
+
 #[expect(clippy::cast_precision_loss, reason = "chunks of a file that fits this disk")]
 fn real(count: usize) -> f64 {
     count as f64
@@ -216,8 +277,7 @@ fn marked(chunks: Vec<i64>, in_header: &[i64]) -> Vec<(i64, bool)> {
 
 /// The chunks with the rarest words, each with what it has of them.
 fn promising(terms: &[Term], may: impl Fn(i64) -> bool, most: usize) -> Vec<i64> {
-    let mut heads: Vec<_> =
-        terms.iter().map(|term| (term.chunks.as_slice(), term.weight)).collect();
+    let mut heads: Vec<_> = terms.iter().map(|term| (&*term.chunks, term.weight)).collect();
     let mut found = Vec::new();
     while let Some(chunk) = heads.iter().filter_map(|(rest, _)| Some(rest.first()?.0)).min() {
         let mut promise = 0.0;
@@ -251,7 +311,7 @@ mod tests {
     use super::*;
 
     fn term(weight: f64, chunks: &[(i64, bool)]) -> Term {
-        Term { stem: String::new(), weight, chunks: chunks.to_vec() }
+        Term { stem: String::new(), weight, chunks: chunks.into() }
     }
 
     #[test]
@@ -269,15 +329,41 @@ mod tests {
     #[test]
     fn forms_of_a_word_are_one_term() {
         let words = ["parse", "parsing", "fan"].map(str::to_owned);
-        let stems = stems(&words);
-        assert_eq!(stems, [("pars".to_owned(), "parse"), ("fan".to_owned(), "fan")]);
-        let terms: Vec<_> = stems
+        let terms: Vec<_> = wanted(&words)
             .into_iter()
-            .map(|(stem, _)| Term { stem, weight: 1.0, chunks: Vec::new() })
+            .map(|wanted| Term { stem: wanted.stem, weight: 1.0, chunks: Chunks::default() })
             .collect();
         let asked = Asked { terms };
         let which = |word| asked.which(word);
         assert_eq!(["Parsed", "FANS", "fancy", "p"].map(which), [Some(0), Some(1), None, None]);
+    }
+
+    #[test]
+    fn later_words_and_short_forms_count_less() {
+        let words = ["argument", "fan", "arguments", "len", "length"].map(str::to_owned);
+        let wanted = wanted(&words);
+        let stems: Vec<_> = wanted.iter().map(|wanted| wanted.stem.as_str()).collect();
+        assert_eq!(stems, ["argument", "fan", "len", "length", "arg"], "each once");
+        let shares: Vec<_> = wanted.iter().map(|wanted| wanted.share).collect();
+        assert!(shares.is_sorted_by(|one, next| one > next), "{shares:?}");
+        assert!((shares[0] - 1.0).abs() < 1e-9 && (shares[4] - SHORT_FORM).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_name_is_asked_for_in_parts() {
+        let stems = ["set", "speed", "fan"];
+        let term = |stem: &str| Term { stem: stem.into(), weight: 1.0, chunks: Chunks::default() };
+        let asked = Asked { terms: stems.map(term).into() };
+        let named = |name| asked.named(name);
+        for (name, share) in [
+            ("set_speed", 1.0),
+            ("setSpeeds", 1.0),
+            ("speed_of_fan_now", 0.5),
+            ("run", 0.0),
+            ("", 0.0),
+        ] {
+            assert!((named(name) - share).abs() < 1e-9, "{name}");
+        }
     }
 
     proptest! {
