@@ -7,7 +7,9 @@ function drawCode(s) {
   if (!all.length) return show("code");
   show("code", h("section", { class: "card", "aria-labelledby": "code-name" },
     h("h2", { id: "code-name" }, "Code"),
-    s.index.held ? h("p", { class: "small warn-text" }, "Indexing stands still while the board is held back.") : null,
+    s.index.held
+      ? h("p", { class: "small warn-text" }, `Indexing stands still while the board is held back: ${s.index.held_because}.`)
+      : null,
     all.map(repository), vectors(s.index.vectors)));
 }
 
@@ -21,7 +23,8 @@ function vectors(v) {
     embedding: known(v.left_s) ? `about ${duration(v.left_s)} left` : "time left unknown",
   }[v.state];
   return h("p", { class: "small soft" }, `Vectors by ${v.model}: ${number(v.made)} of ${number(v.made + v.left)} texts`,
-    what ? `, ${what}` : null);
+    what ? `, ${what}` : null,
+    v.former ? `; questions go to the vectors by ${v.searched} until these are made` : null);
 }
 
 function repository(one) {

@@ -36,7 +36,6 @@ mod watching;
 pub mod words;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -48,7 +47,7 @@ use crate::store::code::search::map::{Mapped, Wanted, map};
 pub use crate::store::code::search::{Found, Hit, Linked, Question};
 use crate::store::code::search::{Meant, Search};
 pub use crate::store::code::{CodeError, Maker, NewRepository};
-use crate::store::code::{Coverage, Embedded, Unembedded};
+use crate::store::code::{Embedded, Standing, Unembedded};
 use embedder::Embedder;
 pub use progress::Vectors;
 use sources::Origin;
@@ -176,14 +175,18 @@ enum Order {
         reply: oneshot::Sender<Result<(), OrderError>>,
     },
     /// What makes vectors from now on.
-    MadeBy(Maker, oneshot::Sender<Result<Coverage, OrderError>>),
+    MadeBy(Maker, oneshot::Sender<Result<Standing, OrderError>>),
+    /// How far the vectors are, where nothing makes any.
+    Standing(oneshot::Sender<Result<Standing, OrderError>>),
+    /// Deletes some that nobody needs any more; whether there were any.
+    DeleteOldVectors(oneshot::Sender<Result<bool, OrderError>>),
     /// Some texts that have no vector.
     Unembedded(usize, oneshot::Sender<Result<Vec<Unembedded>, OrderError>>),
     /// Vectors of that embedder.
     Embedded {
         identity: [u8; 32],
         made: Vec<Embedded>,
-        reply: oneshot::Sender<Result<Coverage, OrderError>>,
+        reply: oneshot::Sender<Result<Standing, OrderError>>,
     },
     /// What the kernel told of files.
     Seen(Vec<watching::Seen>),
@@ -204,7 +207,8 @@ pub struct Index {
     orders: SyncSender<Order>,
     searches: SyncSender<Searching>,
     entries: watch::Receiver<Entries>,
-    held: Arc<AtomicBool>,
+    /// What holds it back, if anything does.
+    held: watch::Sender<Option<String>>,
     meaning: Arc<OnceLock<Meaning>>,
     trees: Trees,
     bounds: SourceBounds,
@@ -236,13 +240,13 @@ pub fn start(settings: Settings) -> std::io::Result<(Index, IndexThread)> {
     let (orders, ordered) = sync_channel(ORDERS);
     let (searches, searching) = sync_channel(SEARCHES);
     let (showing, entries) = watch::channel(None);
-    let held = Arc::new(AtomicBool::new(false));
+    let (held, holding) = watch::channel(None);
     let database: Arc<Path> = Arc::from(settings.database.as_path());
     let index = Index {
         orders: orders.clone(),
         searches,
         entries,
-        held: Arc::clone(&held),
+        held,
         meaning: Arc::default(),
         trees: Trees::below(database.parent().unwrap_or(Path::new("/"))),
         bounds: settings.sources,
@@ -251,7 +255,7 @@ pub fn start(settings: Settings) -> std::io::Result<(Index, IndexThread)> {
     };
     let watching = watching::Watching::start(orders.clone());
     let trees = index.trees.clone();
-    let thread = thread::Thread::new(settings, ordered, showing, held, trees, watching);
+    let thread = thread::Thread::new(settings, ordered, showing, holding, trees, watching);
     let (alive, gone) = sync_channel(0);
     std::thread::Builder::new().name("index".into()).stack_size(STACK).spawn(move || {
         thread.run();
@@ -357,10 +361,26 @@ impl Index {
     /// # Errors
     /// The index is out of order, or the search took too long.
     pub async fn find(&self, question: Question) -> Option<Result<Found, CodeError>> {
-        let meant = self.meant(&question.text).await;
+        let (by, found) = self.find_once(question.clone()).await?;
+        // Vectors that are not searched any more are deleted, perhaps meanwhile.
+        match by.is_none() || by == self.vectors().serving {
+            true => Some(found),
+            false => self.find_once(question).await.map(|(_, found)| found),
+        }
+    }
+
+    /// What was found, and whose vectors were searched.
+    async fn find_once(
+        &self,
+        question: Question,
+    ) -> Option<(Option<Maker>, Result<Found, CodeError>)> {
+        let (by, meant) = match self.meant(&question.text).await {
+            Ok((by, values)) => (Some(by.clone()), Ok(Meant { identity: by.identity, values })),
+            Err(reason) => (None, Err(reason)),
+        };
         let (reply, found) = oneshot::channel();
         self.searches.try_send(Searching { question, meant, reply }).ok()?;
-        found.await.ok()
+        Some((by, found.await.ok()?))
     }
 
     /// The map of a repository; `None` while another one is drawn.
@@ -378,20 +398,22 @@ impl Index {
         drawing.await.ok()
     }
 
-    /// A question's vector, or why there is none.
-    async fn meant(&self, text: &str) -> Result<Meant, String> {
+    /// A question's vector and what made it, or why there is none.
+    async fn meant(&self, text: &str) -> Result<(Maker, Vec<f32>), String> {
         let none = || "no embedder is installed".to_owned();
         let Meaning { embedder, vectors } = self.meaning.get().ok_or_else(none)?;
-        if embedder.maker().is_none() {
-            return Err(none());
-        }
-        if vectors.borrow().coverage.made == 0 {
+        let serving = {
+            let vectors = vectors.borrow();
+            vectors.serving.clone().filter(|_| vectors.can_be_searched())
+        };
+        let Some(serving) = serving else {
             // It need not be started for this.
+            embedder.maker().map_err(|_| none())?;
             return Err("no text has a vector yet".to_owned());
-        }
-        let making = embedder.of_question(text.to_owned());
+        };
+        let making = embedder.of_question(text.to_owned(), serving.clone());
         match tokio::time::timeout(EMBEDDING, making).await {
-            Ok(Ok((identity, values))) => Ok(Meant { identity, values }),
+            Ok(Ok(values)) => Ok((serving, values)),
             Ok(Err(not_made)) => Err(not_made.to_string()),
             Err(_) => Err(format!("the embedder took more than {} ms", EMBEDDING.as_millis())),
         }
@@ -430,17 +452,20 @@ impl Index {
         let shown = |entry: &Entry| entry.shown(entry.repository.is.owner.is_none());
         let entries = self.entries.borrow().clone().unwrap_or_default();
         let repositories = entries.iter().map(shown).collect();
-        snapshot::Index { held: self.is_held(), repositories, vectors: self.vectors().shown() }
+        let held_because = self.held();
+        let (held, vectors) = (held_because.is_some(), self.vectors().shown());
+        snapshot::Index { held, held_because, repositories, vectors }
     }
 
-    /// Lets the indexer stand still, or go on.
-    pub fn hold(&self, held: bool) {
-        self.held.store(held, Ordering::Relaxed);
+    /// Lets the indexer stand still for a reason, or go on.
+    pub fn hold(&self, reason: Option<String>) {
+        self.held.send_replace(reason);
     }
 
+    /// Why it stands still; `None` if it does not.
     #[must_use]
-    pub fn is_held(&self) -> bool {
-        self.held.load(Ordering::Relaxed)
+    pub fn held(&self) -> Option<String> {
+        self.held.borrow().clone()
     }
 }
 

@@ -26,6 +26,9 @@ pub struct Snapshot {
     pub engine: Engine,
     /// `null` if none is built.
     pub embedder: Option<Embedder>,
+    /// The one before it, while questions are searched among its vectors; `null` if it
+    /// is not needed, or not there any more.
+    pub former_embedder: Option<Embedder>,
     /// What holds for the engine now: the smaller of what it may do and what the
     /// board bears.
     pub limits: Limits,
@@ -213,6 +216,8 @@ pub struct Idle {
 pub struct Index {
     /// It stands still, because heat, memory or over-current hold the engine back.
     pub held: bool,
+    /// What holds them back.
+    pub held_because: Option<String>,
     /// Of private ones numbers only.
     pub repositories: Vec<Repository>,
     /// `null` if nothing makes any.
@@ -224,6 +229,11 @@ pub struct Index {
 pub struct IndexVectors {
     /// What makes them.
     pub model: String,
+    /// Whose vectors are searched: its own, or those of the one before it as long as its
+    /// own are not whole. `null` if there are none.
+    pub searched: Option<String>,
+    /// Whether those are of the one before it.
+    pub former: bool,
     /// Texts that have one.
     pub made: u64,
     /// Texts that have none yet.
@@ -233,7 +243,7 @@ pub struct IndexVectors {
     /// `made`, `embedding`, `yielding` (answers and other people's vectors go first),
     /// `held` (the board is held back) or `resting`.
     pub state: &'static str,
-    /// Why it rests.
+    /// Why it is held or rests.
     pub reason: Option<String>,
 }
 

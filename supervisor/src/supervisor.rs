@@ -13,6 +13,7 @@
 //! do not pass here.
 
 mod adoption;
+mod embedders;
 mod embedding;
 mod ending;
 mod engine;
@@ -46,13 +47,13 @@ use crate::engines::locate::Located;
 use crate::engines::restart::Deaths;
 use crate::engines::watchdog::Speeds;
 use crate::engines::{LifeId, WorkerEvent};
-use crate::index::{Entries, Index};
+use crate::index::{Entries, Index, Maker};
 use crate::request::{Answer, Refusal, Request};
 use crate::snapshot::Snapshot;
 use crate::store::{Report, RequestRow};
 use crate::systemd::keeper::{Keeper, LeftWorker};
 use crate::telemetry::{Reading, Telemetry};
-use embedding::Embedding;
+use embedders::{Embedders, Role};
 use governing::Governing;
 use handle::Access;
 use idle::Idle;
@@ -82,7 +83,11 @@ pub(crate) enum Input {
     /// A client's request is being read.
     ClientComes,
     ClientGone(RequestId),
-    EmbedderWanted,
+    EmbedderWanted(Role),
+    /// Whose vectors the index searches.
+    SearchedAre {
+        by: Option<Maker>,
+    },
     Reading(Box<Reading>),
     ShutDown(Haste),
     Ping,
@@ -129,7 +134,7 @@ pub struct Supervisor {
     lives: u64,
     deaths: Deaths,
     governing: Governing,
-    embedding: Embedding,
+    embedders: Embedders,
     /// Set by the first signal.
     draining: Option<Draining>,
     requests: Requests,
@@ -185,7 +190,7 @@ impl Supervisor {
                 Turn::Time => {}
             }
         }
-        self.embedding.end(&mut self.events).await;
+        self.embedders.end(&mut self.events).await;
         self.governing.end().await;
     }
 
@@ -209,7 +214,7 @@ impl Supervisor {
     /// When something is due although nothing happens.
     fn next_time(&self) -> Option<Instant> {
         let restart = self.next_start();
-        let embedder = self.embedding.next_start();
+        let embedder = self.embedders.next_start();
         let publish = (self.changed > Change::None).then(|| self.published + PUBLISH_PERIOD);
         let overdue = self.requests.next_overdue(self.settings.admission.wait);
         let ignored = self.next_ignored();
@@ -237,7 +242,7 @@ impl Supervisor {
         if self.next_start().is_some_and(|at| at <= now) {
             self.start_engine(now);
         }
-        self.start_embedder(now);
+        self.start_embedders(now);
         let bound = self.settings.admission.wait;
         let overdue = self.requests.fail_overdue(bound, &words::waited_too_long(), now);
         self.ended(overdue);
@@ -273,13 +278,14 @@ impl Supervisor {
                     Err(_) => self.give_up_on_worker(words::NOT_READING),
                 }
             }
-            Input::EmbedderWanted => self.embedder_wanted(),
+            Input::EmbedderWanted(role) => self.embedders.of(role).want(),
+            Input::SearchedAre { by } => self.searched_are(by),
             Input::Reading(reading) => {
                 self.machine_is(&reading);
                 self.ledger.reading(*reading, &self.requests.queue(), now);
                 self.machine_read(now);
                 self.look_for_engine(now);
-                self.look_for_embedder();
+                self.look_for_embedders();
                 self.change(Change::Urgent);
             }
             Input::ShutDown(haste) => self.shut_down(haste, now),
@@ -341,11 +347,12 @@ impl Supervisor {
             self.changed = Change::None;
             self.published = now;
             let governor = self.governing.snapshot(now);
-            let held = governor.as_ref().is_some_and(|governor| hinders(governor.limiting));
-            self.index.hold(held);
-            if held {
+            let hinders = governor.as_ref().filter(|governor| hinders(governor.limiting));
+            let held = hinders.map(|governor| governor.reason.clone());
+            if held.is_some() {
                 self.give_way(now);
             }
+            self.index.hold(held);
             let view = View {
                 lifecycle: &self.lifecycle,
                 located: self.located.as_ref(),
@@ -356,7 +363,8 @@ impl Supervisor {
                 stale: self.stale.as_ref(),
                 stands_in_for: &self.stands_in_for,
                 queue: self.requests.queue(),
-                embedder: self.embedding.view(),
+                embedder: self.embedders.view(Role::Chosen),
+                former_embedder: self.embedders.view(Role::Former),
                 index: self.index.shown(),
                 idle: self.idle.shown(),
                 draining: self.draining.is_some(),

@@ -67,8 +67,9 @@ pub(crate) async fn repositories(index: &Index, caller: &Caller) -> Response<Rep
     let entries = index.entries().await;
     let visible = entries.iter().filter(|entry| entry.is_visible_to(&asker));
     let repositories = visible.map(|entry| entry.shown(true)).collect();
-    let (held, vectors) = (index.is_held(), index.vectors().shown());
-    reply::json(&Repositories { held, repositories, vectors })
+    let (held_because, vectors) = (index.held(), index.vectors().shown());
+    let held = held_because.is_some();
+    reply::json(&Repositories { held, held_because, repositories, vectors })
 }
 
 /// `GET /api/repositories/NAME/map`.

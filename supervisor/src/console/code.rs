@@ -168,7 +168,9 @@ fn repositories(shown: &Value) -> String {
     }
     lines.push_str(&vectors(&shown["vectors"]));
     if shown["held"] == true {
-        lines.push_str("indexing stands still while the board is held back\n");
+        let why = shown["held_because"].as_str();
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        let _ = writeln!(lines, "indexing stands still while the board is held back{why}");
     }
     lines
 }
@@ -232,6 +234,9 @@ pub(super) fn vectors(vectors: &Value) -> String {
         },
     };
     line.push('\n');
+    if let (Some(searched), true) = (vectors["searched"].as_str(), vectors["former"] == true) {
+        let _ = writeln!(line, "questions go to the vectors by {searched} until these are made");
+    }
     line
 }
 
@@ -324,7 +329,8 @@ mod tests {
 
     #[test]
     fn repositories_say_how_far_they_are() {
-        let shown = json!({"held": true, "repositories": [
+        let hot = "tj is at 91.0 °C";
+        let shown = json!({"held": true, "held_because": hot, "repositories": [
             {"name": "fans", "path": "/srv/fans", "shared": true, "state": "indexing",
              "looked_at": 10, "of": 40, "left_s": 6, "files": 9, "chunks": 80, "skipped": 1},
             {"name": "mine", "path": "/srv/mine", "shared": false, "state": "failed",
@@ -348,7 +354,7 @@ mod tests {
                 the newest commit was not fetched: its host does not answer
                 1 files, 2 chunks, 0 passed over
             no embedder is installed, so search goes by words alone
-            indexing stands still while the board is held back
+            indexing stands still while the board is held back: tj is at 91.0 °C
         "#]]
         .assert_eq(&repositories(&shown));
     }
@@ -416,5 +422,8 @@ mod tests {
         assert!(shown("embedding", 5, json!({})).contains("unknown"));
         assert!(shown("resting", 5, json!({"reason": "it hurts"})).contains("stopped: it hurts"));
         assert!(vectors(&Value::Null).contains("words alone"));
+        let former = shown("embedding", 5, json!({"searched": "old", "former": true}));
+        let former = former.lines().nth(1);
+        assert_eq!(former, Some("questions go to the vectors by old until these are made"));
     }
 }

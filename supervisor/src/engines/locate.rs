@@ -87,6 +87,16 @@ pub fn embedder(state_dir: &StateDir, wanted: Option<&EngineId>) -> Result<Locat
     }
 }
 
+/// Every embedder that there is, in no order to count on.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn embedders(state_dir: &StateDir) -> Result<Vec<Located>, LocateError> {
+    let engines = state_dir.engines();
+    let located = names(&engines)?.into_iter().filter_map(|name| at(engines.join(name)).ok());
+    Ok(located.filter(|it| it.manifest.is_embedder()).collect())
+}
+
 /// A directory whose manifest cannot be read is no embedder, and somebody else's error.
 fn is_embedder(dir: &Path) -> bool {
     Manifest::read(dir).is_ok_and(|manifest| manifest.is_embedder())

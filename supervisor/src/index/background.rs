@@ -21,7 +21,7 @@ use vector_scan::Row;
 use super::embedder::{Embedder, NotMade};
 use super::progress::{Doing, Vectors};
 use super::{Index, Order, OrderError};
-use crate::store::code::{Coverage, Embedded, Maker, Unembedded};
+use crate::store::code::{Embedded, Maker, Standing, Unembedded};
 
 /// How often it is looked whether there is something to do.
 const LOOK: Duration = Duration::from_secs(5);
@@ -67,13 +67,25 @@ struct Work {
 impl Work {
     /// Makes some vectors; whether there was something to make.
     async fn once(&mut self) -> Result<bool, String> {
-        let Some(maker) = self.embedder.maker() else {
-            self.show(|vectors| *vectors = Vectors::default());
-            return Ok(false);
+        let maker = match self.embedder.maker() {
+            Ok(maker) => maker,
+            Err(reason) => {
+                let standing = self.order(Order::Standing).await?;
+                self.embedder.searched_are(standing.serving.as_ref());
+                self.show(|vectors| vectors.is_by_nobody(standing, reason));
+                return Ok(false);
+            }
         };
-        let coverage = self.settle(&maker).await?;
-        self.show(|vectors| vectors.is_by(&maker, coverage));
-        if coverage.left == 0 {
+        let standing = self.settle(&maker).await?;
+        let left = standing.coverage.left;
+        self.embedder.searched_are(standing.serving.as_ref());
+        self.show(|vectors| vectors.is_by(&maker, standing));
+        // From here on nobody begins a search in those.
+        while self.order(Order::DeleteOldVectors).await? {
+            self.wait_for_others().await;
+        }
+        if left == 0 {
+            self.show(|vectors| vectors.doing = Doing::Nothing);
             return Ok(false);
         }
         let texts = self.texts().await?;
@@ -82,10 +94,10 @@ impl Work {
         for text in texts {
             self.wait_for_others().await;
             let began = Instant::now();
-            let row = match self.embedder.of_text(text.said()).await {
-                Ok((identity, values)) if identity == maker.identity => Some(Row::new(&values)),
+            let row = match self.embedder.of_text(text.said(), maker.clone()).await {
+                Ok(values) => Some(Row::new(&values)),
                 // Another one has begun, which the next turn sees.
-                Ok(_) => break,
+                Err(NotMade::Replaced) => break,
                 Err(NotMade::Text(_)) => Some(None),
                 Err(NotMade::Failed(reason)) if failed.len() + 1 < FAILURES => {
                     tracing::debug!(reason, "a text got no vector");
@@ -119,7 +131,7 @@ impl Work {
         Ok(true)
     }
 
-    async fn settle(&self, maker: &Maker) -> Result<Coverage, String> {
+    async fn settle(&self, maker: &Maker) -> Result<Standing, String> {
         self.order(|reply| Order::MadeBy(maker.clone(), reply)).await
     }
 
@@ -132,9 +144,10 @@ impl Work {
             return Ok(());
         }
         let identity = maker.identity;
-        let coverage =
+        let standing =
             self.order(|reply| Order::Embedded { identity, made: made.to_vec(), reply }).await?;
-        self.show(|vectors| vectors.is_by(maker, coverage));
+        self.embedder.searched_are(standing.serving.as_ref());
+        self.show(|vectors| vectors.is_by(maker, standing));
         Ok(())
     }
 
@@ -149,10 +162,10 @@ impl Work {
     async fn wait_for_others(&self) {
         let mut waited = false;
         loop {
-            let doing = match () {
-                () if self.index.is_held() => Doing::Held,
-                () if self.embedder.has_other_work() => Doing::Yielding,
-                () => break,
+            let doing = match self.index.held() {
+                Some(reason) => Doing::Held(reason),
+                None if self.embedder.has_other_work() => Doing::Yielding,
+                None => break,
             };
             waited = true;
             self.show(|vectors| vectors.doing = doing);

@@ -1,29 +1,37 @@
 //! What the index knows of whoever makes vectors: what it is, whether it has other
 //! work, and how to ask it.
+//!
+//! There can be two: the one that texts are given to, and the one before it, whose
+//! vectors are searched until the new ones are whole.
 
 use std::fmt;
 use std::pin::Pin;
 
 use crate::store::code::Maker;
 
-/// A vector on its way, with the identity of what makes it.
-pub type Making<'a> =
-    Pin<Box<dyn Future<Output = Result<([u8; 32], Vec<f32>), NotMade>> + Send + 'a>>;
+/// A vector on its way.
+pub type Making<'a> = Pin<Box<dyn Future<Output = Result<Vec<f32>, NotMade>> + Send + 'a>>;
 
 /// Makes vectors of texts.
 pub trait Embedder: fmt::Debug + Send + Sync {
-    /// What it is; `None` if there is none.
-    fn maker(&self) -> Option<Maker>;
+    /// What texts are given to; or why there is none.
+    ///
+    /// # Errors
+    /// The reason, in words for a person.
+    fn maker(&self) -> Result<Maker, String>;
+
+    /// Tells whose vectors are searched, so that this one can be asked about questions.
+    fn searched_are(&self, by: Option<&Maker>);
 
     /// Whether somebody waits for an answer or for vectors.
     fn has_other_work(&self) -> bool;
 
-    /// The vector of a question.
-    fn of_question(&self, text: String) -> Making<'_>;
+    /// The vector of a question, by the embedder whose vectors are searched.
+    fn of_question(&self, text: String, by: Maker) -> Making<'_>;
 
     /// The vector of a text that is to be found, of whose end as much is left out as
     /// does not fit. Nobody waits for it.
-    fn of_text(&self, text: String) -> Making<'_>;
+    fn of_text(&self, text: String, by: Maker) -> Making<'_>;
 }
 
 /// Why there is no vector.
@@ -38,4 +46,7 @@ pub enum NotMade {
     /// It may make one later.
     #[error("{0}")]
     Later(String),
+    /// Another one makes vectors now.
+    #[error("the embedder was replaced")]
+    Replaced,
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::snapshot;
-use crate::store::code::{Coverage, Maker};
+use crate::store::code::{Coverage, Maker, Standing};
 
 /// Texts after which a rate says something.
 const SETTLED: u32 = 8;
@@ -16,6 +16,8 @@ pub struct Vectors {
     /// What makes them; `None` if nothing does.
     pub maker: Option<Maker>,
     pub coverage: Coverage,
+    /// The one whose vectors are searched: the one before it, until its own are whole.
+    pub serving: Option<Maker>,
     pub doing: Doing,
     /// Texts that were timed, as far as it matters.
     timed: u32,
@@ -32,24 +34,38 @@ pub enum Doing {
     Embedding,
     /// Others go first.
     Yielding,
-    /// Heat, memory or over-current.
-    Held,
+    /// Heat, memory or over-current, in the governor's words.
+    Held(String),
     /// The embedder does not work now, for this reason.
     Resting(String),
 }
 
 impl Vectors {
     /// They are this one's, so far.
-    pub(super) fn is_by(&mut self, maker: &Maker, coverage: Coverage) {
+    pub(super) fn is_by(&mut self, maker: &Maker, standing: Standing) {
         if self.maker.as_ref() != Some(maker) {
             *self = Self { maker: Some(maker.clone()), ..Self::default() };
         }
-        self.coverage = coverage;
-        match coverage.left {
+        (self.coverage, self.serving) = (standing.coverage, standing.serving);
+        match self.coverage.left {
             0 => self.doing = Doing::Nothing,
             _ if self.doing == Doing::Nothing => self.doing = Doing::Embedding,
             _ => {}
         }
+    }
+
+    /// Nothing makes any now, for this reason.
+    pub(super) fn is_by_nobody(&mut self, standing: Standing, reason: String) {
+        let Standing { coverage, serving } = standing;
+        let doing = Doing::Resting(reason);
+        *self = Self { coverage, serving, doing, ..Self::default() };
+    }
+
+    /// Whether a question's vector is of use.
+    #[must_use]
+    pub fn can_be_searched(&self) -> bool {
+        // Those of the one before it are whole.
+        self.serving.is_some() && (self.serving != self.maker || self.coverage.made > 0)
     }
 
     pub(super) fn made_one_in(&mut self, time: Duration) {
@@ -74,9 +90,11 @@ impl Vectors {
     /// As it stands in a document; `None` if nothing makes vectors.
     #[must_use]
     pub fn shown(&self) -> Option<snapshot::IndexVectors> {
-        let maker = self.maker.as_ref()?;
+        let maker = self.maker.as_ref().or(self.serving.as_ref())?;
         Some(snapshot::IndexVectors {
             model: maker.model.clone(),
+            searched: self.serving.as_ref().map(|serving| serving.model.clone()),
+            former: self.serving.is_some() && self.serving != self.maker,
             made: self.coverage.made,
             left: self.coverage.left,
             left_s: self.left().map(|left| left.as_secs()),
@@ -84,12 +102,12 @@ impl Vectors {
                 Doing::Nothing => "made",
                 Doing::Embedding => "embedding",
                 Doing::Yielding => "yielding",
-                Doing::Held => "held",
+                Doing::Held(_) => "held",
                 Doing::Resting(_) => "resting",
             },
             reason: match &self.doing {
-                Doing::Resting(reason) => Some(reason.clone()),
-                _ => None,
+                Doing::Held(reason) | Doing::Resting(reason) => Some(reason.clone()),
+                Doing::Nothing | Doing::Embedding | Doing::Yielding => None,
             },
         })
     }
@@ -103,11 +121,15 @@ mod tests {
         Maker { identity: [7; 32], model: model.to_owned(), dimension: 384 }
     }
 
+    fn standing(made: u64, left: u64) -> Standing {
+        Standing { coverage: Coverage { made, left }, serving: Some(maker("a")) }
+    }
+
     #[test]
     fn the_time_left_follows_the_pace_once_there_is_one() {
         let mut vectors = Vectors::default();
         assert_eq!(vectors.shown(), None);
-        vectors.is_by(&maker("a"), Coverage { made: 2, left: 100 });
+        vectors.is_by(&maker("a"), standing(2, 100));
         assert_eq!(vectors.doing, Doing::Embedding);
         for _ in 0..SETTLED {
             assert_eq!(vectors.left(), None);
@@ -122,19 +144,37 @@ mod tests {
             40.0,
             "the old pace is forgotten"
         );
-        vectors.is_by(&maker("a"), Coverage { made: 102, left: 0 });
+        vectors.is_by(&maker("a"), standing(102, 0));
         assert_eq!((vectors.left(), vectors.doing.clone()), (None, Doing::Nothing));
     }
 
     #[test]
     fn another_embedder_begins_anew() {
         let mut vectors = Vectors::default();
-        vectors.is_by(&maker("a"), Coverage { made: 2, left: 100 });
+        vectors.is_by(&maker("a"), standing(2, 100));
         (0..SETTLED).for_each(|_| vectors.made_one_in(Duration::from_secs(1)));
         vectors.doing = Doing::Resting("it hurts".to_owned());
-        vectors.is_by(&maker("a"), Coverage { made: 2, left: 100 });
+        vectors.is_by(&maker("a"), standing(2, 100));
         assert_eq!(vectors.shown().unwrap().reason.as_deref(), Some("it hurts"));
-        vectors.is_by(&maker("b"), Coverage { made: 0, left: 102 });
+        vectors.is_by(&maker("b"), standing(0, 102));
         assert_eq!((vectors.left(), vectors.shown().unwrap().state), (None, "embedding"));
+    }
+
+    #[test]
+    fn those_of_the_one_before_are_searched_until_there_are_all() {
+        let mut vectors = Vectors::default();
+        assert!(!vectors.can_be_searched());
+        vectors.is_by(&maker("b"), standing(0, 3));
+        assert!(vectors.can_be_searched() && vectors.shown().unwrap().former);
+        vectors.is_by(&maker("a"), standing(0, 3));
+        assert!(!vectors.can_be_searched() && !vectors.shown().unwrap().former);
+        vectors.is_by(&maker("a"), standing(1, 2));
+        assert!(vectors.can_be_searched());
+        vectors.is_by_nobody(standing(3, 0), "none is chosen".to_owned());
+        let shown = vectors.shown().unwrap();
+        assert!(vectors.can_be_searched() && shown.former);
+        assert_eq!(shown.reason.as_deref(), Some("none is chosen"));
+        vectors.is_by_nobody(Standing::default(), "there is none".to_owned());
+        assert_eq!(vectors.shown(), None);
     }
 }

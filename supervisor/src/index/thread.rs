@@ -3,8 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -38,7 +36,7 @@ pub(super) struct Thread {
     pub(super) code: Code,
     orders: Receiver<Order>,
     showing: watch::Sender<Entries>,
-    held: Arc<AtomicBool>,
+    held: watch::Receiver<Option<String>>,
     watching: Watching,
     pub(super) trees: Trees,
     /// Once something is fetched.
@@ -80,7 +78,7 @@ impl Thread {
         settings: Settings,
         orders: Receiver<Order>,
         showing: watch::Sender<Entries>,
-        held: Arc<AtomicBool>,
+        held: watch::Receiver<Option<String>>,
         trees: Trees,
         watching: Watching,
     ) -> Self {
@@ -191,6 +189,12 @@ impl Thread {
             }
             Order::MadeBy(maker, reply) => {
                 let _ = reply.send(self.code.made_by(&maker).map_err(Into::into));
+            }
+            Order::Standing(reply) => {
+                let _ = reply.send(self.code.standing().map_err(Into::into));
+            }
+            Order::DeleteOldVectors(reply) => {
+                let _ = reply.send(self.code.delete_old_vectors().map_err(Into::into));
             }
             Order::Unembedded(most, reply) => {
                 let _ = reply.send(self.code.unembedded(most).map_err(Into::into));
@@ -343,7 +347,7 @@ impl Thread {
         let mut unwatched = None;
         let mut ended = Ended::AsItWas;
         loop {
-            let held = self.held.load(Ordering::Relaxed);
+            let held = self.held.borrow().is_some();
             let go = match self.orders.recv_timeout(if held { LISTEN } else { Duration::ZERO }) {
                 Ok(order) => self.take(order),
                 Err(RecvTimeoutError::Timeout) => Go::On,

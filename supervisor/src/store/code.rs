@@ -7,6 +7,7 @@
 //! somebody added: those are taken over from a damaged file.
 
 mod blocks;
+mod embedders;
 mod names;
 pub mod search;
 mod vectors;
@@ -28,7 +29,8 @@ use rusqlite::{Connection, params};
 use super::database::{Damaged, Database, Tried};
 use super::{schema, unix_s};
 use crate::index::sources::Origin;
-pub use vectors::{Coverage, Embedded, Maker, Unembedded};
+pub use embedders::Maker;
+pub use vectors::{Coverage, Embedded, Unembedded};
 
 /// Bits of a chunk's id below the number of its repository.
 const CHUNK_BITS: u32 = 40;
@@ -68,6 +70,15 @@ pub struct Counts {
     /// Files that were passed over, each with its reason.
     pub skipped: u64,
     pub chunks: u64,
+}
+
+/// Where the vectors stand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Of the embedder that texts are given to.
+    pub coverage: Coverage,
+    /// The one whose vectors are searched, which can be another.
+    pub serving: Option<Maker>,
 }
 
 /// Why nothing is written or found.
@@ -195,12 +206,22 @@ impl Code {
     }
 
     /// Makes this be what makes vectors of texts from now on, and tells how far that is.
-    pub fn made_by(&mut self, maker: &Maker) -> Result<Coverage, CodeError> {
+    pub fn made_by(&mut self, maker: &Maker) -> Result<Standing, CodeError> {
         self.work(|connection| {
             let transaction = connection.transaction()?;
-            vectors::settle(&transaction, maker)?;
+            embedders::settle(&transaction, maker)?;
             transaction.commit()?;
-            vectors::coverage(connection)
+            standing(connection)
+        })
+    }
+
+    /// Deletes some of the vectors that nobody needs any more; whether there were any.
+    pub fn delete_old_vectors(&mut self) -> Result<bool, CodeError> {
+        self.work(|connection| {
+            let transaction = connection.transaction()?;
+            let were = embedders::delete_old(&transaction)?;
+            transaction.commit()?;
+            Ok(were)
         })
     }
 
@@ -215,18 +236,18 @@ impl Code {
         &mut self,
         identity: [u8; 32],
         made: &[Embedded],
-    ) -> Result<Coverage, CodeError> {
+    ) -> Result<Standing, CodeError> {
         self.work(|connection| {
             let transaction = connection.transaction()?;
             vectors::embedded(&transaction, identity, made)?;
             transaction.commit()?;
-            vectors::coverage(connection)
+            standing(connection)
         })
     }
 
-    /// How far the vectors are.
-    pub fn coverage(&mut self) -> Result<Coverage, CodeError> {
-        self.work(|connection| vectors::coverage(connection))
+    /// Where the vectors stand.
+    pub fn standing(&mut self) -> Result<Standing, CodeError> {
+        self.work(|connection| standing(connection))
     }
 
     /// Whether the file was damaged and begun anew since this was asked last. What
@@ -246,6 +267,11 @@ impl Code {
         }
         done.map_err(CodeError)
     }
+}
+
+fn standing(connection: &Connection) -> rusqlite::Result<Standing> {
+    let (coverage, serving) = (vectors::coverage(connection)?, embedders::serving(connection)?);
+    Ok(Standing { coverage, serving })
 }
 
 /// Gives back what deleted vectors took.

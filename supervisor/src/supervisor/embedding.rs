@@ -1,4 +1,4 @@
-//! The embedder as the main loop has it: a second worker with a life of its own.
+//! An embedder as the main loop has it: a worker with a life of its own.
 //!
 //! ```text
 //!             built            somebody asks
@@ -7,41 +7,46 @@
 //!                       │ └──── (asked again) ───┤
 //!                       └─────── time ─────── Resting, if it did nothing in its life
 //! ```
+//! One that is not sought any more while it is alive is told to end, and is *leaving*
+//! until it has.
 //!
 //! It is started when somebody first asks for vectors, because most appliances never
 //! do and its memory is theirs; it then stays. It holds no state that a client could
 //! miss, so a restarted supervisor starts another one in place of taking it over.
 //! Nothing of it touches the engine that answers, nor the other way round.
 
+mod sought;
+
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use engine_api::manifest::Manifest;
 use engine_api::protocol::{Limits, Load, Ready};
-use sha2::{Digest as _, Sha256};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::watch;
 
-use super::engine::{in_one_line, measured_load, speeds};
-use super::handle::{Access, Seats};
+use super::embedders::Role;
+use super::engine::{measured_load, speeds};
+use super::handle::Access;
 use super::ledger::Happened;
 use super::{Change, Supervisor};
 use crate::config::Settings;
 use crate::engines::connection::Connection;
-use crate::engines::locate::{self, Located};
-use crate::engines::{self, DRAIN_GRACE, Death, LifeId, Order, Spec, Worker, WorkerEvent};
+use crate::engines::locate::Located;
+use crate::engines::{self, Death, LifeId, Order, Spec, Worker, WorkerEvent};
 use crate::index::Maker;
 use crate::snapshot::{Embedder, EmbedderState};
 use crate::systemd::keeper::Keeper;
+pub(super) use sought::Sought;
+use sought::maker;
 
 /// Rest after an embedder that cannot even be loaded.
 const AFTER_REFUSAL: Duration = Duration::from_secs(60);
 /// Lives without a vector after which clients are told instead of kept waiting.
 const HOPELESS: u32 = 3;
 
-/// Where the embedder is, and who may ask for it.
+/// Where an embedder is, and who may ask for it.
 #[derive(Debug)]
 pub(super) struct Embedding {
+    sought: Sought,
     located: Option<Located>,
     state: State,
     /// Somebody waits for a life.
@@ -52,8 +57,6 @@ pub(super) struct Embedding {
     access: watch::Sender<Access>,
     /// What its vectors are told apart by.
     maker: watch::Sender<Option<Maker>>,
-    seats: Arc<Semaphore>,
-    capacity: usize,
     /// When the directory of engines had changed at the last look.
     looked: Option<SystemTime>,
 }
@@ -74,15 +77,18 @@ enum State {
         until: Instant,
         reason: String,
     },
+    Leaving {
+        life: LifeId,
+        worker: Worker,
+    },
 }
 
 impl Embedding {
-    pub(super) fn new(settings: &Settings) -> Self {
-        let capacity = settings.admission.queue.max(1);
+    pub(super) fn new(sought: Sought, settings: &Settings) -> Self {
         let (access, _) = watch::channel(Access::Soon { reason: String::new() });
-        let seats = Arc::new(Semaphore::new(capacity));
         let state = State::Absent { reason: String::new() };
         let mut embedding = Self {
+            sought,
             located: None,
             state,
             wanted: false,
@@ -90,28 +96,25 @@ impl Embedding {
             restarts: 0,
             access,
             maker: watch::Sender::new(None),
-            seats,
-            capacity,
             looked: None,
         };
         embedding.look(settings);
         embedding
     }
 
-    /// What clients reach it through.
-    pub(super) fn seats(&self, settings: &Settings) -> Seats {
-        Seats {
-            access: self.access.subscribe(),
-            maker: self.maker.subscribe(),
-            free: Arc::clone(&self.seats),
-            capacity: self.capacity,
-            wait: settings.admission.wait,
-        }
+    /// What clients see of it.
+    pub(super) fn watched(&self) -> (watch::Receiver<Access>, watch::Receiver<Option<Maker>>) {
+        (self.access.subscribe(), self.maker.subscribe())
     }
 
-    /// Whether somebody's texts are not done.
-    pub(super) fn in_use(&self) -> bool {
-        self.seats.available_permits() < self.capacity
+    /// Whether its vectors are these.
+    pub(super) fn makes_as(&self, maker: &Maker) -> bool {
+        self.maker.borrow().as_ref() == Some(maker)
+    }
+
+    /// Somebody asks for vectors, and nobody makes them.
+    pub(super) fn want(&mut self) {
+        self.wanted = true;
     }
 
     /// When it is to be started although nothing happens.
@@ -122,21 +125,51 @@ impl Embedding {
         }
     }
 
-    fn is(&self, life: LifeId) -> bool {
-        matches!(self.state, State::Alive { life: alive, .. } if alive == life)
+    pub(super) fn is(&self, life: LifeId) -> bool {
+        match self.state {
+            State::Alive { life: its, .. } | State::Leaving { life: its, .. } => its == life,
+            State::Absent { .. } | State::Idle | State::Resting { .. } => false,
+        }
+    }
+
+    /// Looks for another one from now on; whether it is another.
+    pub(super) fn seek(&mut self, sought: Sought, settings: &Settings) -> bool {
+        if self.sought == sought {
+            return false;
+        }
+        self.sought = sought;
+        self.looked = None;
+        (self.wanted, self.futile) = (false, 0);
+        match std::mem::replace(&mut self.state, State::Absent { reason: String::new() }) {
+            State::Alive { life, worker, ready, .. } => {
+                worker.order(Order::Drain);
+                if let Some((_, connection)) = ready {
+                    drop(connection.abandon());
+                }
+                self.state = State::Leaving { life, worker };
+                self.located = None;
+                self.maker.send_replace(None);
+                self.tell();
+            }
+            leaving @ State::Leaving { .. } => self.state = leaving,
+            State::Absent { .. } | State::Idle | State::Resting { .. } => {
+                self.look(settings);
+            }
+        }
+        true
     }
 
     /// Finds the embedder, if the directory of engines has changed and none runs.
-    fn look(&mut self, settings: &Settings) -> bool {
+    pub(super) fn look(&mut self, settings: &Settings) -> bool {
         let changed = changed_at(&settings.state_dir.engines());
-        let stale = matches!(self.state, State::Alive { .. })
+        let stale = matches!(self.state, State::Alive { .. } | State::Leaving { .. })
             || (self.looked == changed && changed.is_some());
         if stale {
             return false;
         }
         self.looked = changed;
         let before = self.located.take();
-        match locate::embedder(&settings.state_dir, settings.embedding.model.as_ref()) {
+        match self.sought.locate(settings) {
             Ok(located) => {
                 // Another build is worth another try.
                 if before.as_ref() != Some(&located) || !matches!(self.state, State::Resting { .. })
@@ -146,7 +179,7 @@ impl Embedding {
                 }
                 self.located = Some(located);
             }
-            Err(error) => self.state = State::Absent { reason: in_one_line(&error) },
+            Err(reason) => self.state = State::Absent { reason },
         }
         self.maker.send_replace(self.located.as_ref().and_then(|located| maker(&located.manifest)));
         self.tell();
@@ -168,6 +201,7 @@ impl Embedding {
                 Access::Never { reason: format!("the embedder stopped again and again: {reason}") }
             }
             State::Resting { .. } => soon("the embedder is being started again"),
+            State::Leaving { .. } => soon("another embedder is being ended"),
         });
     }
 
@@ -192,7 +226,7 @@ impl Embedding {
                 State::Absent { reason } | State::Resting { reason, .. } => {
                     EmbedderState::Resting { reason: reason.clone() }
                 }
-                State::Idle => EmbedderState::Idle,
+                State::Idle | State::Leaving { .. } => EmbedderState::Idle,
                 State::Alive { .. } if ready.is_some() => EmbedderState::Ready,
                 State::Alive { .. } => EmbedderState::Starting,
             },
@@ -202,46 +236,29 @@ impl Embedding {
         })
     }
 
-    /// Ends it at the very end, and collects it.
-    pub(super) async fn end(&mut self, events: &mut mpsc::Receiver<(LifeId, WorkerEvent)>) {
-        let State::Alive { life, worker, .. } = &self.state else { return };
-        worker.order(Order::Drain);
-        let gone = async {
-            while let Some((ended, event)) = events.recv().await {
-                if ended == *life && matches!(event, WorkerEvent::Ended(_)) {
-                    return;
-                }
-            }
+    /// Tells it to end at the very end; which life it is that will.
+    pub(super) fn leave(&self) -> Option<LifeId> {
+        let (State::Alive { life, worker, .. } | State::Leaving { life, worker }) = &self.state
+        else {
+            return None;
         };
-        if tokio::time::timeout(DRAIN_GRACE * 2, gone).await.is_err() {
-            tracing::warn!("the embedder did not end in time");
-        }
+        worker.order(Order::Drain);
+        Some(*life)
     }
 }
 
 impl Supervisor {
-    /// Somebody asks for vectors, and nobody makes them.
-    pub(super) fn embedder_wanted(&mut self) {
-        self.embedding.wanted = true;
-    }
-
-    /// Looks for an embedder that was built meanwhile.
-    pub(super) fn look_for_embedder(&mut self) {
-        if self.embedding.look(&self.settings) {
-            self.change(Change::Urgent);
-        }
-    }
-
     /// Starts it when it is wanted and has rested.
-    pub(super) fn start_embedder(&mut self, now: Instant) {
-        if matches!(self.embedding.state, State::Resting { until, .. } if until <= now) {
-            self.embedding.state = State::Idle;
-            self.embedding.tell();
+    pub(super) fn start_embedder(&mut self, role: Role, now: Instant) {
+        let embedding = self.embedders.of(role);
+        if matches!(embedding.state, State::Resting { until, .. } if until <= now) {
+            embedding.state = State::Idle;
+            embedding.tell();
         }
-        if !(self.embedding.wanted && matches!(self.embedding.state, State::Idle)) {
+        if !(embedding.wanted && matches!(embedding.state, State::Idle)) {
             return;
         }
-        let Some(located) = self.embedding.located.clone() else { return };
+        let Some(located) = embedding.located.clone() else { return };
         self.lives += 1;
         let life = LifeId(self.lives);
         let settings = &self.settings.engine;
@@ -262,48 +279,46 @@ impl Supervisor {
             keeper: Keeper::none(),
         };
         let worker = engines::launch(spec, life, self.event_sender.clone());
-        self.embedding.state = State::Alive { life, worker, pid: None, ready: None };
-        self.embedding.tell();
+        embedding.state = State::Alive { life, worker, pid: None, ready: None };
+        embedding.tell();
         self.change(Change::Urgent);
     }
 
-    /// Whether this was said by the embedder; if so, it has been heeded.
-    pub(super) fn embedder_says(
-        &mut self,
-        life: LifeId,
-        event: WorkerEvent,
-        now: Instant,
-    ) -> Option<WorkerEvent> {
-        if !self.embedding.is(life) {
-            return Some(event);
-        }
+    pub(super) fn embedder_said(&mut self, role: Role, event: WorkerEvent, now: Instant) {
+        let embedding = self.embedders.of(role);
         match event {
             WorkerEvent::Spawned { pid: started } => {
                 tracing::info!(pid = started, "embedder started");
-                if let State::Alive { pid, .. } = &mut self.embedding.state {
+                if let State::Alive { pid, .. } = &mut embedding.state {
                     *pid = Some(started);
                 }
                 self.change(Change::Urgent);
             }
             WorkerEvent::Ready { ready: said, connection } => {
                 tracing::info!(load_ms = said.load_ms, device = said.device, "embedder ready");
-                if let State::Alive { ready, .. } = &mut self.embedding.state {
+                if let State::Alive { ready, .. } = &mut embedding.state {
                     *ready = Some((said, connection));
                 }
-                self.embedding.wanted = false;
-                self.embedding.tell();
+                embedding.wanted = false;
+                embedding.tell();
                 self.change(Change::Urgent);
             }
-            WorkerEvent::Ended(death) => self.embedder_ended(&death, now),
+            WorkerEvent::Ended(death) => self.embedder_ended(role, &death, now),
             WorkerEvent::Loading { .. }
             | WorkerEvent::Heartbeat(_)
             | WorkerEvent::Finished { .. } => {}
         }
-        None
     }
 
-    fn embedder_ended(&mut self, death: &Death, now: Instant) {
-        let state = std::mem::replace(&mut self.embedding.state, State::Idle);
+    fn embedder_ended(&mut self, role: Role, death: &Death, now: Instant) {
+        let embedding = self.embedders.of(role);
+        let state = std::mem::replace(&mut embedding.state, State::Idle);
+        if matches!(state, State::Leaving { .. }) {
+            // Nobody waits for it.
+            embedding.looked = None;
+            embedding.look(&self.settings);
+            return self.change(Change::Urgent);
+        }
         let connection = match state {
             State::Alive { ready: Some((_, connection)), .. } => Some(connection),
             _ => None,
@@ -313,40 +328,26 @@ impl Supervisor {
             // Whoever waits on it hears that it is gone, and asks for the next life.
             drop(connection.abandon());
         }
-        self.embedding.futile = if made { 0 } else { self.embedding.futile.saturating_add(1) };
-        self.embedding.restarts += 1;
+        embedding.futile = if made { 0 } else { embedding.futile.saturating_add(1) };
+        embedding.restarts += 1;
         let rest = match death.cause.is_refusal() || death.is_stuck() {
             true => {
-                self.embedding.futile = self.embedding.futile.max(HOPELESS);
+                embedding.futile = embedding.futile.max(HOPELESS);
                 AFTER_REFUSAL
             }
-            false => rest_after(self.embedding.futile),
+            false => rest_after(embedding.futile),
         };
         if !rest.is_zero() {
-            self.embedding.state = State::Resting { until: now + rest, reason: death.to_string() };
+            embedding.state = State::Resting { until: now + rest, reason: death.to_string() };
         }
-        if self.embedding.futile >= HOPELESS {
+        if embedding.futile >= HOPELESS {
             // Whoever waited is told; the next one may try.
-            self.embedding.wanted = false;
+            embedding.wanted = false;
         }
-        self.embedding.tell();
+        embedding.tell();
         self.ledger.incident(ended(death, rest));
         self.change(Change::Urgent);
     }
-}
-
-/// What tells its vectors from those of every other; `None` if it makes none.
-fn maker(manifest: &Manifest) -> Option<Maker> {
-    let embedding = manifest.embedding.as_ref()?;
-    let files: Vec<_> = manifest.files.iter().map(|file| (file.role, &file.sha256)).collect();
-    let backend = (&manifest.backend.kind, &manifest.backend.version);
-    let all = (&manifest.id, backend, embedding, manifest.serving.context, files);
-    let all = serde_json::to_vec(&all).ok()?;
-    Some(Maker {
-        identity: Sha256::digest(&all).into(),
-        model: manifest.id.clone(),
-        dimension: embedding.dimension,
-    })
 }
 
 /// How long it rests after so many lives in a row that made nothing.

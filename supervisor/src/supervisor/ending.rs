@@ -30,7 +30,7 @@ impl Supervisor {
     pub(super) fn drain_on(&mut self, now: Instant) {
         let Some(draining) = &mut self.draining else { return };
         let (done, late) =
-            (self.requests.is_empty() && !self.embedding.in_use(), draining.until <= now);
+            (self.requests.is_empty() && !self.embedders.in_use(), draining.until <= now);
         match &self.lifecycle {
             Lifecycle::Alive(alive) if !draining.ordered && (done || late) => {
                 let order = match (self.keeper.keeps(), done) {
@@ -43,7 +43,7 @@ impl Supervisor {
             }
             Lifecycle::Alive(_) => {}
             // Texts are worked on without an engine that answers.
-            _ if self.embedding.in_use() && !late => {}
+            _ if self.embedders.in_use() && !late => {}
             // Answers go on with the next worker.
             Lifecycle::Waiting { .. } if !done && !late => {}
             _ => {

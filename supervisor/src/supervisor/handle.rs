@@ -15,7 +15,7 @@ use engine_api::protocol::{Prompt, RequestId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
-pub(super) use embed::Seats;
+pub(super) use embed::{Seats, Way};
 
 use super::Input;
 use super::history::History;

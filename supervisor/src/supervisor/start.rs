@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use tokio::sync::{mpsc, watch};
 
-use super::embedding::Embedding;
+use super::embedders::{Embedders, Role};
 use super::engine::limits;
 use super::governing::Governing;
 use super::handle::Handle;
@@ -84,7 +84,7 @@ pub fn start(
     let lifecycle = Lifecycle::Absent { reason: String::new() };
     let requests = Requests::new(settings.admission.queue);
     let ledger = Ledger::new(store.clone(), Arc::clone(&history), now);
-    let embedding = Embedding::new(&settings);
+    let embedders = Embedders::new(&settings);
     let view = View {
         lifecycle: &lifecycle,
         located: None,
@@ -95,7 +95,8 @@ pub fn start(
         stale: None,
         stands_in_for: &[],
         queue: requests.queue(),
-        embedder: embedding.view(),
+        embedder: embedders.view(Role::Chosen),
+        former_embedder: None,
         index: snapshot::Index::default(),
         idle: snapshot::Idle::default(),
         draining: false,
@@ -110,7 +111,7 @@ pub fn start(
         ids: Arc::new(AtomicU64::new(1)),
         beats: Arc::default(),
         prepare_wait: settings.admission.prepare_wait,
-        embedding: embedding.seats(&settings),
+        embedding: embedders.seats(&settings),
     };
     index.embed_with(Arc::new(handle.clone()));
     let governing = Governing::new(&settings, now);
@@ -136,7 +137,7 @@ pub fn start(
         lives: 0,
         deaths: Deaths::default(),
         governing,
-        embedding,
+        embedders,
         draining: None,
         requests,
         idle: Idle::default(),

@@ -281,6 +281,7 @@ pub(crate) struct Removed<'a> {
 #[derive(Debug, Serialize)]
 pub(crate) struct Repositories {
     pub(crate) held: bool,
+    pub(crate) held_because: Option<String>,
     pub(crate) repositories: Vec<Repository>,
     pub(crate) vectors: Option<IndexVectors>,
 }

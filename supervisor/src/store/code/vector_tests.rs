@@ -41,6 +41,10 @@ fn found(search: &mut Search, question: &Question, meant: &Meant) -> (Vec<String
     (places.collect(), found)
 }
 
+fn serving(code: &mut Code) -> Option<Maker> {
+    code.standing().unwrap().serving
+}
+
 fn gone(path: &str) -> FromIndexer {
     FromIndexer::Gone { path: path.to_owned() }
 }
@@ -56,9 +60,9 @@ fn what_words_do_not_find_meaning_does() {
     let (_, none) = found(&mut search, &asked, &meant(1, "yyyy"));
     assert!(none.hits.is_empty() && none.words_only.unwrap().contains("no text has a vector"));
 
-    assert_eq!(place.code.made_by(&maker(1)).unwrap(), Coverage { made: 0, left: 3 });
+    assert_eq!(place.code.made_by(&maker(1)).unwrap().coverage, Coverage { made: 0, left: 3 });
     embed(&mut place.code, 1, 9);
-    assert_eq!(place.code.coverage().unwrap(), Coverage { made: 3, left: 0 });
+    assert_eq!(place.code.standing().unwrap().coverage, Coverage { made: 3, left: 0 });
     let (places, all) = found(&mut search, &asked, &meant(1, "yyyy"));
     assert_eq!(places, ["a.rs:two", "a.rs:three", "a.rs:one"]);
     assert_eq!(all.words_only, None);
@@ -108,7 +112,7 @@ fn renames_copies_and_branches_cost_no_vector() {
     assert_eq!((place.count("parked"), embed(&mut place.code, 1, 9)), (1, 1));
     place.assert_whole();
     place.code.apply(id, &[old]).unwrap();
-    assert_eq!(place.code.coverage().unwrap(), Coverage { made: 2, left: 0 });
+    assert_eq!(place.code.standing().unwrap().coverage, Coverage { made: 2, left: 0 });
     let (places, _) = found(&mut Search::new(&place.path()), &question("?"), &meant(1, "yy"));
     assert_eq!(places[0], "a.rs:two");
     // Whoever has a repository forgotten gets rid of those as well.
@@ -129,7 +133,7 @@ fn vectors_of_two_embedders_never_meet() {
     place.code.made_by(&maker(1)).unwrap();
     embed(&mut place.code, 1, 9);
     let mut search = Search::new(&place.path());
-    assert_eq!(place.code.made_by(&maker(2)).unwrap(), Coverage { made: 0, left: 3 });
+    assert_eq!(place.code.made_by(&maker(2)).unwrap().coverage, Coverage { made: 0, left: 3 });
     let asked = question("?");
     let (_, none) = found(&mut search, &asked, &meant(2, "x"));
     assert!(none.words_only.is_some());
@@ -138,21 +142,65 @@ fn vectors_of_two_embedders_never_meet() {
         3,
         "the old ones are still there"
     );
+    assert_eq!(serving(&mut place.code), Some(maker(1)));
     // What the old one made meanwhile is not taken for the new one's.
     embed(&mut place.code, 1, 9);
-    assert_eq!(place.code.coverage().unwrap(), Coverage { made: 0, left: 3 });
+    assert_eq!(place.code.standing().unwrap().coverage, Coverage { made: 0, left: 3 });
     embed(&mut place.code, 2, 2);
     assert_eq!(found(&mut search, &asked, &meant(2, "x")).0.len(), 2);
     assert_eq!(found(&mut search, &asked, &meant(1, "x")).0.len(), 3);
     // Back again, there is nothing to do.
-    assert_eq!(place.code.made_by(&maker(1)).unwrap(), Coverage { made: 3, left: 0 });
-    assert_eq!(place.code.made_by(&maker(2)).unwrap(), Coverage { made: 2, left: 1 });
+    assert_eq!(place.code.made_by(&maker(1)).unwrap().coverage, Coverage { made: 3, left: 0 });
+    assert_eq!(place.code.made_by(&maker(2)).unwrap().coverage, Coverage { made: 2, left: 1 });
     embed(&mut place.code, 2, 9);
+    assert_eq!(serving(&mut place.code), Some(maker(2)));
+    while place.code.delete_old_vectors().unwrap() {}
     assert_eq!((place.count("embedders"), place.count("vectors")), (1, 3));
     assert!(found(&mut search, &asked, &meant(1, "x")).1.words_only.is_some());
     let wrong = Meant { values: vec![1.0; 5], ..meant(2, "") };
     assert!(found(&mut search, &asked, &wrong).1.words_only.unwrap().contains("length"));
     place.assert_whole();
+}
+
+#[test]
+fn the_first_embedder_serves_as_far_as_it_is_and_a_whole_one_until_the_next_is() {
+    let mut place = Place::new();
+    let id = place.repository("r", None);
+    place.code.apply(id, &many(60)).unwrap();
+    assert_eq!(serving(&mut place.code), None);
+    place.code.made_by(&maker(1)).unwrap();
+    embed(&mut place.code, 1, 9);
+    assert_eq!(serving(&mut place.code), Some(maker(1)));
+    // One that was never whole has nothing ahead of the next one.
+    place.code.made_by(&maker(2)).unwrap();
+    assert_eq!(serving(&mut place.code), Some(maker(2)));
+    while embed(&mut place.code, 2, 100) > 0 {}
+    // A third one is given up for a fourth, and the second one's are searched all the time.
+    place.code.made_by(&maker(3)).unwrap();
+    embed(&mut place.code, 3, 300);
+    place.code.made_by(&maker(4)).unwrap();
+    while place.code.delete_old_vectors().unwrap() {}
+    assert_eq!((place.count("embedders"), place.count("vectors")), (2, 600));
+    // So it is when texts come and go meanwhile.
+    place.code.apply(id, &[gone("0.rs"), file("x.rs", &[("new", "new")])]).unwrap();
+    embed(&mut place.code, 4, 590);
+    assert_eq!(serving(&mut place.code), Some(maker(2)));
+    place.assert_whole();
+    let path = place.path();
+    drop(std::mem::replace(&mut place.code, Code::new(&path)));
+    assert_eq!(serving(&mut place.code), Some(maker(2)));
+    embed(&mut place.code, 4, 1);
+    let standing = place.code.standing().unwrap();
+    let coverage = Coverage { made: 591, left: 0 };
+    assert_eq!(standing, Standing { coverage, serving: Some(maker(4)) });
+    // What is deleted in parts is whole after each part.
+    while place.code.delete_old_vectors().unwrap() {
+        place.assert_whole();
+    }
+    assert_eq!((place.count("embedders"), place.count("vectors")), (1, 591));
+    // Without texts there is nothing to wait for.
+    place.code.remove(id).unwrap();
+    assert_eq!(place.code.made_by(&maker(5)).unwrap().serving, Some(maker(5)));
 }
 
 #[test]
@@ -198,11 +246,14 @@ fn what_can_have_no_vector_is_not_asked_for_again() {
     let made = Embedded { text: text.text, hash: text.hash, row: None };
     // Meanwhile its number belongs to another text.
     place.code.apply(id, &[file("a.rs", &[("two", "yy")])]).unwrap();
-    let left = place.code.embedded([1; 32], std::slice::from_ref(&made)).unwrap();
+    let left = place.code.embedded([1; 32], std::slice::from_ref(&made)).unwrap().coverage;
     assert_eq!(left, Coverage { made: 0, left: 1 });
     let [text] = &place.code.unembedded(9).unwrap()[..] else { panic!("there is one text") };
     let made = Embedded { hash: text.hash, ..made };
-    assert_eq!(place.code.embedded([1; 32], &[made]).unwrap(), Coverage { made: 0, left: 0 });
+    assert_eq!(
+        place.code.embedded([1; 32], &[made]).unwrap().coverage,
+        Coverage { made: 0, left: 0 }
+    );
     place.assert_whole();
 }
 
@@ -234,7 +285,7 @@ fn holes_are_filled_and_empty_blocks_go() {
     place.assert_whole();
     // They come back from where they were parked, into holes first.
     place.code.apply(id, &many(120)).unwrap();
-    assert_eq!(place.code.coverage().unwrap(), Coverage { made: 1200, left: 0 });
+    assert_eq!(place.code.standing().unwrap().coverage, Coverage { made: 1200, left: 0 });
     assert_eq!(place.count("vector_blocks"), 5);
     place.assert_whole();
     place.code.remove(id).unwrap();
@@ -279,6 +330,7 @@ enum Act {
     Embed { most: usize },
     Passed,
     Change { identity: u8 },
+    DeleteOld,
     Reopen,
 }
 
@@ -290,6 +342,7 @@ fn act() -> impl Strategy<Value = Act> {
         4 => (1usize..9).prop_map(|most| Act::Embed { most }),
         1 => Just(Act::Passed),
         1 => (1u8..3).prop_map(|identity| Act::Change { identity }),
+        1 => Just(Act::DeleteOld),
         1 => Just(Act::Reopen),
     ]
 }
@@ -321,6 +374,7 @@ proptest! {
                     identity = to;
                     place.code.made_by(&maker(identity)).unwrap();
                 }
+                Act::DeleteOld => { place.code.delete_old_vectors().unwrap(); }
                 Act::Reopen => {
                     let path = place.path();
                     drop(std::mem::replace(&mut place.code, Code::new(&path)));
@@ -328,7 +382,9 @@ proptest! {
                 }
             }
             place.assert_whole();
-            let Coverage { made, left } = place.code.coverage().unwrap();
+            let Standing { coverage: Coverage { made, left }, serving } = place.code.made_by(&maker(identity)).unwrap();
+            prop_assert!(serving.is_some());
+            prop_assert!(left > 0 || serving == Some(maker(identity)));
             prop_assert_eq!(made + left, u64::try_from(place.count("texts")).unwrap());
             let all = Question { limit: 50, ..question("?") };
             let (places, _) = found(&mut reader, &all, &meant(identity, "xxx"));

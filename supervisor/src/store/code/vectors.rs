@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use vector_scan::Row;
 
 use super::blocks::{self, PLACES};
+use super::embedders::{self, current};
 use crate::store::unix_s;
 
 /// How long a vector without a text is kept.
@@ -18,15 +19,6 @@ const PARKED_PART: i64 = 12;
 const PARKED: i64 = 1000;
 /// Holes that are left: one to so many vectors, and a block in any case.
 const HOLES_PART: i64 = 12;
-
-/// What makes vectors.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Maker {
-    /// Tells it from every other whose vectors mean something else.
-    pub identity: [u8; 32],
-    pub model: String,
-    pub dimension: u32,
-}
 
 /// A text that has no vector yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,47 +44,6 @@ pub struct Embedded {
 pub struct Coverage {
     pub made: u64,
     pub left: u64,
-}
-
-/// The number of the embedder that texts are given to.
-fn current(connection: &Connection) -> rusqlite::Result<Option<i64>> {
-    let select = "SELECT id FROM embedders WHERE current = 1";
-    connection.prepare_cached(select)?.query_row([], |row| row.get(0)).optional()
-}
-
-/// Makes this be the embedder that texts are given to. What another one made stays
-/// until this one has made everything.
-pub(super) fn settle(connection: &Connection, maker: &Maker) -> rusqlite::Result<()> {
-    let select = "SELECT id, current FROM embedders WHERE identity = ?1";
-    let known: Option<(i64, bool)> = connection
-        .query_row(select, [maker.identity], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    if let Some((_, true)) = known {
-        return Ok(());
-    }
-    connection.execute("UPDATE embedders SET current = 0", [])?;
-    let id = match known {
-        Some((id, _)) => {
-            connection.execute("UPDATE embedders SET current = 1 WHERE id = ?1", [id])?;
-            id
-        }
-        None => {
-            connection.execute(
-                "INSERT INTO embedders (identity, model, dimension, current) VALUES (?1, ?2, ?3, 1)",
-                params![maker.identity, maker.model, maker.dimension],
-            )?;
-            connection.last_insert_rowid()
-        }
-    };
-    connection.execute("DELETE FROM parked WHERE embedder <> ?1", [id])?;
-    connection.execute("DELETE FROM unembedded", [])?;
-    let (first, _) = blocks::ids_of(id);
-    connection.execute(
-        "INSERT INTO unembedded SELECT id FROM texts
-         WHERE NOT EXISTS (SELECT 1 FROM vectors WHERE vectors.id = ?1 + texts.id)",
-        [first],
-    )?;
-    Ok(())
 }
 
 pub(super) fn coverage(connection: &Connection) -> rusqlite::Result<Coverage> {
@@ -146,28 +97,7 @@ pub(super) fn embedded(
             blocks::insert(connection, embedder, *text, row)?;
         }
     }
-    let waits: bool =
-        connection.query_row("SELECT EXISTS (SELECT 1 FROM unembedded)", [], |row| row.get(0))?;
-    if !waits {
-        drop_others(connection, embedder)?;
-    }
-    Ok(())
-}
-
-/// What other embedders made is not needed any more.
-fn drop_others(connection: &Connection, embedder: i64) -> rusqlite::Result<()> {
-    let others = {
-        let mut select = connection.prepare_cached("SELECT id FROM embedders WHERE id <> ?1")?;
-        let others = select.query_map([embedder], |row| row.get(0))?;
-        others.collect::<rusqlite::Result<Vec<i64>>>()?
-    };
-    for other in others {
-        let (first, last) = blocks::ids_of(other);
-        connection.execute("DELETE FROM vectors WHERE id BETWEEN ?1 AND ?2", [first, last])?;
-        connection.execute("DELETE FROM vector_blocks WHERE embedder = ?1", [other])?;
-        connection.execute("DELETE FROM embedders WHERE id = ?1", [other])?;
-    }
-    Ok(())
+    embedders::finish(connection)
 }
 
 /// A text is new: it gets the vector that it had, or waits for one.

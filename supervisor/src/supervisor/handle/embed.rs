@@ -13,13 +13,30 @@ use crate::engines::connection::{EmbedError, SendError};
 use crate::index::Maker;
 use crate::request::{NoVectors, Refusal};
 use crate::supervisor::Input as LoopInput;
+use crate::supervisor::embedders::Role;
 
-/// The way to the embedder.
+/// The way to an embedder.
 #[derive(Debug, Clone)]
-pub(in crate::supervisor) struct Seats {
+pub(in crate::supervisor) struct Way {
+    pub(in crate::supervisor) role: Role,
     pub(in crate::supervisor) access: watch::Receiver<Access>,
     /// What makes vectors, by which the index tells them apart.
     pub(in crate::supervisor) maker: watch::Receiver<Option<Maker>>,
+}
+
+impl Way {
+    pub(super) fn is(&self, maker: &Maker) -> bool {
+        self.maker.borrow().as_ref() == Some(maker)
+    }
+}
+
+/// The ways to both embedders.
+#[derive(Debug, Clone)]
+pub(in crate::supervisor) struct Seats {
+    /// The one that everybody asks.
+    pub(in crate::supervisor) chosen: Way,
+    /// The one before it, for questions to what it made.
+    pub(in crate::supervisor) former: Way,
     /// One for each list of texts that is worked on or waits.
     pub(in crate::supervisor) free: Arc<Semaphore>,
     pub(in crate::supervisor) capacity: usize,
@@ -60,7 +77,7 @@ impl Handle {
             if part.is_empty() {
                 return Ok(vectors);
             }
-            let made = self.embed_part(&part, purpose, cut).await;
+            let made = self.embed_part(&self.embedding.chosen, &part, purpose, cut).await;
             vectors.extend(made.map_err(|error| error.after(vectors.len()))?);
         }
     }
@@ -79,17 +96,18 @@ impl Handle {
 
     pub(super) async fn embed_part(
         &self,
+        way: &Way,
         part: &[Input],
         purpose: Purpose,
         cut: bool,
     ) -> Result<Vec<Vector>, NoVectors> {
         let ready = Instant::now() + self.prepare_wait;
-        let mut access = self.embedding.access.clone();
+        let mut access = way.access.clone();
         let mut died = None;
         for _ in 0..WORKERS_PER_PROMPT {
             if !matches!(&*access.borrow(), Access::Ready { life, .. } if Some(*life) != died) {
                 // If nobody listens, the server ends.
-                let _ = self.inputs.send(LoopInput::EmbedderWanted).await;
+                let _ = self.inputs.send(LoopInput::EmbedderWanted(way.role)).await;
             }
             let (life, connection, _) = engine(&mut access, died, ready).await?;
             let embed = Embed { id: self.next_id(), inputs: part.to_vec(), purpose, cut };

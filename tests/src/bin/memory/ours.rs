@@ -104,8 +104,8 @@ impl Ours {
         write(&mut code, repository, &stay)?;
         embed(&mut code, data)?;
         code.passed(repository)?;
-        let left = self.code.coverage()?.made;
-        ensure!(code.coverage()?.made == left, "other vectors are left than should be");
+        let left = self.code.standing()?.coverage.made;
+        ensure!(code.standing()?.coverage.made == left, "other vectors are left than should be");
         let bytes = |path: &Path| path.metadata().map(|facts| facts.len());
         Ok(Churned { bytes: bytes(&self.path)?, ideal: bytes(&fresh)?, left, delete_us })
     }
