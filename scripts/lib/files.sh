@@ -81,3 +81,12 @@ set_of() {
 is_configuration() {
     [[ $1 == /etc/* ]]
 }
+
+# architecture_of PROGRAM, by the second byte of its ELF header's machine field.
+architecture_of() {
+    case $(od --address-radix=n --format=x2 --skip-bytes=18 --read-bytes=2 --endian=little -- "$1") in
+    *003e) printf amd64 ;;
+    *00b7) printf arm64 ;;
+    *) fail "$1 is a program for neither amd64 nor arm64" ;;
+    esac
+}

@@ -1,13 +1,13 @@
 # shellcheck shell=bash
 # What scripts/build-image does, step by step, all below `$cache`. Needs terminal.sh,
-# machine.sh and steps.sh, and `root`, `here` and `cache`:
+# machine.sh, steps.sh and files.sh, and `root`, `here`, `cache` and `architecture`:
 # shellcheck disable=SC2154
 
 # What a plain appliance needs of Debian 12, beside what is essential.
 readonly suite=bookworm
 readonly debian_packages=(
     systemd systemd-sysv systemd-timesyncd udev dbus kmod init-system-helpers
-    linux-image-arm64 initramfs-tools e2fsprogs libgomp1 libstdc++6 openssh-server avahi-daemon
+    initramfs-tools e2fsprogs libgomp1 libstdc++6 openssh-server avahi-daemon
 )
 # A higher number makes the plain Debian anew, with newer packages.
 readonly base_version=1
@@ -19,14 +19,22 @@ readonly disk_bytes=$((2 * 1024 * 1024 * 1024))
 
 need_image_packages() {
     need mmdebstrap command -v mmdebstrap
-    need arch-test command -v arch-test
-    need qemu-user-static command -v qemu-aarch64-static
     need e2fsprogs command -v mke2fs
+    if is_foreign; then
+        need arch-test command -v arch-test
+        need qemu-user-static command -v qemu-aarch64-static
+    fi
+}
+
+is_foreign() {
+    [[ $architecture != "$(dpkg --print-architecture)" ]]
 }
 
 # The kernel hands programs for arm64 to the emulator, if it was told to.
 run_foreign_programs() {
     local register=/proc/sys/fs/binfmt_misc
+    is_foreign || return 0
+    [[ $architecture == arm64 ]] || fail "an image for $architecture is made on such a machine alone"
     if arch-test arm64 >/dev/null 2>&1; then return; fi
     [[ -e $register/register ]] || mount -t binfmt_misc binfmt_misc "$register"
     [[ -e $register/qemu-aarch64 ]] || cat /usr/lib/binfmt.d/qemu-aarch64.conf >"$register/register"
@@ -35,15 +43,16 @@ run_foreign_programs() {
 }
 
 base_key() {
-    printf '%s %s %s %s' "$suite" "$base_version" "${debian_packages[*]}" "$initrd_modules"
+    printf '%s %s %s %s %s' "$suite" "$base_version" "$architecture" "${debian_packages[*]}" \
+        "$initrd_modules"
 }
 
 # make_base: leaves a plain Debian in base/.
 make_base() {
     local hooks=$here/lib/boot
     rm -rf -- "$cache/base" "$cache/base.part"
-    mmdebstrap --quiet --variant=minbase --architectures=arm64 \
-        --include="$(IFS=, && printf '%s' "${debian_packages[*]}")" \
+    mmdebstrap --quiet --variant=minbase --architectures="$architecture" \
+        --include="linux-image-$architecture,$(IFS=, && printf '%s' "${debian_packages[*]}")" \
         --dpkgopt='path-exclude=/usr/share/doc/*' \
         --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' \
@@ -54,7 +63,8 @@ make_base() {
 
 # packages_key PROGRAMS_DIR: what we install and how it is set up.
 packages_key() {
-    (cd -- "$root" && find rootfs-overlay systemd scripts/lib scripts/package-deb "$1" -type f -print0 |
+    (cd -- "$root" && find rootfs-overlay systemd scripts/package-deb scripts/lib/deb \
+        scripts/lib/files.sh scripts/lib/image.sh "$1" -type f -print0 |
         LC_ALL=C sort -z | xargs -0 sha256sum)
 }
 
@@ -133,6 +143,6 @@ make_disk() {
         cp -- "$kernel" "$part/kernel"
         cp -- "$tree/boot/initrd.img-${kernel##*/vmlinuz-}" "$part/initrd"
     done
-    "$here/lib/boot/image-facts" "$tree" "$part" "$1" >"$part/image.json"
+    "$here/lib/boot/image-facts" "$tree" "$part" "$1" "$architecture" >"$part/image.json"
     mv -- "$part" "$cache/qemu"
 }

@@ -10,9 +10,13 @@ import socket
 import subprocess
 import time
 
-# An Orin's cores are of the same architecture: ARMv8.2 with dot product and half
-# precision.
-PROCESSOR = "cortex-a76"
+# By the image's architecture. An Orin's cores are of the same one as this processor's:
+# ARMv8.2 with dot product and half precision.
+EMULATED = {
+    "arm64": ["qemu-system-aarch64", "-machine", "virt", "-cpu", "cortex-a76"],
+    "amd64": ["qemu-system-x86_64", "-machine", "q35", "-cpu", "max"],
+}
+CONSOLES = {"arm64": "ttyAMA0", "amd64": "ttyS0"}
 # It answers when it is up; an emulator is slow.
 PATIENCE_S = 900
 
@@ -20,20 +24,26 @@ PATIENCE_S = 900
 class Emulator:
     """Started by the call, and killed by `kill`."""
 
-    def __init__(self, image, disks, place, console):
+    def __init__(self, image, disks, neighbour, place, console):
         self.http_port, self.ssh_port = free_port(), free_port()
         self.place = place
         self.console = console
+        with open(f"{image}/image.json") as file:
+            architecture = json.load(file)["architecture"]
         forwards = f"hostfwd=tcp:127.0.0.1:{self.http_port}-:11434"
         forwards += f",hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22"
-        command = ["qemu-system-aarch64", "-nodefaults", "-display", "none"]
-        command += ["-machine", "virt", "-cpu", PROCESSOR, "-smp", "2", "-m", "1024"]
+        command = [*EMULATED[architecture], "-nodefaults", "-display", "none"]
         command += ["-accel", "tcg,thread=multi", "-rtc", "base=utc"]
+        command += ["-smp", "2", "-m", "1024"]
         command += ["-kernel", f"{image}/kernel", "-initrd", f"{image}/initrd"]
-        command += ["-append", "root=/dev/vda ro console=ttyAMA0 rootwait"]
-        # It can reach nobody, and only this machine reaches it.
-        command += ["-netdev", f"user,id=net,restrict=on,{forwards}"]
-        command += ["-device", "virtio-net-pci,netdev=net,romfile="]
+        command += ["-append", f"root=/dev/vda ro console={CONSOLES[architecture]} rootwait"]
+        # It can reach nobody but its neighbour, and only this machine reaches it.
+        command += ["-netdev", f"user,id=host,restrict=on,{forwards}"]
+        command += ["-netdev", neighbour.netdev("neighbour")]
+        for at, netdev in enumerate(("host", "neighbour")):
+            command += ["-netdev", f"hubport,id=port{at},hubid=0,netdev={netdev}"]
+        command += ["-netdev", "hubport,id=machine,hubid=0"]
+        command += ["-device", "virtio-net-pci,netdev=machine,romfile="]
         command += ["-device", "virtio-rng-pci"]
         # A machine whose watchdog fires is off, so that it is seen.
         command += ["-device", "i6300esb", "-action", "watchdog=shutdown"]
@@ -72,7 +82,8 @@ class Emulator:
             connection.close()
 
     def wait_for(self, what, look):
-        """What `look` gives, once it gives something; seconds after the start."""
+        """What `look` gives, once it gives something."""
+        until = time.monotonic() + PATIENCE_S
         while True:
             if self.process.poll() is not None:
                 raise Failure(f"the machine went off before {what}", self)
@@ -82,11 +93,11 @@ class Emulator:
                 found = None
             if found:
                 return found
-            if self.age() > PATIENCE_S:
+            if time.monotonic() > until:
                 raise Failure(f"waited {PATIENCE_S} s in vain for {what}", self)
             time.sleep(0.5)
 
-    def run(self, command, timeout=120):
+    def run(self, command, timeout=120, stdin=subprocess.DEVNULL):
         """What a command in the machine prints, as root."""
         ssh = ["ssh", "-F", "none", "-p", str(self.ssh_port), "-i", f"{self.place}/login"]
         for option in ("StrictHostKeyChecking=no", "BatchMode=yes", "LogLevel=ERROR"):
@@ -94,7 +105,7 @@ class Emulator:
         ssh += ["-o", f"UserKnownHostsFile={self.place}/known", "-o", "ConnectTimeout=30"]
         done = subprocess.run(
             [*ssh, "root@127.0.0.1", command],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -114,6 +125,11 @@ class Failure(Exception):
             with open(emulator.console, errors="replace") as console:
                 lines = console.read().splitlines()[-30:]
             self.add_note("the end of its console:\n  " + "\n  ".join(lines))
+
+
+def check(is_so, what, emulator=None):
+    if not is_so:
+        raise Failure(what, emulator)
 
 
 def free_port():

@@ -2,15 +2,24 @@
 """Whether the disk that forgets forgets the right things. scripts/boot-test looks at
 this first: it believes nothing else that the disk says."""
 
-import os
 import random
 import socket
 import struct
 import tempfile
 import unittest
 
-from volatile_disk import DURABLE, FLUSH, GO, PIECE, READ, REQUEST, REQUEST_MAGIC, WRITE
-from volatile_disk import VolatileDisk, exactly
+from volatile_disk import (
+    DURABLE,
+    FLUSH,
+    GO,
+    PIECE,
+    READ,
+    REQUEST,
+    REQUEST_MAGIC,
+    WRITE,
+    VolatileDisk,
+    exactly,
+)
 
 
 class Machine:
