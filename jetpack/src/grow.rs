@@ -144,7 +144,7 @@ mod tests {
         for (number, start, size) in partitions {
             let at = format!("sys/block/nvme0n1/nvme0n1p{number}");
             for (name, value) in [("partition", number), ("start", start), ("size", size)] {
-                tree.write(&format!("{at}/{name}"), format!("{value}\n"));
+                tree.write(format!("{at}/{name}"), format!("{value}\n"));
             }
         }
         tree
