@@ -64,14 +64,17 @@ mod throttle;
 
 pub mod boot;
 mod calendar;
+pub mod consoles;
 mod desktop;
 mod finding;
 mod gpu_clients;
+pub mod grow;
 mod module;
 pub mod packages;
 pub mod program;
 pub mod setting;
 mod storage;
+pub mod swap;
 pub mod units;
 mod versions;
 mod watchdog;

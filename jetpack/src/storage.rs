@@ -61,7 +61,7 @@ impl Storage {
 }
 
 /// Of all mounted on `/` the last one is seen.
-fn root_device(mounts: &str) -> Option<String> {
+pub(crate) fn root_device(mounts: &str) -> Option<String> {
     let mut on_root = mounts.lines().filter_map(|line| {
         let mut fields = line.split_whitespace();
         let device = fields.next()?.strip_prefix("/dev/")?;

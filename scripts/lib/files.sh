@@ -18,9 +18,13 @@ readonly appliance_files=(
     usr/lib/sysctl.d/90-stoker.conf
     # Restarts the machine, and sets who may log in.
     usr/lib/systemd/system/nv-l4t-bootloader-config.service.d/50-stoker.conf
+    usr/lib/systemd/system/nvzramconfig.service.d/50-stoker.conf
     usr/lib/systemd/system/ssh.service.d/50-stoker.conf
+    usr/lib/systemd/system/stoker-claim.service
     usr/lib/systemd/system/stoker-firstboot.service
+    usr/lib/systemd/system/stoker-grow.service
     usr/lib/systemd/system/stoker-health.service
+    usr/lib/systemd/system/stoker-swap.service
     usr/lib/systemd/journald.conf.d/50-stoker.conf
     usr/lib/systemd/system.conf.d/zz-stoker-watchdog.conf
 )

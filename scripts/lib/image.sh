@@ -70,10 +70,19 @@ packages_key() {
 
 # add_packages PROGRAMS_DIR: leaves the machine without an engine in tree/.
 add_packages() {
-    local tree=$cache/tree.part debs
-    rm -rf -- "$cache/tree" "$tree" "$cache/debs"
-    debs=$("$here/package-deb" --programs "$1" --output "$cache/debs" --compression none)
+    local tree=$cache/tree.part
+    rm -rf -- "$cache/tree" "$tree"
     cp --archive --reflink=auto -- "$cache/base" "$tree"
+    install_packages "$tree" "$1"
+    set_up_machine "$tree"
+    mv -- "$tree" "$cache/tree"
+}
+
+# install_packages TREE PROGRAMS_DIR: both of ours, as dpkg does.
+install_packages() {
+    local tree=$1 debs
+    rm -rf -- "$cache/debs"
+    debs=$("$here/package-deb" --programs "$2" --output "$cache/debs" --compression none)
     mkdir -p -- "$tree/tmp/debs"
     # shellcheck disable=SC2086
     cp -- $debs "$tree/tmp/debs"
@@ -83,8 +92,6 @@ add_packages() {
     in_machine "$tree" sh -c 'dpkg --install /tmp/debs/*.deb' >&2 ||
         fail "install our packages in the image, see above"
     rm -rf -- "$tree/tmp/debs" "$tree/usr/sbin/policy-rc.d"
-    set_up_machine "$tree"
-    mv -- "$tree" "$cache/tree"
 }
 
 # in_machine TREE COMMAND...: as its root, in a mount namespace that ends with it.
@@ -102,32 +109,49 @@ set_up_machine() {
     printf '/dev/vda / ext4 defaults,x-systemd.growfs 0 1\n' >"$tree/etc/fstab"
     printf '[Match]\nName=en* eth*\n\n[Network]\nDHCP=yes\n' >"$tree/etc/systemd/network/20-wired.network"
     in_machine "$tree" systemctl --quiet enable systemd-networkd.service systemd-timesyncd.service
-    # Made at the first boot: else all machines were one.
-    : >"$tree/etc/machine-id"
-    rm -f -- "$tree"/etc/ssh/ssh_host_* "$tree"/var/lib/dbus/machine-id
+    forget_identity "$tree"
     rm -rf -- "$tree"/var/lib/apt/lists/* "$tree"/var/cache/apt/*.bin
+}
+
+# forget_identity TREE: what is made at the first boot, else all machines were one, and
+# how nobody logs in.
+forget_identity() {
+    : >"$1/etc/machine-id"
+    rm -f -- "$1"/etc/ssh/ssh_host_* "$1"/var/lib/dbus/machine-id
+    mkdir -p -- "$1/etc/ssh/sshd_config.d"
+    printf '# Keys alone: an image has no password that is not everybody'\''s.\n%s\n%s\n' \
+        'PasswordAuthentication no' 'KbdInteractiveAuthentication no' \
+        >"$1/etc/ssh/sshd_config.d/10-stoker.conf"
 }
 
 # engine_key ENGINE
 engine_key() {
-    if [[ $1 == echo ]]; then
+    if [[ -z $1 ]]; then
+        printf none
+    elif [[ $1 == echo ]]; then
         sha256sum <"$here/lib/boot/echo-engine.toml"
     else
         sha256sum <"$1/engine.toml" || fail "there is no engine in '$1': it has no engine.toml"
     fi
 }
 
-# add_engine ENGINE: the only one that the machine has.
+# add_engine ENGINE
 add_engine() {
-    local engines=$cache/tree/var/lib/stoker/engines name=echo
+    put_engine "$cache/tree" "$1"
+}
+
+# put_engine TREE ENGINE: the only one that the machine has; none if it is empty.
+put_engine() {
+    local engines=$1/var/lib/stoker/engines name=echo
     rm -rf -- "$engines"
-    if [[ $1 == echo ]]; then
+    [[ -n $2 ]] || return 0
+    if [[ $2 == echo ]]; then
         mkdir -p -- "$engines/echo"
         cp -- "$here/lib/boot/echo-engine.toml" "$engines/echo/engine.toml"
     else
-        name=$(basename -- "$(realpath -- "$1")")
+        name=$(basename -- "$(realpath -- "$2")")
         mkdir -p -- "$engines"
-        cp --recursive --dereference -- "$1" "$engines/$name"
+        cp --recursive --dereference -- "$2" "$engines/$name"
     fi
     chmod -R u=rwX,go=rX -- "$engines"
 }

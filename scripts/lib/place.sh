@@ -13,6 +13,8 @@ readonly never_started='# unfinished, first time'
 readonly data=/var/lib/stoker
 # That it has booted before, and which systems were good.
 readonly boots=(/var/lib/stoker-firstboot /var/lib/stoker-health)
+# Gigabytes that are nobody's data.
+readonly swap=/var/lib/stoker-swap
 
 destination=
 # Nothing was there before.
@@ -133,9 +135,12 @@ remove_all() {
         [[ $sum == '#' ]] || remove "$sum" "$path" "$1"
     done < <(recorded)
     rm -f -- "$destination$record"
+    rm -rf -- "$destination$swap"
+    # Of a machine that nobody has claimed.
+    rm -f -- "$destination/etc/issue.d/50-stoker.issue"
     local directory
     for directory in /usr/lib/stoker /etc/stoker/conf.d /etc/stoker \
-        "$units_at/nv-l4t-bootloader-config.service.d" "$units_at/ssh.service.d"; do
+        "$units_at/nv-l4t-bootloader-config.service.d" "$units_at/nvzramconfig.service.d" "$units_at/ssh.service.d"; do
         rmdir --ignore-fail-on-non-empty -- "$destination$directory" 2>/dev/null || true
     done
 }

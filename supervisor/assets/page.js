@@ -2,7 +2,7 @@
 // says; `null` is shown as "unknown", with the reason where there is one.
 // Text only ever enters the page as text, never as markup. Nothing is asked
 // while nobody looks at the tab. A build is drawn by build.js,
-// repositories of code by code.js.
+// repositories of code by code.js, the form for a token by claim.js.
 "use strict";
 
 const PERIOD_MS = 2000;
@@ -16,6 +16,8 @@ const STALE_S = 10;
 const SILENT_S = 40;
 const SHOWN_INCIDENTS = 5;
 const SHOWN_CHANGES = 3;
+const API_KEYS = { open: "any, or none", keys: "yours", unclaimed: "none yet: claim this machine first",
+  closed: "unknown: the server cannot read which are good" };
 
 let snapshot = null;
 let receivedAt = null;
@@ -554,9 +556,9 @@ function drawConnect(s) {
   show("connect", h("dl", { class: "facts" },
     fact("OpenAI base URL", h("code", {}, `${location.origin}/v1`)),
     fact("Ollama address", h("code", {}, location.origin)),
-    fact("Model", h("code", {}, model)), fact("API key", "any, or none")));
+    fact("Model", h("code", {}, model)), fact("API key", API_KEYS[s.access])));
   const body = JSON.stringify({ model, stream: true, messages: [{ role: "user", content: "Write a haiku about fans." }] });
-  const line = `curl -N ${location.origin}/v1/chat/completions -H 'Content-Type: application/json' -d '${body.replaceAll("'", "'\\''")}'`;
+  const line = `curl -N ${location.origin}/v1/chat/completions -H 'Content-Type: application/json'${s.access === "open" ? "" : " -H 'Authorization: Bearer KEY'"} -d '${body.replaceAll("'", "'\\''")}'`;
   show("try", h("div", { class: "command" }, h("span", {}, "Try it from a terminal:"),
     h("button", { type: "button", id: "copy" }, "Copy")), h("pre", { id: "curl", tabindex: 0 }, line));
 }
@@ -615,7 +617,7 @@ async function ask() {
 
 function draw() {
   const s = snapshot;
-  for (const part of [drawProblems, drawBuild, drawState, drawEngine, drawLimits, drawSpeed, drawQueue, drawTotals, drawTemperature,
+  for (const part of [drawProblems, drawClaim, drawBuild, drawState, drawEngine, drawLimits, drawSpeed, drawQueue, drawTotals, drawTemperature,
     drawCode, drawChats, drawPower, drawMemory, drawProcessor, drawIncidents, drawConnect]) part(s);
   const board = s.machine?.board;
   show("board", [board?.model, board?.l4t ? `Jetson Linux ${board.l4t}` : null, location.host].filter(Boolean).join(" · "));

@@ -18,9 +18,11 @@ mod server;
 mod access;
 mod adding;
 mod body;
+mod claim;
 mod cors;
 mod gate;
 mod identity;
+mod keys;
 mod paths;
 mod receipts;
 
@@ -47,7 +49,7 @@ mod stream;
 mod tally;
 mod wire;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -65,6 +67,7 @@ use crate::store::memory::Memory;
 use crate::supervisor::Handle;
 use adding::{Sources, between};
 use body::Budget;
+use claim::Guesses;
 use error::Problem;
 use gate::Gate;
 use kept::Keeper;
@@ -140,10 +143,16 @@ pub async fn serve(
     let working = settings.between_turns.then(|| tokio::spawn(working));
     let sources = Sources { between: working.is_some().then_some(between), ..sources };
     let gate = Gate::new(settings.keys.clone());
-    let uploads = Seats::default();
-    let shared =
-        Shared { handle, sources, settings: Arc::clone(&settings), budget, keeper, gate, uploads };
-    let shared = Arc::new(shared);
+    let shared = Arc::new(Shared {
+        handle,
+        sources,
+        settings: Arc::clone(&settings),
+        budget,
+        keeper,
+        gate,
+        guesses: Guesses::default(),
+        uploads: Seats::default(),
+    });
     let service = move |peer, request| answer(Arc::clone(&shared), peer, request);
     server::run(listener, settings, service, shutdown).await;
     if let Some(working) = working {
@@ -162,6 +171,8 @@ struct Shared {
     budget: Budget,
     keeper: Arc<Keeper>,
     gate: Gate,
+    /// Tokens that were sent to claim the machine.
+    guesses: Guesses,
     /// Uploads that are being received.
     uploads: Seats,
 }
@@ -223,7 +234,7 @@ async fn answer(
             chats,
         };
         let routed = match entered {
-            Ok(()) => route(&shared, caller, &path, request).await,
+            Ok(()) => route(&shared, caller, peer.ip(), &path, request).await,
             Err(problem) => Err(problem),
         };
         let mut response = routed.unwrap_or_else(|problem| reply::problem(&problem, dialect));
@@ -242,6 +253,7 @@ async fn answer(
 async fn route(
     shared: &Shared,
     caller: Caller,
+    peer: IpAddr,
     path: &str,
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, Problem> {
@@ -258,6 +270,7 @@ async fn route(
         ("GET", "/assets/build.js") => Ok(pages::build_script()),
         ("GET", "/assets/code.js") => Ok(pages::code_script()),
         ("GET", "/assets/chats.js") => Ok(pages::chats_script()),
+        ("GET", "/assets/claim.js") => Ok(pages::claim_script()),
 
         ("POST", "/v1/chat/completions" | "/chat/completions") => {
             openai::generate(openai::Kind::Chat, caller, read(incoming).await?, last_event).await
@@ -332,11 +345,19 @@ async fn route(
         ("GET", "/ready") => Ok(status::ready(&snapshot())),
         ("GET", "/props") => status::props(&snapshot()),
         ("GET", "/metrics") => Ok(metrics::metrics(&snapshot())),
-        ("GET", "/api/status") if caller.is_stranger => {
-            Ok(status::for_strangers(&snapshot(), status::chats(shared).await))
-        }
-        ("GET", "/api/status") => Ok(status::status(&snapshot(), status::chats(shared).await)),
+        ("GET", "/api/status") => Ok(status::status(shared, caller.is_stranger).await),
         ("GET", "/api/history") => Ok(status::history(&shared.handle.history())),
+
+        ("POST", paths::CLAIM) => {
+            let body = read(incoming).await?;
+            claim::claim(&shared.gate, &shared.guesses, peer, body).await
+        }
+
+        ("GET", paths::KEYS) => keys::list(&shared.gate, &caller).await,
+        ("POST", paths::KEYS) => keys::add(&shared.gate, &caller, read(incoming).await?).await,
+        ("DELETE", path) if paths::key(path).is_some() => {
+            keys::remove(&shared.gate, &caller, paths::key(path).unwrap_or_default()).await
+        }
 
         ("OPTIONS", _) => Ok(cors::preflight(&head.headers)),
         (_, path) => Ok(paths::not_served(path)),

@@ -1,8 +1,9 @@
 //! What the command line asks of a running server and shows to a person:
 //! `stoker status`, once or again and again, and below it `stoker index` and
-//! `stoker search`. `stoker key` changes a file that the server reads.
+//! `stoker search`. `stoker key` and `stoker claim` change files that the server reads.
 
 pub(crate) mod ask;
+pub mod claim;
 pub mod code;
 pub mod key;
 pub mod memory;

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use jetpack::Root;
 use jetpack::setting::{self, MEDIA, Setting};
 
-use crate::keys::{self, KeyName, Keys, KeysError};
+use crate::keys::{self, KeyName, KeysError, claim};
 use medium::Medium;
 pub use wishes::Wishes;
 
@@ -94,7 +94,7 @@ pub fn first_boot(
             let failed = |source| FirstBootError::Write { path: setting.path.into(), source };
             root.put(&setting).map_err(failed)?;
         }
-        keep_keys(root, &wishes.api_keys)?;
+        keep_keys(root, &wishes)?;
         let said = report(root, &wishes);
         out.write_all(said.as_bytes())?;
         let _ = medium.tell(&said);
@@ -106,16 +106,21 @@ pub fn first_boot(
     Ok(Outcome::Taken)
 }
 
-/// The port is open to the network from the server's first start on, so they are there
-/// before it.
-fn keep_keys(root: &Root, new: &Keys) -> Result<(), FirstBootError> {
-    if new.is_empty() {
+/// Who may come in is known before the server's first start. Who says nothing of it leaves
+/// the machine to whoever claims it.
+fn keep_keys(root: &Root, wishes: &Wishes) -> Result<(), FirstBootError> {
+    let new = &wishes.api_keys;
+    if new.is_empty() && !wishes.open_to_all {
         return Ok(());
     }
     let state_dir = root.as_path().join(STATE_DIR);
     fs::create_dir_all(&state_dir)
         .map_err(|source| FirstBootError::Write { path: state_dir.clone(), source })?;
-    Ok(keys::change(&state_dir, |keys| keys.extend(new.clone()))?)
+    match wishes.open_to_all {
+        true => claim::end(&state_dir)?,
+        false => keys::change(&state_dir, |keys| keys.extend(new.clone()))?,
+    }
+    Ok(())
 }
 
 fn remember(done: &Path) -> io::Result<()> {
@@ -186,6 +191,11 @@ fn report(root: &Root, wishes: &Wishes) -> String {
     }
     if said.is_empty() {
         said += "stoker.toml wished for nothing\n";
+    }
+    if wishes.open_to_all {
+        said += "nobody is asked for an API key\n";
+    } else if wishes.api_keys.is_empty() {
+        said += "unless there are API keys already, who reads its console claims it on the status page\n";
     }
     said
 }

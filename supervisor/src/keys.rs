@@ -5,9 +5,12 @@
 //! nothing that could be guessed. Without the file nobody is asked; with it everybody
 //! is, on every address, even if no key is left in it.
 //!
+//! A machine that came up without any waits to be claimed: see [`claim`].
+//!
 //! The file belongs to whom the state directory belongs to, and nobody else reads it.
 //! It is replaced whole, by one writer at a time; a running server notices.
 
+pub mod claim;
 mod file;
 
 use std::collections::BTreeMap;
@@ -307,6 +310,10 @@ pub enum KeysError {
     There(KeyName),
     #[error("there is no key called {0}")]
     Unknown(KeyName),
+    #[error("nobody waits for this machine to be claimed; `stoker key add NAME` makes a key")]
+    NotWaiting,
+    #[error("this is not the token that the console shows")]
+    WrongToken,
     #[error(transparent)]
     Weak(#[from] WeakKey),
     #[error("make a random key: {0}")]

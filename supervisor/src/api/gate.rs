@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!  headers ──► Gate::ask ──► Asked ──► may_have(path) ──► the route, or 401
-//!                 └ the file of keys, read again when it is another one
+//!                 └ the files of keys and of the claim, read again when they are others
 //! ```
 //!
-//! Without a file of keys everybody is let in, and a key only tells clients apart.
-//! Where the file cannot be read nobody is. What strangers may have all the same
+//! Without a file of keys everybody is let in, and a key only tells clients apart; but of
+//! a machine that waits to be claimed only those who ask from the machine itself.
+//! Where a file cannot be read nobody is. What strangers may have all the same
 //! stands in [`paths::is_open`].
 
 use std::error::Error;
@@ -18,10 +19,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::{HeaderMap, Method, StatusCode};
+use serde::Serialize;
 
 use crate::api::error::Problem;
 use crate::api::{identity, paths};
-use crate::keys::{self, Chats, Keys};
+use crate::keys::claim::{self, Claim};
+use crate::keys::{self, Chats, Keys, KeysError};
 use crate::request::Client;
 
 /// Knows which keys are good now.
@@ -29,19 +32,35 @@ use crate::request::Client;
 pub(crate) struct Gate {
     /// `None`: nobody is ever asked.
     state_dir: Option<PathBuf>,
-    last: Mutex<Option<(Result<Stamp, io::ErrorKind>, Known)>>,
+    last: Mutex<Option<([Stamp; 2], Known)>>,
 }
 
 /// By what a file that was replaced is told from the one before; `None` without one.
-type Stamp = Option<(u64, i64, i64, u64)>;
+type Stamp = Result<Option<(u64, i64, i64, u64)>, io::ErrorKind>;
 
 /// What is known of the keys.
 #[derive(Debug, Clone)]
 enum Known {
     NobodyIsAsked,
+    /// It waits for whoever has the token.
+    Unclaimed,
     These(Arc<Keys>),
     /// They cannot be read.
     Unknown,
+}
+
+/// Who is let in, as the status says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Access {
+    /// Everybody.
+    Open,
+    /// Who asks from the machine itself, until somebody claims it.
+    Unclaimed,
+    /// Who has a key.
+    Keys,
+    /// Nobody, since the files cannot be read.
+    Closed,
 }
 
 /// Who asks, and whether they are known.
@@ -57,6 +76,7 @@ pub(crate) struct Asked {
 enum Refused {
     NoKey,
     WrongKey,
+    Unclaimed,
     KeysUnknown,
 }
 
@@ -73,6 +93,9 @@ impl Gate {
         let asked = |client, refused| Asked { client, chats: Chats::default(), refused };
         match self.known() {
             Known::NobodyIsAsked => asked(unnamed(), None),
+            // Whoever is on the machine could read its console, too.
+            Known::Unclaimed if identity::is_local(headers, peer) => asked(unnamed(), None),
+            Known::Unclaimed => asked(address(), Some(Refused::Unclaimed)),
             Known::Unknown => asked(address(), Some(Refused::KeysUnknown)),
             Known::These(keys) => match identity::named(headers, &keys) {
                 Some(client) => {
@@ -91,44 +114,62 @@ impl Gate {
         }
     }
 
-    /// One look at the file's entry for each request, so that a key that was removed
+    /// Who is let in, as the status says it.
+    pub(crate) fn access(&self) -> Access {
+        match self.known() {
+            Known::NobodyIsAsked => Access::Open,
+            Known::Unclaimed => Access::Unclaimed,
+            Known::These(_) => Access::Keys,
+            Known::Unknown => Access::Closed,
+        }
+    }
+
+    /// Where the files are.
+    pub(crate) fn state_dir(&self) -> Option<&Path> {
+        self.state_dir.as_deref()
+    }
+
+    /// One look at the files' entries for each request, so that a key that was removed
     /// opens nothing from then on.
     fn known(&self) -> Known {
         let Some(state_dir) = &self.state_dir else { return Known::NobodyIsAsked };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = stamp(&state_dir.join(keys::FILE)).map_err(|error| error.kind());
+        let stamps = [keys::FILE, claim::FILE].map(|name| stamp(&state_dir.join(name)));
         match &*last {
-            Some((of, known)) if *of == stamp => known.clone(),
+            Some((of, known)) if *of == stamps => known.clone(),
             _ => {
-                let known = look(state_dir);
-                *last = Some((stamp, known.clone()));
+                let known = look(state_dir).unwrap_or_else(|error| {
+                    let cause = error.source().map(tracing::field::display);
+                    tracing::error!(%error, cause, "API keys cannot be read; nobody is let in");
+                    Known::Unknown
+                });
+                *last = Some((stamps, known.clone()));
                 known
             }
         }
     }
 }
 
-fn stamp(path: &Path) -> io::Result<Stamp> {
+fn stamp(path: &Path) -> Stamp {
     match fs::symlink_metadata(path) {
         Ok(it) => Ok(Some((it.ino(), it.mtime(), it.mtime_nsec(), it.size()))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+        Err(error) => Err(error.kind()),
     }
 }
 
-fn look(state_dir: &Path) -> Known {
-    match keys::read(state_dir) {
-        Ok(None) => Known::NobodyIsAsked,
-        Ok(Some(keys)) => {
-            tracing::info!(keys = keys.names().len(), "API keys are asked for");
-            Known::These(Arc::new(keys))
-        }
-        Err(error) => {
-            let cause = error.source().map(tracing::field::display);
-            tracing::error!(%error, cause, "API keys cannot be read; nobody is let in");
-            Known::Unknown
-        }
+fn look(state_dir: &Path) -> Result<Known, KeysError> {
+    if let Some(keys) = keys::read(state_dir)? {
+        tracing::info!(keys = keys.names().len(), "API keys are asked for");
+        return Ok(Known::These(Arc::new(keys)));
     }
+    Ok(match claim::read(state_dir)? {
+        Some(Claim::Waiting(_)) => {
+            tracing::info!("nobody has claimed this machine; the network is not let in");
+            Known::Unclaimed
+        }
+        Some(Claim::Over(_)) | None => Known::NobodyIsAsked,
+    })
 }
 
 impl Asked {
@@ -144,8 +185,14 @@ impl Asked {
         if *method == Method::OPTIONS || paths::is_open(path) {
             return Ok(());
         }
+        let mut code = "invalid_api_key";
         let why = match self.refused {
             None => return Ok(()),
+            Some(Refused::Unclaimed) => {
+                code = "unclaimed";
+                "nobody has claimed this server yet; open its status page and enter the token \
+                 that its console shows"
+            }
             Some(Refused::KeysUnknown) => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 let why = "the server cannot read which API keys are good; see its log";
@@ -160,7 +207,7 @@ impl Asked {
             }
         };
         Err(Problem {
-            code: Some("invalid_api_key"),
+            code: Some(code),
             ..Problem::new(StatusCode::UNAUTHORIZED, "authentication_error", why)
         })
     }
@@ -221,6 +268,28 @@ mod tests {
         for wrong in [None, Some("guessed")] {
             assert_eq!(ask(&gate, wrong).client.to_string(), "10.0.0.7");
         }
+    }
+
+    #[test]
+    fn until_somebody_claims_it_only_the_machine_itself_is_let_in() {
+        let place = tempfile::tempdir().unwrap();
+        let gate = Gate::new(Some(place.path().to_owned()));
+        assert_eq!(gate.access(), Access::Open);
+        let token = claim::offer(place.path()).unwrap().unwrap();
+        assert_eq!(gate.access(), Access::Unclaimed);
+        assert_eq!((status(&gate, None), status(&gate, Some("any"))), (401, 401));
+        assert!(ask(&gate, None).may_have(&Method::GET, "/api/status").is_ok());
+        assert!(ask(&gate, None).may_have(&Method::POST, paths::CLAIM).is_ok());
+        let local = |headers| gate.ask(&headers, "127.0.0.1".parse().unwrap()).is_stranger();
+        assert!(!local(HeaderMap::new()));
+        let proxied = HeaderValue::from_static("10.0.0.7");
+        assert!(local([(hyper::header::FORWARDED, proxied)].into_iter().collect()));
+        let key = claim::take(place.path(), &token, KeyName::new("admin").unwrap()).unwrap();
+        assert_eq!(gate.access(), Access::Keys);
+        assert_eq!((status(&gate, None), status(&gate, Some(&key))), (401, 200));
+        fs::write(place.path().join(claim::FILE), "").unwrap();
+        fs::remove_file(place.path().join(keys::FILE)).unwrap();
+        assert_eq!((gate.access(), status(&gate, None)), (Access::Closed, 503));
     }
 
     #[test]

@@ -46,6 +46,11 @@ pub(crate) fn code_script() -> Response<Reply> {
     asset("text/javascript; charset=utf-8", include_str!("../../assets/code.js"))
 }
 
+/// `GET /assets/claim.js`.
+pub(crate) fn claim_script() -> Response<Reply> {
+    asset("text/javascript; charset=utf-8", include_str!("../../assets/claim.js"))
+}
+
 /// `GET /assets/chats.js`.
 pub(crate) fn chats_script() -> Response<Reply> {
     asset("text/javascript; charset=utf-8", include_str!("../../assets/chats.js"))

@@ -31,14 +31,23 @@ pub(crate) const MEMORY_EXPORT: &str = "/api/memory/export";
 /// As it stands in what is said of it.
 const CONVERSATION: &str = "/api/memory/ID";
 
+/// Where a machine is claimed that nobody has a key of.
+pub(crate) const CLAIM: &str = "/api/claim";
+
+/// The list of keys, for whoever claimed the machine; below it is each one.
+pub(crate) const KEYS: &str = "/api/keys";
+/// As it stands in what is said of it.
+const KEY: &str = "/api/keys/NAME";
+
 /// What is served, for those who ask for something else. [`super::route`] serves it.
-pub(crate) const SERVED: [(&str, &str); 40] = [
+pub(crate) const SERVED: [(&str, &str); 45] = [
     ("GET", "/"),
     ("GET", "/assets/page.css"),
     ("GET", "/assets/page.js"),
     ("GET", "/assets/build.js"),
     ("GET", "/assets/code.js"),
     ("GET", "/assets/chats.js"),
+    ("GET", "/assets/claim.js"),
     ("POST", "/v1/chat/completions"),
     ("POST", "/chat/completions"),
     ("POST", "/v1/completions"),
@@ -73,15 +82,21 @@ pub(crate) const SERVED: [(&str, &str); 40] = [
     ("GET", "/metrics"),
     ("GET", "/api/status"),
     ("GET", "/api/history"),
+    ("POST", CLAIM),
+    ("GET", KEYS),
+    ("POST", KEYS),
+    ("DELETE", KEY),
 ];
 
 /// Paths that only our own page reads.
-const PRIVATE: [&str; 5] = ["/api/status", "/api/history", "/metrics", REPOSITORIES, MEMORY];
+const PRIVATE: [&str; 7] =
+    ["/api/status", "/api/history", "/metrics", REPOSITORIES, MEMORY, CLAIM, KEYS];
 
 /// What everybody may have, where API keys are asked for: the status page and what it
-/// reads, probes, and the catalogue, without which editors offer no model to choose.
-/// All else needs a key, also what nobody has thought of here.
-const OPEN: [&str; 13] = [
+/// reads, probes, the claim, which asks for its own token, and the catalogue, without
+/// which editors offer no model to choose. All else needs a key, also what nobody has
+/// thought of here.
+const OPEN: [&str; 14] = [
     "/",
     "/health",
     "/v1/health",
@@ -89,6 +104,7 @@ const OPEN: [&str; 13] = [
     "/metrics",
     "/api/status",
     "/api/history",
+    CLAIM,
     "/v1/models",
     "/models",
     "/api/version",
@@ -151,6 +167,12 @@ pub(crate) fn conversation(path: &str) -> Option<&str> {
     (!id.is_empty() && !id.contains('/') && path != MEMORY_EXPORT).then_some(id)
 }
 
+/// The name in `/api/keys/{name}`.
+pub(crate) fn key(path: &str) -> Option<&str> {
+    let name = path.strip_prefix(KEYS)?.strip_prefix('/')?;
+    (!name.is_empty() && !name.contains('/')).then_some(name)
+}
+
 /// The path of [`SERVED`] that this one is, where a name or a number stands in it.
 fn with_a_name(path: &str) -> Option<&'static str> {
     [
@@ -158,6 +180,7 @@ fn with_a_name(path: &str) -> Option<&'static str> {
         (CONTENTS, contents(path)),
         (MAP, map(path)),
         (CONVERSATION, conversation(path)),
+        (KEY, key(path)),
     ]
     .into_iter()
     .find_map(|(served, name)| name.map(|_| served))

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::api::Shared;
 use crate::api::adding::Sources;
 use crate::api::error::Problem;
+use crate::api::gate::Access;
 use crate::api::reply::{Reply, json, with_status};
 use crate::api::wire::llama_server::{Healthy, Props, Unhealthy};
 use crate::api::wire::memory::Chats;
@@ -72,9 +73,17 @@ pub(crate) fn props(snapshot: &Snapshot) -> Result<Response<Reply>, Problem> {
 /// since the start; `rates` of the last seconds; the `machine`'s last sample;
 /// `incidents`, newest first; and `problems` of the appliance itself. Beside it stands
 /// `memory`, which the HTTP side knows: what is remembered of chats and was added to
-/// them, in numbers. `null` is unknown.
-pub(crate) fn status(snapshot: &Snapshot, memory: Chats) -> Response<Reply> {
-    json(&Status { snapshot, memory })
+/// them, in numbers; and `access`, who is let in. `null` is unknown. A stranger, who has no
+/// key where one is asked for, sees how the machine is, and not who uses it for what.
+pub(crate) async fn status(shared: &Shared, to_a_stranger: bool) -> Response<Reply> {
+    let mut snapshot = shared.handle.snapshot();
+    if to_a_stranger {
+        let mut shown = Snapshot::clone(&snapshot);
+        hide_who_asks(&mut shown);
+        snapshot = shown.into();
+    }
+    let (memory, access) = (chats(shared).await, shared.gate.access());
+    json(&Status { snapshot: &snapshot, memory, access })
 }
 
 #[derive(Debug, Serialize)]
@@ -82,10 +91,11 @@ struct Status<'a> {
     #[serde(flatten)]
     snapshot: &'a Snapshot,
     memory: Chats,
+    access: Access,
 }
 
 /// What is remembered of chats, in numbers.
-pub(crate) async fn chats(shared: &Shared) -> Chats {
+async fn chats(shared: &Shared) -> Chats {
     let Sources { memory, receipts, .. } = &shared.sources;
     let receipts = receipts.last();
     let Some(memory) = memory else { return Chats { receipts, ..Chats::default() } };
@@ -108,10 +118,7 @@ pub(crate) async fn chats(shared: &Shared) -> Chats {
     }
 }
 
-/// The same for somebody who has no key where one is asked for: how the machine is,
-/// and not who uses it for what.
-pub(crate) fn for_strangers(snapshot: &Snapshot, memory: Chats) -> Response<Reply> {
-    let mut shown = snapshot.clone();
+fn hide_who_asks(shown: &mut Snapshot) {
     for (at, client) in shown.queue.clients.iter_mut().enumerate() {
         client.client = format!("client {}", at + 1);
     }
@@ -119,7 +126,6 @@ pub(crate) fn for_strangers(snapshot: &Snapshot, memory: Chats) -> Response<Repl
         (repository.name, repository.path, repository.reason) = (None, None, None);
         (repository.revision, repository.not_fetched) = (None, None);
     }
-    json(&Status { snapshot: &shown, memory })
 }
 
 /// `GET /api/history`: points of the recent past, oldest first.

@@ -52,6 +52,22 @@ fn without_a_file_nothing_happens_and_the_next_boot_looks_again() {
 }
 
 #[test]
+fn who_names_no_keys_leaves_it_to_be_claimed_unless_it_is_to_be_open() {
+    let claim = |file: &str| {
+        let tree = machine(file);
+        let said = take(&tree).1;
+        (said, claim::read(&tree.root().as_path().join(STATE_DIR)).unwrap())
+    };
+    let (said, waits) = claim("hostname = 'box'\n");
+    assert!(said.contains("who reads its console claims it") && waits.is_none(), "{said}");
+    let (said, waits) = claim("open_to_all = true\n");
+    assert!(said.contains("nobody is asked for an API key\n"), "{said}");
+    assert_eq!(waits, Some(claim::Claim::Over(None)));
+    let both = "open_to_all = true\napi_keys = ['0123456789abcdef0123456789abcdef']\n";
+    assert_eq!(take(&machine(both)).0, Outcome::Refused);
+}
+
+#[test]
 fn a_file_that_is_wrong_changes_nothing_and_can_be_mended() {
     let tree = machine("hostname = 'box'\nmodle = 'echo'\n");
     let (outcome, said) = take(&tree);

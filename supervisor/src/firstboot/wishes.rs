@@ -36,8 +36,10 @@ const ALGORITHMS: [(&str, &str); 7] = [
 pub struct Wishes {
     pub hostname: Option<String>,
     pub ssh_keys: Vec<String>,
-    /// What is kept of the keys that are to be asked for; none: nobody is asked.
+    /// What is kept of the keys that are to be asked for.
     pub api_keys: Keys,
+    /// Nobody is to be asked for one.
+    pub open_to_all: bool,
     pub model: Option<EngineId>,
     pub time_server: Option<String>,
     pub address: Option<Address>,
@@ -51,6 +53,7 @@ struct Raw {
     hostname: Option<String>,
     ssh_keys: Vec<String>,
     api_keys: RawKeys,
+    open_to_all: bool,
     model: Option<String>,
     time_server: Option<String>,
     network: Option<Network>,
@@ -124,6 +127,9 @@ impl Wishes {
         if raw.ssh_keys.len().max(named.len()) > MOST_KEYS {
             return Err(format!("at most {MOST_KEYS} keys of a kind"));
         }
+        if raw.open_to_all && !named.is_empty() {
+            return Err("open_to_all: either API keys are asked for or nobody is".to_owned());
+        }
         let keys = raw.ssh_keys.iter().enumerate();
         let ssh_keys = keys
             .map(|(at, key)| ssh_key(key).map_err(|why| format!("ssh_keys: key {}: {why}", at + 1)))
@@ -132,6 +138,7 @@ impl Wishes {
             hostname: raw.hostname.map(|name| hostname(&name)).transpose()?,
             ssh_keys,
             api_keys: api_keys(&named)?,
+            open_to_all: raw.open_to_all,
             model: raw.model.map(|name| model(&name)).transpose()?,
             time_server: raw.time_server.map(|name| time_server(&name)).transpose()?,
             address: raw.network.map(address).transpose()?,

@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
+use super::claim::{self, Claim};
 use super::{FILE, Hash, KeyName, Keys, KeysError, make};
 
 /// Longest file that is read, in bytes; [`super::MOST`] keys have less.
@@ -29,7 +30,7 @@ pub fn read(state_dir: &Path) -> Result<Option<Keys>, KeysError> {
     keys.map(Some).ok_or(KeysError::Broken(path))
 }
 
-fn read_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
+pub(super) fn read_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match path.symlink_metadata() {
         Ok(it) if it.is_file() => {}
         // Root may look here, and others may write here.
@@ -54,17 +55,33 @@ pub fn change<T>(
     state_dir: &Path,
     change: impl FnOnce(&mut Keys) -> Result<T, KeysError>,
 ) -> Result<T, KeysError> {
-    let failed = |source| KeysError::Write { path: state_dir.join(FILE), source };
-    // Held until the end: two writers would undo each other.
-    let directory = File::open(state_dir).map_err(failed)?;
-    directory.lock().map_err(failed)?;
+    let directory = lock(state_dir)?;
     let mut keys = read(state_dir)?.unwrap_or_default();
     let changed = change(&mut keys)?;
-    replace(state_dir, &directory, &keys.text()).map_err(failed)?;
+    replace(state_dir, &directory, FILE, &keys.text())?;
     Ok(changed)
 }
 
-fn replace(state_dir: &Path, directory: &File, text: &str) -> io::Result<()> {
+/// Held until the end of a change: two writers would undo each other.
+pub(super) fn lock(state_dir: &Path) -> Result<File, KeysError> {
+    let failed = |source| KeysError::Write { path: state_dir.join(FILE), source };
+    let directory = File::open(state_dir).map_err(failed)?;
+    directory.lock().map_err(failed)?;
+    Ok(directory)
+}
+
+/// Writes `name` in the directory that is locked, whole or not at all.
+pub(super) fn replace(
+    state_dir: &Path,
+    locked: &File,
+    name: &str,
+    text: &str,
+) -> Result<(), KeysError> {
+    let failed = |source| KeysError::Write { path: state_dir.join(name), source };
+    write(state_dir, locked, name, text).map_err(failed)
+}
+
+fn write(state_dir: &Path, directory: &File, name: &str, text: &str) -> io::Result<()> {
     let part = state_dir.join(PART);
     let _ = fs::remove_file(&part);
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(&part)?;
@@ -75,19 +92,25 @@ fn replace(state_dir: &Path, directory: &File, text: &str) -> io::Result<()> {
     }
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&part, state_dir.join(FILE))?;
+    fs::rename(&part, state_dir.join(name))?;
     directory.sync_all()
 }
 
-/// Asks nobody any more. Whether anybody was asked.
+/// Asks nobody any more, nor waits for somebody to claim the machine. Whether anybody
+/// was asked.
 ///
 /// # Errors
 /// The file cannot be taken away.
 pub fn forget_all(state_dir: &Path) -> Result<bool, KeysError> {
     let path = state_dir.join(FILE);
+    let claim = claim::read(state_dir)?;
+    let was_waiting = matches!(claim, Some(Claim::Waiting(_)));
+    if claim.is_some() {
+        claim::end(state_dir)?;
+    }
     match fs::remove_file(&path).and_then(|()| File::open(state_dir)?.sync_all()) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(was_waiting),
         Err(source) => Err(KeysError::Write { path, source }),
     }
 }

@@ -58,6 +58,19 @@ pub(crate) enum Command {
     /// From the first key on everybody is asked for one. A running server notices;
     /// it need not be restarted. Takes the right to write the state directory.
     Key(Key),
+    /// Show a token with which the first visitor from the network claims this machine.
+    ///
+    /// It stands on the consoles and above each login there, and nowhere else. It is
+    /// good once, until it is called again. Until then the network is let in no further
+    /// than the status page. Nothing is shown where there are keys, or were.
+    Claim(Place),
+    /// Have swap in a file, if the system is on an NVMe disk with room for it.
+    ///
+    /// It is made once, with half of the memory's size but 4 to 8 GiB, and used from each
+    /// boot on. Cards and soldered memory get none, nor a machine that has other swap.
+    Swap(Machine),
+    /// Have the root file system take all of its disk, if its partition is the last one.
+    Grow(Machine),
 }
 
 /// Where a command finds settings, state and the machine.
@@ -81,6 +94,13 @@ impl Place {
         let flags = Flags { config, state_dir, root, listen: None };
         Ok(config::load(&flags, std::env::vars())?)
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Machine {
+    /// The machine's files are below this directory.
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) root: PathBuf,
 }
 
 #[derive(Debug, Args)]

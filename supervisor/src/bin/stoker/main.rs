@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod disk;
 mod serve;
 
 use std::io::{self, IsTerminal, Write};
@@ -37,6 +38,9 @@ fn main() -> ExitCode {
         Command::Search(arguments) => search(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Memory(arguments) => memory(&arguments.action).map(|()| ExitCode::SUCCESS),
         Command::Key(arguments) => key(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Claim(place) => claim(place).map(|()| ExitCode::SUCCESS),
+        Command::Swap(arguments) => disk::swap(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Grow(arguments) => disk::grow(arguments).map(|()| ExitCode::SUCCESS),
     };
     match result {
         Ok(code) => code,
@@ -134,6 +138,13 @@ fn key(Key { action, config, state_dir }: Key) -> anyhow::Result<()> {
         }
         KeyAction::Open => console::key::open(state_dir, &mut out).context("forget all keys"),
     }
+}
+
+fn claim(place: Place) -> anyhow::Result<()> {
+    let settings = place.settings()?;
+    let (state_dir, port) = (settings.state_dir.path(), settings.server.listen.port());
+    let root = jetpack::Root::new(&settings.root);
+    console::claim::show(&root, state_dir, port, &mut io::stdout().lock()).context("show a token")
 }
 
 fn look(arguments: Doctor) -> anyhow::Result<u8> {

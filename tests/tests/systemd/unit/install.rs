@@ -79,6 +79,41 @@ fn assert_boots(machine: &Machine) {
     assert_eq!(machine.must(&status), "0");
 }
 
+/// Nobody has a key of it: root's own file above the logins has a token, the journal has
+/// not, and who sends it gets in from the network.
+fn assert_is_claimed(machine: &Machine) {
+    let shell = |script: &str| machine.must(&["sh", "-c", script]);
+    // As on a disk that has never been started.
+    let _ = shell("systemctl stop stoker && rm /var/lib/stoker/stoker.db*");
+    let _ = shell("systemctl restart stoker-claim && systemctl start stoker");
+    let issue = "/run/issue.d/50-stoker.issue";
+    let shown = machine.must(&["cat", issue]);
+    let token = shown.split("token:").nth(1).and_then(|it| it.split_whitespace().next()).unwrap();
+    assert_eq!(machine.must(&["stat", "--format=%U %a", issue]), "root 600");
+    let login = shell("script --quiet --command 'agetty --show-issue' /dev/null");
+    assert!(login.contains(token), "{login}");
+    let kept = "stat --format='%U %a' /var/lib/stoker/claim.toml";
+    assert_eq!(shell(kept), "stoker 600");
+    let journal = shell("journalctl --boot --no-pager --output=cat");
+    assert!(journal.contains("nobody has claimed this machine"));
+    assert!(!journal.contains(token) && !journal.contains(&token.replace('-', "")));
+
+    machine.wait_until_ready();
+    let afar = [("x-forwarded-for", "192.168.1.7")];
+    let chat = br#"{"messages": [{"role": "user", "content": "hello"}]}"#;
+    let send = |path: &str, headers: &[(&str, &str)], body: &[u8]| {
+        machine.client().send("POST", path, headers, body).whole()
+    };
+    assert_eq!(send("/v1/chat/completions", &afar, chat).status, 401);
+    let claimed = send("/api/claim", &afar, json!({"token": token}).to_string().as_bytes()).good();
+    let key = ("x-api-key", claimed["key"].as_str().unwrap());
+    assert_eq!(send("/v1/chat/completions", &[afar[0], key], chat).status, 200);
+    // The next boot has nobody to wait for.
+    let _ = machine.must(&["systemctl", "restart", "stoker-claim"]);
+    assert_eq!(shell("ls /run/issue.d /etc/issue.d 2>/dev/null | grep -c stoker || true"), "0");
+    let _ = machine.must(&["stoker", "key", "open"]);
+}
+
 #[test]
 fn taking_it_away_leaves_the_engines_and_what_was_changed_here() {
     let machine = Machine::boot(&Engine::echo(), None);
@@ -91,6 +126,10 @@ fn taking_it_away_leaves_the_engines_and_what_was_changed_here() {
     assert_eq!(target(), "multi-user.target");
     machine.must(&["sh", "-c", "echo '# mine' >>/etc/stoker/stoker.toml"]);
     assert_boots(&machine);
+    assert_is_claimed(&machine);
+    // The container's disk is none that swap may be on.
+    machine.must(&["systemctl", "start", "stoker-swap"]);
+    machine.must(&["test", "!", "-e", "/var/lib/stoker-swap"]);
     // What is changed here is not put right, and asked about once.
     assert_eq!(report(&machine, &[])["changed"], false);
 
