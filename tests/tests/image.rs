@@ -14,6 +14,8 @@ use tests::machine::repository;
 
 const BSP: &str = "Jetson_Linux_R36.5.0_aarch64.tbz2";
 const SAMPLEFS: &str = "Tegra_Linux_Sample-Root-Filesystem_R36.5.0_aarch64.tbz2";
+/// `e_machine` of ELF, at byte 18.
+const AARCH64: u16 = 183;
 const TREE: &str = "cache/l4t/Linux_for_Tegra/rootfs";
 const MARKS: &str = "etc/systemd/system/multi-user.target.wants/nv-l4t-bootloader-config.service";
 
@@ -56,9 +58,13 @@ impl Bench {
         fs::create_dir_all(marks.parent().unwrap()).unwrap();
         symlink("/lib/systemd/system/nv-l4t-bootloader-config.service", marks).unwrap();
         fs::create_dir(bench.path("programs")).unwrap();
-        // Small, and of the kind of program that a package is made of.
+        // Small, and for arm64 by what its header says. Nothing runs it.
+        let mut small = fs::read("/bin/true").unwrap();
+        small[18..20].copy_from_slice(&AARCH64.to_le_bytes());
         for name in ["stoker", "engine-worker", "indexer", "engine-builder"] {
-            fs::copy("/bin/true", bench.path("programs").join(name)).unwrap();
+            let program = bench.path("programs").join(name);
+            fs::write(&program, &small).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         }
         bench.pack();
         bench

@@ -56,7 +56,7 @@ pub(super) const CODE: Layout = Layout {
         include_str!("../../migrations/code/0001_code.sql"),
         include_str!("../../migrations/code/0002_vectors.sql"),
         include_str!("../../migrations/code/0003_names.sql"),
-        include_str!("../../migrations/code/0005_serving.sql"),
+        include_str!("../../migrations/code/0004_serving.sql"),
     ],
     private: true,
     salvaged: &[("repositories", "id, name, path, owner, configured")],

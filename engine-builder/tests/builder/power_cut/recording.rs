@@ -91,7 +91,8 @@ pub(super) fn record(command: &Command, root: &Path) -> (Option<i32>, Vec<Op>) {
 /// What a line says. A process that dies as a call of it is noted leaves `PID ???(`,
 /// and the next line right behind that.
 fn said(line: &str) -> Option<&str> {
-    let vanished = line.split_once(' ').and_then(|(_, call)| call.trim_start().strip_prefix("???("));
+    let vanished =
+        line.split_once(' ').and_then(|(_, call)| call.trim_start().strip_prefix("???("));
     let Some(rest) = vanished else { return Some(line) };
     rest.starts_with(|first: char| first.is_ascii_digit()).then_some(rest)
 }
