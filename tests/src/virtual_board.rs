@@ -1,6 +1,7 @@
 //! A virtual board beside a test: the program `virtual-jetson` on a directory.
 
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,6 +84,14 @@ impl VirtualBoard {
         until("the pace can be read", || Pace::read(&self.root()).ok())
     }
 
+    /// The GPU clock's cap in hertz.
+    #[must_use]
+    pub fn gpu_cap(&self) -> u64 {
+        let file = self.root().join("sys/class/devfreq/17000000.gpu/max_freq");
+        // Unlike sysfs's, a plain file is empty for a moment when it is written.
+        until("the cap is written", || fs::read_to_string(&file).ok()?.trim().parse().ok())
+    }
+
     fn write(&self, path: &str, text: &str) {
         write_whole(&self.root().join(path), text);
     }
@@ -156,6 +165,11 @@ impl Drop for Enough<'_> {
         self.0.store(true, Ordering::Relaxed);
     }
 }
+
+/// What a governor holds on a board that began at 84 °C: as much below 94.8 as its readings
+/// swing. Getting hot counts as that here, as it is eight times as fast as on a board; the
+/// clocks fall at 99 °C.
+pub const HELD_WHILE_IT_GETS_HOT: RangeInclusive<f64> = 94.8 - (99.0 - 84.0)..=94.8;
 
 /// The degrees that the governor's reason says it holds.
 ///

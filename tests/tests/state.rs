@@ -95,10 +95,12 @@ fn the_status_document_has_every_documented_field() {
         names
     };
     let fields = [
+        "access",
         "at",
         "build",
         "embedder",
         "engine",
+        "former_embedder",
         "governor",
         "idle",
         "incidents",
