@@ -16,10 +16,11 @@
 //! Measured: decoding gets slightly faster by it, a prompt of 900 tokens takes
 //! about a fifth longer.
 
+mod embedder;
 mod vocabulary;
 
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
@@ -35,7 +36,7 @@ use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 
 use self::vocabulary::ModelVocabulary;
-use super::{Backend, Chunk, Description, Loaded, NextToken, Slot, StepError, Wishes};
+use super::{Backend, Chunk, Description, NextToken, Runtime, Slot, StepError, Vocabulary, Wishes};
 use crate::{diagnostics, openmp};
 
 /// Most tokens computed in one call. A CPU gains nothing from more, and a short
@@ -51,7 +52,8 @@ const KEY_BLOCK: u32 = 32;
 /// Sequences that llama.cpp can keep apart.
 const MOST_SLOTS: usize = 256;
 
-/// Loads the engine's GGUF and makes room for all its sequences.
+/// Loads the engine's GGUF and makes room for all its sequences, or for the texts that
+/// it makes vectors of.
 ///
 /// # Errors
 /// One line that names the file and what is wrong with it, in llama.cpp's words.
@@ -59,36 +61,10 @@ pub fn load(
     manifest: &Manifest,
     dir: &Path,
     wishes: Wishes,
-    mut progress: impl FnMut(f32) + 'static,
-) -> anyhow::Result<Loaded> {
+    progress: impl FnMut(f32) + 'static,
+) -> anyhow::Result<(Runtime, Arc<dyn Vocabulary>)> {
     ensure_instruction_sets()?;
-    let weights = manifest.weights(dir).context("find the weights in the manifest")?;
-    ensure!(weights.is_file(), "{} is not there", weights.display());
-
-    // One model for one process, so both live as long as it does.
-    let runtime: &'static LlamaBackend = Box::leak(Box::new(LlamaBackend::init()?));
-    let params = LlamaModelParams::default()
-        .with_n_gpu_layers(if cfg!(feature = "cuda") { u32::MAX >> 1 } else { 0 })
-        .with_progress_callback(move |fraction| {
-            progress(fraction);
-            true
-        });
-    let model = LlamaModel::load_from_file(runtime, &weights, &params)
-        .map_err(|_| anyhow::anyhow!("{}: {}", weights.display(), in_its_own_words()))?;
-    let model: &'static LlamaModel = Box::leak(Box::new(model));
-    ensure!(
-        !model.is_recurrent() && !model.is_hybrid(),
-        "{}: recurrent models are not supported: their state has no reusable prefix",
-        weights.display()
-    );
-
-    let serving = &manifest.serving;
-    let slots = usize::from(serving.max_sequences) + usize::from(serving.cached_sequences);
-    ensure!((1..=MOST_SLOTS).contains(&slots), "{slots} slots, but 1 to {MOST_SLOTS} can be");
-    let Wishes { threads, reproducible } = wishes;
-    let reproducible = reproducible && can_be_reproducible(model);
-    let cache = Cache { slots, context: serving.context, reproducible };
-    let runner = Runner::new(runtime, model, cache, threads)?;
+    let (runtime, model, weights) = open(manifest, dir, progress)?;
     let facts = ModelFacts {
         name: model.meta_val_str("general.name").unwrap_or_default(),
         architecture: model.meta_val_str("general.architecture").unwrap_or_default(),
@@ -99,17 +75,67 @@ pub fn load(
     };
     let description = Description {
         backend: "llama_cpp",
-        device: device(threads),
+        device: device(wishes.threads),
         model: facts,
-        slots,
-        context: serving.context,
-        kv_bytes: cache.bytes(serving.kv_bytes),
-        threads,
+        slots: 1,
+        context: manifest.serving.context,
+        kv_bytes: 0,
+        threads: wishes.threads,
         largest_step: MOST_TOKENS,
-        reproducible,
+        reproducible: true,
     };
-    let backend = LlamaCpp { runner, description };
-    Ok((Box::new(backend), Arc::new(ModelVocabulary::new(model))))
+    match manifest.is_embedder() {
+        true => embedder::new(runtime, model, manifest, description),
+        false => sequences(runtime, model, manifest, wishes, description),
+    }
+    .with_context(|| weights.display().to_string())
+}
+
+/// The engine's GGUF as a model. There is one for one process, so it lives as long as
+/// that does.
+fn open(
+    manifest: &Manifest,
+    dir: &Path,
+    mut progress: impl FnMut(f32) + 'static,
+) -> anyhow::Result<(&'static LlamaBackend, &'static LlamaModel, PathBuf)> {
+    let weights = manifest.weights(dir).context("find the weights in the manifest")?;
+    ensure!(weights.is_file(), "{} is not there", weights.display());
+
+    let runtime: &'static LlamaBackend = Box::leak(Box::new(LlamaBackend::init()?));
+    let params = LlamaModelParams::default()
+        .with_n_gpu_layers(if cfg!(feature = "cuda") { u32::MAX >> 1 } else { 0 })
+        .with_progress_callback(move |fraction| {
+            progress(fraction);
+            true
+        });
+    let model = LlamaModel::load_from_file(runtime, &weights, &params)
+        .map_err(|_| anyhow::anyhow!("{}: {}", weights.display(), in_its_own_words()))?;
+    Ok((runtime, Box::leak(Box::new(model)), weights))
+}
+
+/// Room for all sequences of a model that answers.
+fn sequences(
+    runtime: &LlamaBackend,
+    model: &'static LlamaModel,
+    manifest: &Manifest,
+    wishes: Wishes,
+    description: Description,
+) -> anyhow::Result<(Runtime, Arc<dyn Vocabulary>)> {
+    ensure!(
+        !model.is_recurrent() && !model.is_hybrid(),
+        "recurrent models are not supported: their state has no reusable prefix"
+    );
+    let serving = &manifest.serving;
+    let slots = usize::from(serving.max_sequences) + usize::from(serving.cached_sequences);
+    ensure!((1..=MOST_SLOTS).contains(&slots), "{slots} slots, but 1 to {MOST_SLOTS} can be");
+    let Wishes { threads, reproducible } = wishes;
+    let reproducible = reproducible && can_be_reproducible(model);
+    let cache = Cache { slots, context: serving.context, reproducible };
+    let runner = Runner::new(runtime, model, cache, threads)?;
+    let kv_bytes = cache.bytes(serving.kv_bytes);
+    let description = Description { slots, kv_bytes, reproducible, ..description };
+    let backend = Runtime::Steps(Box::new(LlamaCpp { runner, description }));
+    Ok((backend, Arc::new(ModelVocabulary::new(model))))
 }
 
 /// llama.cpp's kernels were compiled for these; without them the process would
