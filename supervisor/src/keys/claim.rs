@@ -9,9 +9,9 @@
 //! ```
 //!
 //! `claim.toml` in the state directory holds the digest of the token of this boot, or that
-//! the claim is over, for good, and which key came of it: that one may make others. A file of keys ends it as well, whatever stands here: there
-//! is no moment at which a token and a key are both good. Who may do what meanwhile stands
-//! in `api/gate`.
+//! the claim is over, for good, and which key came of it: that one may make others. A file
+//! of keys ends it as well, whatever stands here: there is no moment at which a token and a
+//! key are both good. Who may do what meanwhile stands in `api/gate`.
 
 use std::fmt;
 use std::path::Path;
