@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use cuda_device::Gpu;
 use jetpack::disk::Disk;
 use jetpack::{Bytes, Machine, Root, Sample};
 
@@ -85,6 +86,9 @@ pub fn run(order: &Order<'_>, report: &Report) -> Result<Outcome, Error> {
     report.begin(report::Step::Preflight, "checking tools, worker, disk and memory");
     let input = input(plan)?;
     check_tools(plan, &steps, &sample)?;
+    if order.root.is_this_machine() {
+        check_gpu(plan)?;
+    }
     let candidate = match order.unproved {
         true => None,
         false => Some(Candidate::new(order, &input, &sample, report)?),
@@ -167,6 +171,23 @@ fn check_tools(plan: &BoardPlan, steps: &[&Step], sample: &Sample) -> Result<(),
     let found = Found::read(sample, runtime.unwrap_or(Path::new("/")));
     faults.extend(environment::faults(plan.backend, plan.version, &found));
     if faults.is_empty() { Ok(()) } else { Err(Error::Unsupported(faults.join("; "))) }
+}
+
+/// The driver works, and the GPU is what the plan is for: the tools would find out
+/// after hours.
+fn check_gpu(plan: &BoardPlan) -> Result<(), Error> {
+    let unusable = |why: String| {
+        Error::Unsupported(format!("{} builds on the GPU, but {why}", plan.backend))
+    };
+    let gpus = Gpu::all().map_err(|error| unusable(error.to_string()))?;
+    match plan.board.sm {
+        Some(sm) if !gpus.iter().any(|gpu| gpu.sm() == sm) => {
+            let found: Vec<String> = gpus.iter().map(ToString::to_string).collect();
+            let found = found.join(", ");
+            Err(unusable(format!("the plan is for sm_{sm} and there is {found}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What is there counts: a build that goes on needs only the rest.

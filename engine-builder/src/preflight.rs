@@ -4,6 +4,7 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use cuda_device::Gpu;
 use jetpack::disk::Disk;
 use jetpack::{Bytes, Machine, Root};
 
@@ -44,8 +45,15 @@ pub fn clear(
     let claims = claims(plan, engines, cache)?;
     let free = check_disk(&claims)?;
     let available = available.map_or("unknown".into(), |bytes: Bytes| bytes.to_string());
-    let finding = format!("{free} of disk and {available} of memory free");
+    let finding = format!("{free} of disk and {available} of memory free{}", gpus());
     Ok(Cleared { worker, finding, _lock: lock })
+}
+
+/// The GPUs that CUDA has and their free memory; nothing without one.
+fn gpus() -> String {
+    let free = |gpu: &Gpu| gpu.free().map_or("unknown".into(), |free| free.to_string());
+    let one = |gpu: Gpu| format!(", {} of {gpu}", free(&gpu));
+    Gpu::all().map_or_else(|_| String::new(), |gpus| gpus.into_iter().map(one).collect())
 }
 
 /// The same for an engine of which it is known where how many bytes will be written;

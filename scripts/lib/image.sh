@@ -64,7 +64,8 @@ make_base() {
 # packages_key PROGRAMS_DIR: what we install and how it is set up.
 packages_key() {
     (cd -- "$root" && find rootfs-overlay systemd scripts/package-deb scripts/lib/deb \
-        scripts/lib/files.sh scripts/lib/image.sh "$1" -type f -print0 |
+        scripts/lib/files.sh scripts/lib/image.sh \
+        "$1"/{stoker,engine-worker,indexer,engine-builder} -type f -print0 |
         LC_ALL=C sort -z | xargs -0 sha256sum)
 }
 

@@ -16,13 +16,14 @@ const PLATFORMS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux
 
 /// Our packages and those of ours that each may use. `tests` looks at all of
 /// them from outside and is used by none.
-const DIRECTION: [(&str, &[&str]); 11] = [
+const DIRECTION: [(&str, &[&str]); 12] = [
     ("jetpack", &[]),
+    ("cuda-device", &["jetpack"]),
     ("tensorrt-llm", &[]),
     ("engine-api", &["jetpack"]),
-    ("engine-worker", &["engine-api", "jetpack", "tensorrt-llm"]),
+    ("engine-worker", &["cuda-device", "engine-api", "jetpack", "tensorrt-llm"]),
     ("indexer", &["engine-api", "jetpack"]),
-    ("engine-builder", &["engine-api", "jetpack"]),
+    ("engine-builder", &["cuda-device", "engine-api", "jetpack"]),
     ("vector-scan", &[]),
     ("supervisor", &["engine-api", "jetpack", "vector-scan"]),
     ("engine-worker-on-stand-in", &["engine-worker"]),

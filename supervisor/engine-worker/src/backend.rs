@@ -15,6 +15,7 @@
 pub mod echo;
 pub mod embedder;
 pub mod executor;
+mod gpus;
 pub mod llama_cpp;
 pub mod rten;
 #[cfg(feature = "tensorrt-llm")]

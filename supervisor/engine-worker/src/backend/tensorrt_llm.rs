@@ -37,6 +37,7 @@ use tensorrt_llm::{Config, Failure, IterationStats};
 use self::engine::BuildConfig;
 use self::vocabulary::FileVocabulary;
 use super::executor::{Executor, Gain, Order, Ticket, Work};
+use super::gpus::Gpus;
 use super::{Description, Runtime, StepError, Vocabulary};
 
 /// Loads the engine and its tokeniser.
@@ -76,10 +77,15 @@ pub fn load(manifest: &Manifest, dir: &Path) -> anyhow::Result<(Runtime, Arc<dyn
     let executor = tensorrt_llm::Executor::open(&config).map_err(|failure| {
         anyhow::anyhow!(failure.said).context(format!("load {}", model.display()))
     })?;
+    let gpus = Gpus::look();
     let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
     let description = Description {
         backend: "tensorrt_llm",
-        device: format!("CUDA GPU, TensorRT-LLM {}", tensorrt_llm::version()),
+        device: format!(
+            "{}, TensorRT-LLM {}",
+            gpus.names().unwrap_or_else(|| "CUDA GPU".into()),
+            tensorrt_llm::version()
+        ),
         model: ModelFacts {
             name: manifest.model.name.clone(),
             architecture: manifest.model.architecture.clone(),
@@ -95,13 +101,14 @@ pub fn load(manifest: &Manifest, dir: &Path) -> anyhow::Result<(Runtime, Arc<dyn
         largest_step: built.max_num_tokens,
         reproducible: false,
     };
-    let runtime = TensorrtLlm { executor, description, reused_blocks: 0 };
+    let runtime = TensorrtLlm { executor, description, gpus, reused_blocks: 0 };
     Ok((Runtime::Requests(Box::new(runtime)), Arc::new(vocabulary)))
 }
 
 struct TensorrtLlm {
     executor: tensorrt_llm::Executor,
     description: Description,
+    gpus: Gpus,
     /// As it last counted them.
     reused_blocks: u32,
 }
@@ -163,9 +170,9 @@ impl Executor for TensorrtLlm {
         self.executor.set_pace(pace);
     }
 
-    /// It tells what it took, not what there is.
+    /// The runtime tells what it took, not what there is.
     fn device_memory(&self) -> Option<DeviceMemory> {
-        None
+        self.gpus.memory()
     }
 }
 
