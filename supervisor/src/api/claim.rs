@@ -6,18 +6,18 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hyper::header::{CACHE_CONTROL, HeaderValue};
 use hyper::{Response, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tracing::{info, warn};
 
 use crate::api::body::Body;
 use crate::api::error::Problem;
 use crate::api::gate::Gate;
-use crate::api::reply::{self, Reply};
+use crate::api::keys;
+use crate::api::reply::Reply;
 use crate::api::wire::json::parse;
 use crate::keys::claim::{self, Token};
-use crate::keys::{KeyName, KeysError};
+use crate::keys::KeysError;
 
 /// Tries that one address has at once, and until it has one more.
 const OF_ONE: Rate = Rate { at_once: 5, every: Duration::from_secs(10) };
@@ -33,12 +33,6 @@ struct Sent {
     name: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Claimed<'a> {
-    name: &'a str,
-    key: &'a str,
-}
-
 /// `POST /api/claim`.
 ///
 /// # Errors
@@ -50,9 +44,7 @@ pub(crate) async fn claim(
     body: Body,
 ) -> Result<Response<Reply>, Problem> {
     let Sent { token, name } = parse(&body.bytes)?;
-    let name = KeyName::new(name.as_deref().unwrap_or(NAME)).ok_or_else(|| {
-        Problem::field("name", "is a word of letters, digits, `.`, `_` and `-`, at most 64")
-    })?;
+    let name = keys::key_name(name.as_deref().unwrap_or(NAME))?;
     let Some(state_dir) = gate.state_dir().map(ToOwned::to_owned) else {
         return Err(problem(&KeysError::NotWaiting));
     };
@@ -67,9 +59,7 @@ pub(crate) async fn claim(
         problem(&error)
     })?;
     info!(key = %name, "this machine is claimed");
-    let mut response = reply::json(&Claimed { name: name.as_str(), key: &key });
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    Ok(keys::shown_once(&name, &key))
 }
 
 fn problem(error: &KeysError) -> Problem {

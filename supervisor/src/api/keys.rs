@@ -45,7 +45,7 @@ struct Removed<'a> {
 /// # Errors
 /// 403, here and below, for every other key than the one that claimed the machine.
 pub(crate) async fn list(gate: &Gate, caller: &Caller) -> Result<Response<Reply>, Problem> {
-    let (state_dir, _) = admitted(gate, caller)?;
+    let (state_dir, _) = admitted(gate, caller).await?;
     let keys = aside(state_dir, keys::read).await?.unwrap_or_default();
     Ok(reply::json(&Listed { keys: keys.names().map(ToString::to_string).collect() }))
 }
@@ -56,11 +56,9 @@ pub(crate) async fn add(
     caller: &Caller,
     body: Body,
 ) -> Result<Response<Reply>, Problem> {
-    let (state_dir, _) = admitted(gate, caller)?;
+    let (state_dir, _) = admitted(gate, caller).await?;
     let Wanted { name } = parse(&body.bytes)?;
-    let name = KeyName::new(&name).ok_or_else(|| {
-        Problem::field("name", "is a word of letters, digits, `.`, `_` and `-`, at most 64")
-    })?;
+    let name = key_name(&name)?;
     let named = name.clone();
     let key = aside(state_dir, move |at| {
         let key = keys::make()?;
@@ -72,9 +70,21 @@ pub(crate) async fn add(
     });
     let key = key.await?;
     info!(key = %name, "an API key was made");
-    let mut response = reply::json(&Made { name: name.as_str(), key: &key });
+    Ok(shown_once(&name, &key))
+}
+
+/// A key's name as somebody sent it.
+pub(super) fn key_name(text: &str) -> Result<KeyName, Problem> {
+    KeyName::new(text).ok_or_else(|| {
+        Problem::field("name", "is a word of letters, digits, `.`, `_` and `-`, at most 64")
+    })
+}
+
+/// A new key, which nobody on the way may keep.
+pub(super) fn shown_once(name: &KeyName, key: &str) -> Response<Reply> {
+    let mut response = reply::json(&Made { name: name.as_str(), key });
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    response
 }
 
 /// `DELETE /api/keys/NAME`.
@@ -83,7 +93,7 @@ pub(crate) async fn remove(
     caller: &Caller,
     name: &str,
 ) -> Result<Response<Reply>, Problem> {
-    let (state_dir, own) = admitted(gate, caller)?;
+    let (state_dir, own) = admitted(gate, caller).await?;
     let unknown =
         || Problem::new(StatusCode::NOT_FOUND, "invalid_request_error", "there is no such key");
     let name = KeyName::new(name).ok_or_else(unknown)?;
@@ -101,11 +111,13 @@ pub(crate) async fn remove(
 }
 
 /// Where the keys are, and the name of the caller's, which claimed the machine.
-fn admitted(gate: &Gate, caller: &Caller) -> Result<(PathBuf, KeyName), Problem> {
-    if let (Some(state_dir), Client::Named { name, .. }) = (gate.state_dir(), &caller.client)
-        && matches!(claim::read(state_dir), Ok(Some(Claim::Over(Some(by)))) if by == *name)
-    {
-        return Ok((state_dir.to_owned(), name.clone()));
+async fn admitted(gate: &Gate, caller: &Caller) -> Result<(PathBuf, KeyName), Problem> {
+    if let (Some(state_dir), Client::Named { name, .. }) = (gate.state_dir(), &caller.client) {
+        let state_dir = state_dir.to_owned();
+        let claim = aside(state_dir.clone(), claim::read).await?;
+        if matches!(claim, Some(Claim::Over(Some(by))) if by == *name) {
+            return Ok((state_dir, name.clone()));
+        }
     }
     let why = "only the key that claimed this machine makes others; on the machine itself \
                `stoker key add NAME` does";
