@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -158,13 +159,14 @@ class Test:
         return WORK_S
 
     def cut(self, emulator, moment, draw):
+        after_s = round(emulator.age(), 1)
         emulator.kill()
         # Whoever worked in it has noticed.
         time.sleep(1)
         lost = [disk.cut(draw) for disk in self.disks]
         cut = {
             "moment": moment,
-            "after_s": round(emulator.age() - 1, 1),
+            "after_s": after_s,
             "writes_in_cache": sum(writes for writes, _ in lost),
             "bytes_lost": sum(bytes_lost for _, bytes_lost in lost),
             "acknowledged": len(self.acknowledged),
@@ -257,11 +259,13 @@ def main():
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--report", required=True)
     arguments = parser.parse_args()
+    # As an exit, so that no emulator is left behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     test = Test(arguments.image, arguments.place, arguments.seed)
     try:
         test.run(arguments.cuts)
         test.report["outcome"] = "ok"
-    except Failure as failure:
+    except (Failure, subprocess.SubprocessError) as failure:
         test.report["outcome"] = str(failure)
         say(f"boot-test: {failure}")
         for note in getattr(failure, "__notes__", []):

@@ -72,10 +72,11 @@ def administrate(emulator, number, acknowledged):
 
 
 def build(emulator, number):
-    """An engine of the model on the stick. It is not the one that serves."""
+    """An engine of the model on the stick, for a machine of little memory. It is not the
+    one that serves."""
     return emulator.run(
         f"mkdir -p {STICK} && {{ mountpoint -q {STICK} || mount -o ro LABEL=STOKER {STICK}; }} && "
-        f"engine-builder build --gguf {STICK}/{MODEL} --name stick-{number}",
+        f"engine-builder build --gguf {STICK}/{MODEL} --name stick-{number} --users 1",
         PATIENCE_S,
     )
 

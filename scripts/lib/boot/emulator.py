@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 # By the image's architecture. An Orin's cores are of the same one as this processor's:
@@ -19,6 +20,8 @@ EMULATED = {
 CONSOLES = {"arm64": "ttyAMA0", "amd64": "ttyS0"}
 # It answers when it is up; an emulator is slow.
 PATIENCE_S = 900
+# Who waits so long says what for.
+SILENCE_S = 30
 
 
 class Emulator:
@@ -83,7 +86,7 @@ class Emulator:
 
     def wait_for(self, what, look):
         """What `look` gives, once it gives something."""
-        until = time.monotonic() + PATIENCE_S
+        began = said = time.monotonic()
         while True:
             if self.process.poll() is not None:
                 raise Failure(f"the machine went off before {what}", self)
@@ -93,8 +96,13 @@ class Emulator:
                 found = None
             if found:
                 return found
-            if time.monotonic() > until:
+            now = time.monotonic()
+            if now - began > PATIENCE_S:
                 raise Failure(f"waited {PATIENCE_S} s in vain for {what}", self)
+            if now - said > SILENCE_S:
+                said = now
+                waits = f"  waiting for {what} since {now - began:.0f} s"
+                print(waits, file=sys.stderr, flush=True)
             time.sleep(0.5)
 
     def run(self, command, timeout=120, stdin=subprocess.DEVNULL):
