@@ -176,9 +176,8 @@ fn check_tools(plan: &BoardPlan, steps: &[&Step], sample: &Sample) -> Result<(),
 /// The driver works, and the GPU is what the plan is for: the tools would find out
 /// after hours.
 fn check_gpu(plan: &BoardPlan) -> Result<(), Error> {
-    let unusable = |why: String| {
-        Error::Unsupported(format!("{} builds on the GPU, but {why}", plan.backend))
-    };
+    let unusable =
+        |why: String| Error::Unsupported(format!("{} builds on the GPU, but {why}", plan.backend));
     let gpus = Gpu::all().map_err(|error| unusable(error.to_string()))?;
     match plan.board.sm {
         Some(sm) if !gpus.iter().any(|gpu| gpu.sm() == sm) => {

@@ -16,8 +16,8 @@ use crate::api::gate::Gate;
 use crate::api::keys;
 use crate::api::reply::Reply;
 use crate::api::wire::json::parse;
-use crate::keys::claim::{self, Token};
 use crate::keys::KeysError;
+use crate::keys::claim::{self, Token};
 
 /// Tries that one address has at once, and until it has one more.
 const OF_ONE: Rate = Rate { at_once: 5, every: Duration::from_secs(10) };

@@ -51,8 +51,7 @@ impl Gpus {
     /// Of all of them together.
     pub(super) fn memory(&self) -> Option<DeviceMemory> {
         let Self::There(gpus) = self else { return None };
-        let free: Result<u64, _> =
-            gpus.iter().map(|gpu| gpu.free().map(Bytes::get)).sum();
+        let free: Result<u64, _> = gpus.iter().map(|gpu| gpu.free().map(Bytes::get)).sum();
         let total = gpus.iter().map(|gpu| gpu.total().get()).sum();
         Some(DeviceMemory { free_bytes: free.ok()?, total_bytes: total })
     }
