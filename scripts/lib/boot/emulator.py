@@ -49,7 +49,7 @@ class Emulator:
         command += ["-device", "virtio-net-pci,netdev=machine,romfile="]
         command += ["-device", "virtio-rng-pci"]
         # A machine whose watchdog fires is off, so that it is seen.
-        command += ["-device", "i6300esb", "-action", "watchdog=shutdown"]
+        command += ["-device", "i6300esb", "-action", "watchdog=poweroff"]
         command += ["-serial", f"file:{console}"]
         for at, disk in enumerate(disks):
             url = f"nbd+unix:///?socket={disk}"
