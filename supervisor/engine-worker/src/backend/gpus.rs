@@ -1,17 +1,24 @@
 //! The CUDA GPUs that a backend computes on: what they are called and what memory
 //! they have left.
 
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
 use anyhow::bail;
 use cuda_device::Gpu;
 use engine_api::protocol::DeviceMemory;
 use jetpack::Bytes;
+
+/// Progress is told after each step, which may take a millisecond; the driver is asked
+/// for its memory no more often than this.
+const ASKED_EVERY: Duration = Duration::from_secs(1);
 
 /// All GPUs of the machine, over which llama.cpp spreads a model.
 #[derive(Debug)]
 pub(super) enum Gpus {
     /// None is used: this program was built for the processor alone.
     NotBuiltFor,
-    There(Vec<Gpu>),
+    There(Vec<Gpu>, Cell<Option<(Instant, Option<DeviceMemory>)>>),
     /// What keeps a program that was built for them from using one.
     Missing(String),
 }
@@ -23,16 +30,19 @@ impl Gpus {
     }
 
     pub(super) fn look() -> Self {
-        Gpu::all().map_or_else(|error| Self::Missing(error.to_string()), Self::There)
+        match Gpu::all() {
+            Ok(gpus) => Self::There(gpus, Cell::default()),
+            Err(error) => Self::Missing(error.to_string()),
+        }
     }
 
     pub(super) fn are_there(&self) -> bool {
-        matches!(self, Self::There(_))
+        matches!(self, Self::There(..))
     }
 
     /// Their names, as an operator would look them up; `None` without any.
     pub(super) fn names(&self) -> Option<String> {
-        let Self::There(gpus) = self else { return None };
+        let Self::There(gpus, _) = self else { return None };
         let names: Vec<String> = gpus.iter().map(ToString::to_string).collect();
         Some(names.join(", "))
     }
@@ -43,24 +53,29 @@ impl Gpus {
         let processor = format!("CPU {}, {threads} {plural}", std::env::consts::ARCH);
         match self {
             Self::NotBuiltFor => processor,
-            Self::There(_) => format!("{} and {processor}", self.names().unwrap_or_default()),
+            Self::There(..) => format!("{} and {processor}", self.names().unwrap_or_default()),
             Self::Missing(why) => format!("{processor} (no GPU: {why})"),
         }
     }
 
-    /// Of all of them together.
+    /// Of all of them together, at most a second old.
     pub(super) fn memory(&self) -> Option<DeviceMemory> {
-        let Self::There(gpus) = self else { return None };
-        let free: Result<u64, _> = gpus.iter().map(|gpu| gpu.free().map(Bytes::get)).sum();
-        let total = gpus.iter().map(|gpu| gpu.total().get()).sum();
-        Some(DeviceMemory { free_bytes: free.ok()?, total_bytes: total })
+        let Self::There(gpus, asked) = self else { return None };
+        match asked.get() {
+            Some((at, known)) if at.elapsed() < ASKED_EVERY => known,
+            _ => {
+                let found = memory_of(gpus);
+                asked.set(Some((Instant::now(), found)));
+                found
+            }
+        }
     }
 
     /// # Errors
     /// The GPUs' own memory is smaller than weights and cache. Where it is the machine's
     /// the kernel makes room, and the supervisor has asked it before.
     pub(super) fn ensure_room(&self, weights: Bytes, cache: Bytes) -> anyhow::Result<()> {
-        let Self::There(gpus) = self else { return Ok(()) };
+        let Self::There(gpus, _) = self else { return Ok(()) };
         if gpus.iter().any(Gpu::is_integrated) {
             return Ok(());
         }
@@ -75,6 +90,12 @@ impl Gpus {
         }
         Ok(())
     }
+}
+
+fn memory_of(gpus: &[Gpu]) -> Option<DeviceMemory> {
+    let free: Result<u64, _> = gpus.iter().map(|gpu| gpu.free().map(Bytes::get)).sum();
+    let total = gpus.iter().map(|gpu| gpu.total().get()).sum();
+    Some(DeviceMemory { free_bytes: free.ok()?, total_bytes: total })
 }
 
 #[cfg(test)]
@@ -101,7 +122,7 @@ mod tests {
     #[test]
     fn a_model_larger_than_the_gpu_is_refused_before_it_is_loaded() {
         let gpus = Gpus::look();
-        let Gpus::There(list) = &gpus else { return };
+        let Gpus::There(list, _) = &gpus else { return };
         let refused = gpus.ensure_room(Bytes::new(1 << 50), Bytes::default());
         assert_eq!(refused.is_err(), !list.iter().any(Gpu::is_integrated));
     }
