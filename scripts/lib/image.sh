@@ -65,7 +65,7 @@ make_base() {
 packages_key() {
     (cd -- "$root" && find rootfs-overlay systemd scripts/package-deb scripts/lib/deb \
         scripts/lib/files.sh scripts/lib/image.sh \
-        "$1"/{stoker,engine-worker,indexer,engine-builder} -type f -print0 |
+        "${programs[@]/#/$1/}" -type f -print0 |
         LC_ALL=C sort -z | xargs -0 sha256sum)
 }
 
