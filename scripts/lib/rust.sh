@@ -23,3 +23,17 @@ target_directory() {
     (cd -- "$1" && cargo metadata --no-deps --format-version 1) |
         python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])'
 }
+
+# build_programs ROOT [PACKAGE PROGRAM]: what goes on an appliance and, where asked
+# for, a tool. All in one build: cargo gives packages that are shared the features
+# that the build as a whole needs, so by itself a tool would have SQLite and others
+# compiled a second time. From the repository, for the sake of its
+# .cargo/config.toml.
+build_programs() {
+    local tool=()
+    if (($# > 1)); then
+        tool=(-p supervisor -p indexer -p engine-worker -p engine-builder -p "$2"
+            --bin stoker --bin indexer --bin engine-worker --bin engine-builder --bin "$3")
+    fi
+    (cd -- "$1" && cargo build --release --locked "${tool[@]}" >&2)
+}

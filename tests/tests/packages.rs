@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result};
-use cargo_metadata::{CargoOpt, DependencyKind, Metadata, MetadataCommand, PackageId};
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
 
 /// What is built for. Dependencies for other systems do not count.
 const PLATFORMS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
@@ -71,24 +72,84 @@ fn root() -> PathBuf {
         .into()
 }
 
-/// The graph with every feature on, for one platform.
-fn metadata(platform: &str) -> Result<Metadata> {
-    MetadataCommand::new()
-        .manifest_path(root().join("Cargo.toml"))
-        .features(CargoOpt::AllFeatures)
-        .other_options(["--locked".to_owned(), "--filter-platform".to_owned(), platform.to_owned()])
-        .exec()
-        .with_context(|| format!("ask cargo for the graph on {platform}"))
+/// What is read here of the document of `cargo metadata`. Its own library would
+/// turn on features of packages that the programs use, and so have them compiled
+/// a second time for the tests.
+#[derive(Debug, Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+    /// Ids of our own.
+    workspace_members: BTreeSet<String>,
+    resolve: Resolve,
+    target_directory: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+struct Package {
+    id: String,
+    name: String,
+    /// The native library that it claims.
+    links: Option<String>,
+    manifest_path: PathBuf,
+    dependencies: Vec<Named>,
+}
+
+/// A dependency as a manifest names it.
+#[derive(Debug, Deserialize)]
+struct Named {
+    name: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Resolve {
+    nodes: Vec<Node>,
+}
+
+/// A package in the graph.
+#[derive(Debug, Deserialize)]
+struct Node {
+    id: String,
+    deps: Vec<Edge>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Edge {
+    /// The id of what is depended on.
+    pkg: String,
+    dep_kinds: Vec<Kind>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Kind {
+    /// `dev` or `build`; none is what a program is linked from.
+    kind: Option<String>,
+}
+
+impl Metadata {
+    /// The graph with every feature on, for one platform.
+    fn read(platform: &str) -> Result<Self> {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["metadata", "--format-version=1", "--locked", "--all-features"]);
+        cargo.args(["--filter-platform", platform]).current_dir(root());
+        let output = cargo.output().with_context(|| format!("start {cargo:?}"))?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{cargo:?} ended with {}: {complaint}", output.status);
+        serde_json::from_slice(&output.stdout).with_context(|| format!("parse what {cargo:?} said"))
+    }
+
+    fn our_packages(&self) -> impl Iterator<Item = &Package> {
+        self.packages.iter().filter(|package| self.workspace_members.contains(&package.id))
+    }
 }
 
 /// Our packages with those of ours that each one depends on, in whatever way.
 fn edges_between_our_packages(metadata: &Metadata) -> BTreeMap<String, BTreeSet<String>> {
-    let ours: Vec<_> = metadata.workspace_packages();
-    let names: BTreeSet<_> = ours.iter().map(|package| package.name.to_string()).collect();
-    ours.iter()
+    let names: BTreeSet<_> = metadata.our_packages().map(|package| &package.name).collect();
+    metadata
+        .our_packages()
         .map(|package| {
-            let used = package.dependencies.iter().map(|dependency| dependency.name.clone());
-            (package.name.to_string(), used.filter(|name| names.contains(name)).collect())
+            let used = package.dependencies.iter().map(|dependency| &dependency.name);
+            (package.name.clone(), used.filter(|name| names.contains(name)).cloned().collect())
         })
         .collect()
 }
@@ -108,46 +169,37 @@ fn wrong_edges(edges: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
     edges.iter().flat_map(wrong).collect()
 }
 
-/// A package that ends up in a program of ours.
-#[derive(Debug)]
-struct Linked {
-    name: String,
-    /// The native library that it claims, by cargo's `links` key.
-    links: Option<String>,
-}
-
 /// What the package's programs are linked from: the normal dependencies, and
 /// theirs.
-fn linked_into(metadata: &Metadata, name: &str) -> Vec<Linked> {
-    let resolve = metadata.resolve.as_ref().expect("cargo metadata was asked for the graph");
-    let nodes: BTreeMap<&PackageId, _> =
-        resolve.nodes.iter().map(|node| (&node.id, node)).collect();
-    let start = metadata.workspace_packages().into_iter().find(|package| package.name == name);
+fn linked_into<'m>(metadata: &'m Metadata, name: &str) -> Vec<&'m Package> {
+    let nodes: BTreeMap<&str, &Node> =
+        metadata.resolve.nodes.iter().map(|node| (node.id.as_str(), node)).collect();
+    let start = metadata.our_packages().find(|package| package.name == name);
     let mut found = BTreeSet::new();
-    let mut to_visit: Vec<&PackageId> = start.map(|package| &package.id).into_iter().collect();
+    let mut to_visit: Vec<&str> = start.map(|package| package.id.as_str()).into_iter().collect();
     while let Some(id) = to_visit.pop() {
         if found.insert(id) {
-            let normal = nodes[id].deps.iter().filter(|dependency| {
-                dependency.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal)
-            });
-            to_visit.extend(normal.map(|dependency| &dependency.pkg));
+            let is_normal =
+                |edge: &&Edge| edge.dep_kinds.iter().any(|kind| kind.kind.is_none());
+            let normal = nodes[id].deps.iter().filter(is_normal);
+            to_visit.extend(normal.map(|edge| edge.pkg.as_str()));
         }
     }
-    let linked = |id: &PackageId| Linked {
-        name: metadata[id].name.to_string(),
-        links: metadata[id].links.clone(),
-    };
-    found.into_iter().map(linked).collect()
+    metadata.packages.iter().filter(|package| found.contains(package.id.as_str())).collect()
 }
 
 /// Packages that the supervisor must not be linked from.
-fn forbidden_in_the_supervisor(linked: &[Linked]) -> Vec<String> {
-    let is_forbidden = |package: &&Linked| {
+fn forbidden_in_the_supervisor(linked: &[&Package]) -> Vec<String> {
+    let is_forbidden = |package: &&&Package| {
         let foreign = package.name.ends_with("-sys") || package.links.is_some();
         NEVER_IN_THE_SUPERVISOR.iter().any(|part| package.name.contains(part))
             || foreign && !FOREIGN_CODE_IN_THE_SUPERVISOR.contains(&package.name.as_str())
     };
-    linked.iter().filter(is_forbidden).map(|package| format!("{package:?}")).collect()
+    linked
+        .iter()
+        .filter(is_forbidden)
+        .map(|package| format!("{} (links {:?})", package.name, package.links))
+        .collect()
 }
 
 /// Lines of a package's dependency tables that name a version of their own or
@@ -217,7 +269,7 @@ fn source_files(directory: &Path, built: &Path) -> Result<Vec<PathBuf>> {
 
 #[test]
 fn our_packages_depend_on_each_other_in_one_direction() -> Result<()> {
-    let edges = edges_between_our_packages(&metadata(PLATFORMS[0])?);
+    let edges = edges_between_our_packages(&Metadata::read(PLATFORMS[0])?);
     assert_eq!(wrong_edges(&edges), [""; 0]);
     let known: BTreeSet<_> = DIRECTION.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(edges.into_keys().collect::<BTreeSet<_>>(), known);
@@ -244,7 +296,8 @@ fn a_wrong_direction_is_seen() {
 #[test]
 fn the_supervisor_holds_no_model_code_and_no_cuda() -> Result<()> {
     for platform in PLATFORMS {
-        let linked = linked_into(&metadata(platform)?, "supervisor");
+        let metadata = Metadata::read(platform)?;
+        let linked = linked_into(&metadata, "supervisor");
         assert!(linked.iter().any(|package| package.name == "libsqlite3-sys"), "{linked:?}");
         assert_eq!(forbidden_in_the_supervisor(&linked), [""; 0], "{platform}");
     }
@@ -253,18 +306,18 @@ fn the_supervisor_holds_no_model_code_and_no_cuda() -> Result<()> {
 
 #[test]
 fn model_code_is_seen_where_it_is() -> Result<()> {
-    let linked = linked_into(&metadata(PLATFORMS[0])?, "engine-worker");
-    let seen = forbidden_in_the_supervisor(&linked).concat();
+    let metadata = Metadata::read(PLATFORMS[0])?;
+    let seen = forbidden_in_the_supervisor(&linked_into(&metadata, "engine-worker")).concat();
     for package in ["llama-cpp-2", "llama-cpp-sys-2", "tensorrt-llm", "tokenizers"] {
-        assert!(seen.contains(&format!("\"{package}\"")), "{package} in {seen}");
+        assert!(seen.contains(&format!("{package} (")), "{package} in {seen}");
     }
     Ok(())
 }
 
 #[test]
 fn every_dependency_has_a_reason_and_no_version_of_its_own() -> Result<()> {
-    for package in metadata(PLATFORMS[0])?.workspace_packages() {
-        let path = package.manifest_path.as_std_path();
+    for package in Metadata::read(PLATFORMS[0])?.our_packages() {
+        let path = &package.manifest_path;
         let manifest =
             fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
         assert_eq!(careless_dependencies(&manifest), [""; 0], "{}", path.display());
@@ -298,8 +351,7 @@ workspace = true
 
 #[test]
 fn source_files_are_named_for_what_they_hold_and_stay_small() -> Result<()> {
-    let metadata = metadata(PLATFORMS[0])?;
-    let files = source_files(&root(), metadata.target_directory.as_std_path())?;
+    let files = source_files(&root(), &Metadata::read(PLATFORMS[0])?.target_directory)?;
     assert!(files.iter().any(|path| path.ends_with("tests/tests/packages.rs")));
     let mut found = Vec::new();
     for path in files {
