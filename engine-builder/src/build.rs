@@ -89,13 +89,17 @@ pub fn run(order: &Order, report: &Report) -> Result<(), Error> {
 fn complete(engines: &Engines, plan: &Plan) -> Result<(), Error> {
     let work = quantise::work_dir(engines.state_dir(), plan);
     let nothing_left = engines.leftovers()?.is_empty() && !work.exists();
-    if nothing_left && publish::serves_by_default(engines) {
+    let serves = plan.embedding.is_some() || publish::serves_by_default(engines);
+    if nothing_left && serves {
         return Ok(());
     }
     let _lock = Lock::take(engines.path())?;
     publish::recover(engines)?;
     tidy(engines, plan)?;
-    publish::set_default(engines, &plan.id)
+    match plan.embedding {
+        Some(_) => Ok(()),
+        None => publish::set_default(engines, &plan.id),
+    }
 }
 
 fn plan(order: &Order) -> Result<Plan, Error> {
@@ -381,7 +385,7 @@ fn manifest(plan: &Plan, fetched: Fetched) -> Manifest {
         bound_to: BoundTo::default(),
         serving: plan.serving.clone(),
         capabilities: Capabilities::default(),
-        embedding: None,
+        embedding: plan.embedding.clone(),
         files: Vec::new(),
         commands: fetched.commands,
         smoke: None,
@@ -402,6 +406,14 @@ pub(crate) fn prove(
     let model = manifest.model.name.clone();
     let failed = |source| Error::Smoke { model, source };
     let dir = dir.canonicalize().map_err(io("find", dir))?;
+    if manifest.is_embedder() {
+        let outcome = smoke::embeddings(worker, &dir, &manifest.serving, None, report);
+        let outcome = outcome.map_err(failed)?;
+        report.end(&outcome.in_words());
+        manifest.capabilities = Capabilities { embedding: true, ..Capabilities::default() };
+        manifest.smoke = Some(outcome.smoke);
+        return Ok(());
+    }
     let expected = promised.map_or(&[][..], |promise| promise.smoke_answer.as_slice());
     let outcome = match smoke::run(worker, &dir, &manifest.serving, expected, report) {
         Ok(outcome) => outcome,

@@ -10,7 +10,6 @@ use engine_api::manifest::{
     Artefact, ArtefactRole, Backend, BackendKind, BoundTo, Capabilities, MANIFEST_VERSION,
     Manifest, RTEN, Serving,
 };
-use jetpack::Bytes;
 use serde_json::json;
 
 pub use entry::{Entry, Neighbour, PackagedFile, Smoke, entries, find};
@@ -59,8 +58,7 @@ pub fn build(entry: &Entry, order: &Order, report: &Report) -> Result<(), Error>
         let fetched = fetch(entry, &cache, &order.sources, report)?;
         let (building, manifest) = make(entry, fetched, wanted, &engines, &cleared.worker, report)?;
         report.begin(Step::Publish, "writing to the disk");
-        // It never becomes the default: that is the engine that answers.
-        publish::put(&engines, &id, building, &manifest)?.keep();
+        publish::publish(&engines, &id, building, &manifest)?;
         report.end(&dir.display().to_string());
         let facts = json!({
             "engine": id.as_str(), "dir": dir, "built": true, "smoke": manifest.smoke,
@@ -151,13 +149,7 @@ fn make(
     let dir = building.path().canonicalize().map_err(io("find", building.path()))?;
     let outcome = smoke::embeddings(worker, &dir, &manifest.serving, Some(&entry.smoke), report)
         .map_err(|source| Error::Smoke { model: entry.name.clone(), source })?;
-    report.end(&format!(
-        "loaded in {} ms on {}, {:.0} tokens/s, {} of memory",
-        outcome.smoke.load_ms,
-        outcome.device,
-        outcome.smoke.prefill_tokens_per_s,
-        outcome.resident.map_or("an unknown amount".into(), |bytes: Bytes| bytes.to_string()),
-    ));
+    report.end(&outcome.in_words());
     manifest.smoke = Some(outcome.smoke);
     Ok((building, manifest))
 }

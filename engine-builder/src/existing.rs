@@ -62,6 +62,7 @@ pub fn same(engines: &Engines, plan: &Plan, report: &Report) -> Result<Option<Ma
     let alike = manifest.model == plan.model
         && manifest.backend == plan.backend
         && manifest.serving == plan.serving
+        && manifest.embedding == plan.embedding
         && manifest.quantised.is_some() == plan.quantise.is_some();
     let [weights] = manifest.files.as_slice() else { return Ok(None) };
     if !alike {

@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek};
 use std::path::Path;
 
+use engine_api::embedding::{Embedding, Pooling};
+
 mod metadata;
 mod quantisation;
 mod reader;
@@ -47,6 +49,9 @@ pub struct Facts {
     pub fim: bool,
     /// For example `gpt2` or `llama`.
     pub tokenizer: Option<String>,
+    /// How it makes vectors, if it was made for that. A file does not tell what is to
+    /// stand before a text.
+    pub embedding: Option<Embedding>,
 }
 
 /// Why a file is not a model that can be built.
@@ -126,7 +131,26 @@ fn facts(metadata: &Metadata, tensors: &Tensors) -> Result<Facts, GgufError> {
         chat_template: metadata.text("tokenizer.chat_template").is_some(),
         fim: metadata.fim,
         tokenizer: metadata.text("tokenizer.ggml.model").map(str::to_owned),
+        embedding: embedding(metadata, architecture),
         architecture: architecture.to_owned(),
+    })
+}
+
+/// `None` for a model that pools nothing, or ranks in place of it.
+fn embedding(metadata: &Metadata, architecture: &str) -> Option<Embedding> {
+    let number = |key: &str| metadata.number(&format!("{architecture}.{key}"));
+    let pooling = match number("pooling_type")? {
+        1 => Pooling::Mean,
+        2 => Pooling::First,
+        3 => Pooling::Last,
+        _ => return None,
+    };
+    Some(Embedding {
+        dimension: u32::try_from(number("embedding_length")?).ok()?,
+        pooling,
+        normalise: true,
+        query_prefix: String::new(),
+        document_prefix: String::new(),
     })
 }
 
@@ -134,6 +158,10 @@ fn facts(metadata: &Metadata, tensors: &Tensors) -> Result<Facts, GgufError> {
 /// is missing or the product is absurd.
 fn kv_bytes_per_token(metadata: &Metadata, architecture: &str) -> Option<u64> {
     let number = |key: &str| metadata.number(&format!("{architecture}.{key}"));
+    if number("attention.causal") == Some(0) {
+        // An encoder sees a text as a whole and keeps nothing of it.
+        return Some(0);
+    }
     let layers = number("block_count")?;
     let heads = number("attention.head_count");
     let head_length = || number("embedding_length")?.checked_div(heads?);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use engine_api::chore::Target;
+use engine_api::embedding::Embedding;
 pub use engine_api::manifest::LLAMA_CPP;
 use engine_api::manifest::{
     ArtefactRole, Backend, BackendKind, Capabilities, Manifest, Model, Serving,
@@ -61,6 +62,8 @@ pub struct Plan {
     pub model: Model,
     pub backend: Backend,
     pub serving: Serving,
+    /// How it makes vectors; `None` for a model that answers.
+    pub embedding: Option<Embedding>,
     pub weights: Weights,
     /// What the catalogue promises; `None` for a file of the user's own.
     pub promised: Option<Promise>,
@@ -141,6 +144,16 @@ impl Plan {
             Some(_) => format!(" (quantised from {})", self.made_from()),
             None => String::new(),
         };
+        if let Some(embedding) = &self.embedding {
+            return format!(
+                "{}: {} {}{from}, {context} tokens a text, vectors of {}, {about}{} of memory",
+                self.id,
+                model.name,
+                model.quantisation,
+                embedding.dimension,
+                self.memory()
+            );
+        }
         format!(
             "{}: {} {}{from}, {context} tokens for each of {max_sequences} users, {about}{} of memory",
             self.id,
@@ -158,6 +171,9 @@ impl Plan {
 /// the form that is wished for.
 pub fn from_catalogue(entry: &Entry, wishes: &Wishes) -> Result<Plan, Error> {
     let origin = Origin::of(entry, wishes.form)?;
+    if entry.embedding.is_some() {
+        one_text_at_a_time(wishes)?;
+    }
     let mut model = entry.model();
     let from_checkpoint = matches!(origin, Origin::Checkpoint { .. });
     // A checkpoint becomes a file of 16 bits, which is then quantised.
@@ -218,6 +234,7 @@ pub fn from_catalogue(entry: &Entry, wishes: &Wishes) -> Result<Plan, Error> {
             Some(entry.weights.trained_context),
             weights.kv_bytes_per_token,
         )?,
+        embedding: entry.embedding.clone(),
         weights,
         promised: Some(promise),
         quantise,
@@ -236,6 +253,10 @@ pub fn from_file(path: PathBuf, bytes: u64, facts: &Facts, wishes: &Wishes) -> R
         Error::Usage(format!("{title:?} makes no engine name; give one with --name"))
     })?;
     let context = facts.trained_context.map_or(CONTEXT, |trained| trained.min(CONTEXT));
+    let (users, cached) = match facts.embedding {
+        Some(_) => (one_text_at_a_time(wishes)?, 0),
+        None => (MAX_SEQUENCES, CACHED_SEQUENCES),
+    };
     let mut model = Model {
         name: if title.is_empty() { id.to_string() } else { title },
         architecture: facts.architecture.clone(),
@@ -253,10 +274,11 @@ pub fn from_file(path: PathBuf, bytes: u64, facts: &Facts, wishes: &Wishes) -> R
         backend: llama_cpp(),
         serving: serving(
             wishes,
-            (context, MAX_SEQUENCES, CACHED_SEQUENCES),
+            (context, users, cached),
             facts.trained_context,
             facts.kv_bytes_per_token,
         )?,
+        embedding: facts.embedding.clone(),
         weights: Weights {
             bytes,
             estimated: false,
@@ -284,6 +306,7 @@ pub fn again(manifest: &Manifest, dir: &Path, id: EngineId, entry: Option<&Entry
         model: manifest.model.clone(),
         backend: llama_cpp(),
         serving: manifest.serving.clone(),
+        embedding: manifest.embedding.clone(),
         weights: Weights {
             bytes: weights.bytes,
             estimated: false,
@@ -299,6 +322,16 @@ pub fn again(manifest: &Manifest, dir: &Path, id: EngineId, entry: Option<&Entry
         // It may not get worse than it was allowed to be.
         most_perplexity: manifest.quality.as_ref().map(|quality| quality.bound),
     })
+}
+
+/// An embedder computes one text after the other, so that none depends on its
+/// neighbours, and its vectors are not held to a bound for answers.
+fn one_text_at_a_time(wishes: &Wishes) -> Result<u16, Error> {
+    if wishes.users.is_some() || wishes.quantise.is_some() {
+        let what = "an embedder has neither users nor another quantisation; leave them out";
+        return Err(Error::Usage(what.into()));
+    }
+    Ok(1)
 }
 
 fn llama_cpp() -> Backend {
@@ -360,6 +393,7 @@ mod tests {
             chat_template: true,
             fim: false,
             tokenizer: Some("gpt2".into()),
+            embedding: None,
         }
     }
 

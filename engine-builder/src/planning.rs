@@ -85,7 +85,9 @@ pub struct BoardPlan {
     pub sizes: Sizes,
     pub memory: Memory,
     pub disk: Disk,
-    /// `None`: the board's memory bandwidth is unknown.
+    /// Numbers in a vector; `None` for a model that answers.
+    pub dimension: Option<u32>,
+    /// `None`: the board's memory bandwidth is unknown, or it makes no answers.
     pub speed: Option<Speed>,
     pub why: Vec<String>,
     pub rejected: Vec<Rejected>,

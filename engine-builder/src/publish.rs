@@ -44,7 +44,7 @@ pub(crate) fn replace_whole(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Gives the engine in `building` the name `id`, in the place of an engine
-/// that has it.
+/// that has it. If no engine is the default, it is; an embedder never is.
 ///
 /// # Errors
 /// [`Error::Io`]; the engine that was there is then still there.
@@ -55,7 +55,10 @@ pub fn publish(
     manifest: &Manifest,
 ) -> Result<(), Error> {
     put(engines, id, building, manifest)?.keep();
-    set_default(engines, id)
+    match manifest.is_embedder() {
+        true => Ok(()),
+        false => set_default(engines, id),
+    }
 }
 
 /// As [`publish`], and the engine that was there can come back.

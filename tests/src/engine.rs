@@ -19,6 +19,9 @@ pub const REAL: &str = "smollm2-135m-instruct";
 /// Name of the small embedder and its engine.
 pub const EMBEDDER: &str = "all-minilm-l6-v2";
 
+/// Name of an embedder that llama.cpp runs: the same model in 32 bits.
+pub const GGUF_EMBEDDER: &str = "minilm-gguf";
+
 /// Name of the engine that repeats its prompt.
 pub const ECHO: &str = "echo";
 
@@ -112,7 +115,19 @@ pub fn install_into(state_dir: &Path, engine: &Engine) {
 /// # Panics
 /// It is not built, or there is one already.
 pub fn install_embedder(state_dir: &Path) {
-    let (built, placed) = (built_engine(EMBEDDER), state_dir.join("engines").join(EMBEDDER));
+    place_beside(EMBEDDER, state_dir);
+}
+
+/// The same of the one that llama.cpp runs.
+///
+/// # Panics
+/// It is not built, or there is one already.
+pub fn install_gguf_embedder(state_dir: &Path) {
+    place_beside(GGUF_EMBEDDER, state_dir);
+}
+
+fn place_beside(name: &str, state_dir: &Path) {
+    let (built, placed) = (built_engine(name), state_dir.join("engines").join(name));
     // As a builder publishes it: whole, by a rename.
     let making = state_dir.join("engines").join(".building-embedder");
     fs::create_dir_all(&making).expect("a fresh directory takes another");

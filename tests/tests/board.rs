@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first thing that is not there")]
 
 use serde_json::{Value, json};
+use tests::console::{said, stoker};
+use tests::engine::install_embedder;
 use tests::patience::until;
 use tests::virtual_board::{HELD_WHILE_IT_GETS_HOT, VirtualBoard, held, wait, with_users};
 
@@ -55,6 +57,57 @@ fn limits_fall_with_heat_and_rise_when_it_leaves() {
     let metrics = appliance.get("/metrics");
     let metrics = metrics.text();
     assert!(metrics.contains("stoker_governor_notch 0"), "{metrics}");
+}
+
+#[test]
+fn indexing_stands_still_in_the_heat_and_goes_on_afterwards() {
+    let board = VirtualBoard::start(&[
+        "--ambient",
+        "42",
+        "--warm",
+        "84",
+        "--speed",
+        "8",
+        "--fault",
+        "fan stuck",
+    ]);
+    let code = tempfile::tempdir().unwrap();
+    std::fs::write(code.path().join("fan.rs"), "fn set_speed(duty: u8) { write(duty); }").unwrap();
+    let path = code.path().display();
+    let setup = board.appliance();
+    let config = std::fs::read_to_string(setup.config_path()).unwrap();
+    let appliance = setup
+        .config(&format!("{config}[[repository]]\nname = \"fans\"\npath = \"{path}\"\n"))
+        .start();
+    let chunks = |status: &Value| status["index"]["repositories"][0]["chunks"] == 1;
+    wait(&appliance, "it is cut into chunks", chunks);
+    with_users(&appliance, || {
+        let is_hot = |status: &Value| status["governor"]["limiting"] == "heat";
+        wait(&appliance, "limits fall", is_hot);
+        // Its one text now waits for its vector.
+        install_embedder(appliance.state_dir());
+        let held = wait(&appliance, "the vectors are held", |status| {
+            status["index"]["vectors"]["state"] == "held"
+        });
+        let (index, vectors) = (&held["index"], &held["index"]["vectors"]);
+        assert_eq!((&index["held"], &vectors["made"]), (&json!(true), &json!(0)), "{index}");
+        for reason in [&index["held_because"], &vectors["reason"]] {
+            assert!(reason.as_str().unwrap().contains("°C"), "{reason}");
+        }
+        // The embedder is not even started.
+        assert_eq!(held["embedder"]["state"]["name"], "idle");
+        let shown = said(&stoker(&appliance, &["index", "status"]));
+        let still = "indexing stands still while the board is held back: ";
+        assert!(!is_hot(&appliance.status()) || shown.contains(still), "{shown}");
+        board.faults("ambient 20");
+        wait(&appliance, "limits recover", is_at_full_power);
+    });
+    let made =
+        wait(&appliance, "its text has a vector", |status| status["index"]["vectors"]["made"] == 1);
+    assert_eq!(
+        (&made["index"]["held"], &made["index"]["held_because"]),
+        (&json!(false), &Value::Null)
+    );
 }
 
 #[test]

@@ -177,6 +177,18 @@ fn serving(entry: &Entry) -> Result<(), Fault> {
     if capabilities.chat == (entry.chat_template == ChatTemplate::None) {
         return fault("chat_template", "and capabilities.chat do not agree".into());
     }
+    if capabilities.embedding != entry.embedding.is_some() {
+        return fault("embedding", "and capabilities.embedding do not agree".into());
+    }
+    if let Some(embedding) = &entry.embedding {
+        if capabilities.chat {
+            return fault("capabilities.chat", "an embedder gives no answers".into());
+        }
+        if embedding.dimension != entry.architecture.hidden {
+            let (says, has) = (embedding.dimension, entry.architecture.hidden);
+            return fault("embedding.dimension", format!("{says}; architecture.hidden is {has}"));
+        }
+    }
     if capabilities.fim && entry.fim.is_none() {
         return fault("capabilities.fim", "needs the tokens of [fim]".into());
     }

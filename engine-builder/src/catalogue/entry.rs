@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use engine_api::embedding::Embedding;
 use engine_api::manifest::{Capabilities, Model};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -37,6 +38,8 @@ pub struct Entry {
     pub architecture: Architecture,
     /// Absent: the model was not trained to fill in the middle.
     pub fim: Option<FimTokens>,
+    /// Absent: the model makes no vectors of texts.
+    pub embedding: Option<Embedding>,
     pub backends: Backends,
     pub serving: Defaults,
     pub capabilities: Capabilities,

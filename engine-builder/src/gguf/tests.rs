@@ -45,8 +45,21 @@ fn a_header_is_read() {
             chat_template: true,
             fim: false,
             tokenizer: None,
+            embedding: None,
         }
     );
+}
+
+#[test]
+fn a_model_that_pools_makes_vectors_and_an_encoder_keeps_nothing() {
+    let encoder = Sample::of("bert").number("bert.pooling_type", 2);
+    let encoder = encoder.pair("bert.attention.causal", &[7, 0, 0, 0, 0]);
+    let facts = parse_bytes(&encoder.bytes()).unwrap();
+    let embedding = facts.embedding.unwrap();
+    assert_eq!((embedding.dimension, embedding.pooling), (64, Pooling::First));
+    assert_eq!(facts.kv_bytes_per_token, Some(0));
+    let ranks = Sample::of("bert").number("bert.pooling_type", 4);
+    assert_eq!(parse_bytes(&ranks.bytes()).unwrap().embedding, None);
 }
 
 #[test]

@@ -191,7 +191,9 @@ impl<'a> Attempt<'a> {
             sizes,
             memory,
             disk,
-            speed,
+            dimension: entry.embedding.as_ref().map(|embedding| embedding.dimension),
+            // What is estimated is the speed of answers.
+            speed: speed.filter(|_| entry.embedding.is_none()),
             why: needs::why(*backend, entry, variant, setting, sizes),
             rejected: Vec::new(),
             cautions: needs::cautions(*backend, entry, variant, setting),

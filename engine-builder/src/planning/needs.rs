@@ -93,7 +93,10 @@ pub(super) fn cautions(
             .push("NVIDIA supports tensorrt-llm on AGX Orin and has not said so of Orin NX".into());
     }
     if entry.capabilities.embedding {
-        cautions.push("engine-worker does not serve embeddings yet".into());
+        cautions.push(
+            "it serves beside the engine that answers, and takes its memory on top of that engine's"
+                .into(),
+        );
     }
     cautions.extend(variant.caution.clone());
     if setting.board.memory_is == Origin::Assumed {

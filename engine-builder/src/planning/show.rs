@@ -60,6 +60,9 @@ pub(super) fn with_steps(mut out: String, steps: &[Step]) -> String {
 
 fn serves(plan: &BoardPlan) -> String {
     let sizes = &plan.sizes;
+    if let Some(dimension) = plan.dimension {
+        return format!("texts of up to {} tokens, vectors of {dimension}", sizes.context);
+    }
     let mut said = format!("{} at once, {} tokens each", sizes.users, sizes.context);
     if sizes.spare > 0 {
         let _ = write!(said, ", {} more windows kept as prefixes", sizes.spare);
@@ -99,6 +102,7 @@ pub(super) fn memory_is(board: &Board) -> String {
 
 fn speed(plan: &BoardPlan) -> String {
     match plan.speed {
+        None if plan.dimension.is_some() => "unknown: nobody has measured it on a board".into(),
         None => "unknown: so is the memory's bandwidth".into(),
         Some(speed) => format!(
             "{:.0} to {:.0} tokens/s for one user (estimate: {:.0} to {:.0} % of the {:.0} that the \

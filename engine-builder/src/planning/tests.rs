@@ -32,22 +32,28 @@ fn plan(model: &str, board: &str, jetpack: &str, wishes: Wishes) -> Result<Board
 fn summary(outcome: &Result<BoardPlan, Refusal>) -> String {
     match outcome {
         Ok(plan) => {
-            let speed = plan.speed.expect("boards have a known bandwidth");
             // llama.cpp's version changes with the workspace, and no plan with it.
             let version = match plan.backend {
                 Backend::LlamaCpp => String::new(),
                 _ => format!(" {}", plan.version),
             };
+            let what = match plan.speed {
+                Some(speed) => {
+                    format!(
+                        "{:.0}-{:.0} tokens/s",
+                        speed.least_tokens_per_s, speed.most_tokens_per_s
+                    )
+                }
+                None => format!("vectors of {}", plan.dimension.expect("answers have a speed")),
+            };
             format!(
-                "{}{version} {}, {} x {} tokens, {} of {}, {:.0}-{:.0} tokens/s",
+                "{}{version} {}, {} x {} tokens, {} of {}, {what}",
                 plan.backend,
                 plan.quantisation,
                 plan.sizes.users,
                 plan.sizes.context,
                 plan.memory.needed(),
                 plan.memory.budget_bytes,
-                speed.least_tokens_per_s,
-                speed.most_tokens_per_s
             )
         }
         Err(Refusal::Nowhere(rejected)) => {

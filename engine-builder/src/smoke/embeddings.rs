@@ -34,6 +34,19 @@ pub struct Outcome {
     pub resident: Option<Bytes>,
 }
 
+impl Outcome {
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        format!(
+            "loaded in {} ms on {}, {:.0} tokens/s, {} of memory",
+            self.smoke.load_ms,
+            self.device,
+            self.smoke.prefill_tokens_per_s,
+            self.resident.map_or("an unknown amount".into(), |bytes| bytes.to_string()),
+        )
+    }
+}
+
 /// Runs the embedder in `dir` in the program `worker`. Its vectors have to be as far
 /// from each other as `expected` says.
 ///

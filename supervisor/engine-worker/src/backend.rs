@@ -225,7 +225,7 @@ pub fn load(
     progress: impl FnMut(f32) + 'static,
 ) -> Result<(Runtime, Arc<dyn Vocabulary>), anyhow::Error> {
     let (backend, vocabulary) = match manifest.backend.kind {
-        BackendKind::LlamaCpp => llama_cpp::load(manifest, dir, wishes, progress)?,
+        BackendKind::LlamaCpp => return llama_cpp::load(manifest, dir, wishes, progress),
         BackendKind::Echo => echo::load(manifest, progress),
         BackendKind::Rten => return rten::load(manifest, dir, wishes, progress),
         #[cfg(feature = "tensorrt-llm")]

@@ -34,6 +34,39 @@ pub trait Embedder {
     fn share_cores(&mut self, alone: bool);
 }
 
+/// The tokens that a model wants before and after every text, for example `[CLS]` and
+/// `[SEP]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    before: Vec<TokenId>,
+    after: Vec<TokenId>,
+}
+
+impl Frame {
+    /// What stands before and after `inner` in `whole`, the same text in its frame.
+    #[must_use]
+    pub fn of(whole: &[TokenId], inner: &[TokenId]) -> Option<Self> {
+        if inner.is_empty() {
+            return None;
+        }
+        let at = whole.windows(inner.len()).position(|window| window == inner)?;
+        let (before, after) = (whole[..at].to_vec(), whole[at + inner.len()..].to_vec());
+        Some(Self { before, after })
+    }
+
+    /// Before and after.
+    #[must_use]
+    pub fn parts(&self) -> (&[TokenId], &[TokenId]) {
+        (&self.before, &self.after)
+    }
+
+    /// A text in its frame.
+    #[must_use]
+    pub fn around(&self, tokens: &[TokenId]) -> Vec<TokenId> {
+        [&self.before, tokens, &self.after].concat()
+    }
+}
+
 /// One vector out of the hidden states of a text, `dimension` numbers for each token.
 #[must_use]
 pub fn pool(states: &[f32], how: &Embedding) -> Vec<f32> {
@@ -82,6 +115,21 @@ mod tests {
         assert_eq!(pooled(Pooling::First, false), [3.0, 0.0]);
         assert_eq!(pooled(Pooling::Last, false), [5.0, 10.0]);
         assert_eq!(pooled(Pooling::Mean, true), [0.6, 0.8]);
+    }
+
+    #[test]
+    fn what_stands_around_a_text_is_told_from_an_example() {
+        let ids = |ids: &[u32]| ids.iter().copied().map(TokenId).collect::<Vec<_>>();
+        let frame = |whole: &[u32], inner: &[u32]| {
+            let frame = Frame::of(&ids(whole), &ids(inner))?;
+            Some((frame.before, frame.after))
+        };
+        assert_eq!(frame(&[101, 7, 102], &[7]), Some((ids(&[101]), ids(&[102]))));
+        assert_eq!(frame(&[7, 2], &[7]), Some((ids(&[]), ids(&[2]))));
+        assert_eq!(frame(&[1, 2], &[7]), None);
+        assert_eq!(frame(&[1, 2], &[]), None);
+        let both = Frame::of(&ids(&[1, 7, 2]), &ids(&[7])).unwrap();
+        assert_eq!(both.around(&ids(&[8, 9])), ids(&[1, 8, 9, 2]));
     }
 
     #[test]

@@ -19,10 +19,11 @@
 //! Built with the feature `cuda`, everything is computed on the GPUs that there are.
 //! Their sums depend on what else is computed, so nothing is reproducible there.
 
+mod embedder;
 mod vocabulary;
 
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
@@ -40,7 +41,7 @@ use llama_cpp_2::token::LlamaToken;
 
 use self::vocabulary::ModelVocabulary;
 use super::gpus::Gpus;
-use super::{Backend, Chunk, Description, Loaded, NextToken, Slot, StepError, Wishes};
+use super::{Backend, Chunk, Description, NextToken, Runtime, Slot, StepError, Vocabulary, Wishes};
 use crate::{diagnostics, openmp};
 
 /// Most tokens computed in one call on a CPU, which gains nothing from more, and a
@@ -57,7 +58,8 @@ const KEY_BLOCK: u32 = 32;
 /// Sequences that llama.cpp can keep apart.
 const MOST_SLOTS: usize = 256;
 
-/// Loads the engine's GGUF and makes room for all its sequences.
+/// Loads the engine's GGUF and makes room for all its sequences, or for the texts that
+/// it makes vectors of.
 ///
 /// # Errors
 /// One line that names the file and what is wrong with it, in llama.cpp's words.
@@ -65,42 +67,11 @@ pub fn load(
     manifest: &Manifest,
     dir: &Path,
     wishes: Wishes,
-    mut progress: impl FnMut(f32) + 'static,
-) -> anyhow::Result<Loaded> {
+    progress: impl FnMut(f32) + 'static,
+) -> anyhow::Result<(Runtime, Arc<dyn Vocabulary>)> {
     ensure_instruction_sets()?;
-    let weights = manifest.weights(dir).context("find the weights in the manifest")?;
-    ensure!(weights.is_file(), "{} is not there", weights.display());
-
-    let serving = &manifest.serving;
-    let slots = usize::from(serving.max_sequences) + usize::from(serving.cached_sequences);
-    ensure!((1..=MOST_SLOTS).contains(&slots), "{slots} slots, but 1 to {MOST_SLOTS} can be");
     let gpus = Gpus::of_llama_cpp();
-    let bytes = Bytes::new(weights.metadata()?.len());
-    gpus.ensure_room(bytes, Bytes::new(serving.kv_bytes))?;
-
-    // One model for one process, so both live as long as it does.
-    let runtime: &'static LlamaBackend = Box::leak(Box::new(LlamaBackend::init()?));
-    let params = LlamaModelParams::default()
-        .with_n_gpu_layers(if gpus.are_there() { u32::MAX >> 1 } else { 0 })
-        .with_progress_callback(move |fraction| {
-            progress(fraction);
-            true
-        });
-    let model = LlamaModel::load_from_file(runtime, &weights, &params)
-        .map_err(|_| anyhow::anyhow!("{}: {}", weights.display(), in_its_own_words()))?;
-    let model: &'static LlamaModel = Box::leak(Box::new(model));
-    ensure!(
-        !model.is_recurrent() && !model.is_hybrid(),
-        "{}: recurrent models are not supported: their state has no reusable prefix",
-        weights.display()
-    );
-
-    let Wishes { threads, reproducible } = wishes;
-    // On a GPU other kernels compute, of which nothing is known.
-    let reproducible = reproducible && !gpus.are_there() && has_whole_blocks(model);
-    let cache = Cache { slots, context: serving.context, reproducible };
-    let largest_step = if gpus.are_there() { MOST_TOKENS_ON_GPU } else { MOST_TOKENS };
-    let runner = Runner::new(runtime, model, cache, largest_step, threads)?;
+    let (runtime, model, weights) = open(manifest, dir, &gpus, progress)?;
     let facts = ModelFacts {
         name: model.meta_val_str("general.name").unwrap_or_default(),
         architecture: model.meta_val_str("general.architecture").unwrap_or_default(),
@@ -111,17 +82,73 @@ pub fn load(
     };
     let description = Description {
         backend: "llama_cpp",
-        device: gpus.with_processor(threads),
+        device: gpus.with_processor(wishes.threads),
         model: facts,
-        slots,
-        context: serving.context,
-        kv_bytes: cache.bytes(serving.kv_bytes),
-        threads,
-        largest_step,
-        reproducible,
+        slots: 1,
+        context: manifest.serving.context,
+        kv_bytes: 0,
+        threads: wishes.threads,
+        largest_step: if gpus.are_there() { MOST_TOKENS_ON_GPU } else { MOST_TOKENS },
+        // On a GPU other kernels compute, of which nothing is known.
+        reproducible: !gpus.are_there(),
     };
-    let backend = LlamaCpp { runner, description, gpus };
-    Ok((Box::new(backend), Arc::new(ModelVocabulary::new(model))))
+    match manifest.is_embedder() {
+        true => embedder::new(runtime, model, manifest, description),
+        false => sequences(runtime, model, manifest, wishes, description, gpus),
+    }
+    .with_context(|| weights.display().to_string())
+}
+
+/// The engine's GGUF as a model. There is one for one process, so it lives as long as
+/// that does.
+fn open(
+    manifest: &Manifest,
+    dir: &Path,
+    gpus: &Gpus,
+    mut progress: impl FnMut(f32) + 'static,
+) -> anyhow::Result<(&'static LlamaBackend, &'static LlamaModel, PathBuf)> {
+    let weights = manifest.weights(dir).context("find the weights in the manifest")?;
+    ensure!(weights.is_file(), "{} is not there", weights.display());
+
+    let bytes = Bytes::new(weights.metadata()?.len());
+    gpus.ensure_room(bytes, Bytes::new(manifest.serving.kv_bytes))?;
+
+    let runtime: &'static LlamaBackend = Box::leak(Box::new(LlamaBackend::init()?));
+    let params = LlamaModelParams::default()
+        .with_n_gpu_layers(if gpus.are_there() { u32::MAX >> 1 } else { 0 })
+        .with_progress_callback(move |fraction| {
+            progress(fraction);
+            true
+        });
+    let model = LlamaModel::load_from_file(runtime, &weights, &params)
+        .map_err(|_| anyhow::anyhow!("{}: {}", weights.display(), in_its_own_words()))?;
+    Ok((runtime, Box::leak(Box::new(model)), weights))
+}
+
+/// Room for all sequences of a model that answers.
+fn sequences(
+    runtime: &LlamaBackend,
+    model: &'static LlamaModel,
+    manifest: &Manifest,
+    wishes: Wishes,
+    description: Description,
+    gpus: Gpus,
+) -> anyhow::Result<(Runtime, Arc<dyn Vocabulary>)> {
+    ensure!(
+        !model.is_recurrent() && !model.is_hybrid(),
+        "recurrent models are not supported: their state has no reusable prefix"
+    );
+    let serving = &manifest.serving;
+    let slots = usize::from(serving.max_sequences) + usize::from(serving.cached_sequences);
+    ensure!((1..=MOST_SLOTS).contains(&slots), "{slots} slots, but 1 to {MOST_SLOTS} can be");
+    let Wishes { threads, reproducible } = wishes;
+    let reproducible = reproducible && description.reproducible && has_whole_blocks(model);
+    let cache = Cache { slots, context: serving.context, reproducible };
+    let runner = Runner::new(runtime, model, cache, description.largest_step, threads)?;
+    let kv_bytes = cache.bytes(serving.kv_bytes);
+    let description = Description { slots, kv_bytes, reproducible, ..description };
+    let backend = Runtime::Steps(Box::new(LlamaCpp { runner, description, gpus }));
+    Ok((backend, Arc::new(ModelVocabulary::new(model))))
 }
 
 /// llama.cpp's kernels were compiled for these; without them the process would

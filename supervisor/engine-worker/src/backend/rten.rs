@@ -74,7 +74,7 @@ pub fn load(
         one: pool(1),
         alone: false,
     };
-    let trial: Vec<_> = embedder.framed(&tokens.tokenize(TRIAL, false));
+    let trial = tokens.frame().around(&tokens.tokenize(TRIAL, false));
     embedder.embed(&trial).with_context(|| format!("try {shown}"))?;
     Ok((Runtime::Vectors(Box::new(embedder)), tokens))
 }
@@ -121,11 +121,6 @@ struct Rten {
 }
 
 impl Rten {
-    fn framed(&self, tokens: &[TokenId]) -> Vec<TokenId> {
-        let (before, after) = self.tokens.frame();
-        [before, tokens, after].concat()
-    }
-
     /// The hidden states of all tokens, one row after the other.
     fn states(&self, tokens: &[TokenId]) -> anyhow::Result<Vec<f32>> {
         let ids: Vec<i32> =
@@ -177,7 +172,7 @@ impl Embedder for Rten {
     }
 
     fn frame(&self) -> (&[TokenId], &[TokenId]) {
-        self.tokens.frame()
+        self.tokens.frame().parts()
     }
 
     fn embed(&mut self, tokens: &[TokenId]) -> Result<Vec<f32>, StepError> {

@@ -26,6 +26,15 @@ impl ModelVocabulary {
         Self { model, vocabulary, ends }
     }
 
+    /// Tokens of `text` with those that the model wants before and after every text.
+    pub(super) fn framed(&self, text: &str) -> Vec<TokenId> {
+        self.vocabulary
+            .tokenize(text.as_bytes(), true, false)
+            .into_iter()
+            .filter_map(known)
+            .collect()
+    }
+
     /// How a special token is written.
     fn text(&self, token: LlamaToken) -> String {
         known(token)

@@ -6,13 +6,13 @@ use anyhow::{Context, anyhow, ensure};
 use engine_api::protocol::TokenId;
 use tokenizers::Tokenizer;
 
+use crate::backend::embedder::Frame;
 use crate::backend::{InfillTokens, TemplateTokens, Vocabulary};
 
 /// What a tokeniser's file says.
 pub(super) struct Tokens {
     tokenizer: Tokenizer,
-    /// Before and after every text, for example `[CLS]` and `[SEP]`.
-    frame: (Vec<TokenId>, Vec<TokenId>),
+    frame: Frame,
 }
 
 impl Tokens {
@@ -29,26 +29,17 @@ impl Tokens {
         tokenizer.set_encode_special_tokens(true);
         let whole = tokenizer.encode_fast("a", true).map_err(failed)?;
         let inner = tokenizer.encode_fast("a", false).map_err(failed)?;
-        let frame = frame(whole.get_ids(), inner.get_ids())
+        let ids = |ids: &[u32]| ids.iter().copied().map(TokenId).collect::<Vec<_>>();
+        let frame = Frame::of(&ids(whole.get_ids()), &ids(inner.get_ids()))
             .with_context(|| format!("find what {shown} puts around a text"))?;
         let tokens = Self { tokenizer, frame };
         ensure!(tokens.size() > 0, "{shown} has no tokens");
         Ok(tokens)
     }
 
-    pub(super) fn frame(&self) -> (&[TokenId], &[TokenId]) {
-        (&self.frame.0, &self.frame.1)
+    pub(super) fn frame(&self) -> &Frame {
+        &self.frame
     }
-}
-
-/// What stands before and after `inner` in `whole`.
-fn frame(whole: &[u32], inner: &[u32]) -> Option<(Vec<TokenId>, Vec<TokenId>)> {
-    if inner.is_empty() {
-        return None;
-    }
-    let at = whole.windows(inner.len()).position(|window| window == inner)?;
-    let ids = |ids: &[u32]| ids.iter().copied().map(TokenId).collect();
-    Some((ids(&whole[..at]), ids(&whole[at + inner.len()..])))
 }
 
 impl Vocabulary for Tokens {
@@ -91,19 +82,5 @@ impl Vocabulary for Tokens {
 
     fn infill(&self) -> Option<InfillTokens> {
         None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_stands_around_a_text_is_told_from_an_example() {
-        let ids = |ids: &[u32]| ids.iter().copied().map(TokenId).collect::<Vec<_>>();
-        assert_eq!(frame(&[101, 7, 102], &[7]), Some((ids(&[101]), ids(&[102]))));
-        assert_eq!(frame(&[7, 2], &[7]), Some((ids(&[]), ids(&[2]))));
-        assert_eq!(frame(&[1, 2], &[7]), None);
-        assert_eq!(frame(&[1, 2], &[]), None);
     }
 }
