@@ -179,8 +179,7 @@ fn linked_into<'m>(metadata: &'m Metadata, name: &str) -> Vec<&'m Package> {
     let mut to_visit: Vec<&str> = start.map(|package| package.id.as_str()).into_iter().collect();
     while let Some(id) = to_visit.pop() {
         if found.insert(id) {
-            let is_normal =
-                |edge: &&Edge| edge.dep_kinds.iter().any(|kind| kind.kind.is_none());
+            let is_normal = |edge: &&Edge| edge.dep_kinds.iter().any(|kind| kind.kind.is_none());
             let normal = nodes[id].deps.iter().filter(is_normal);
             to_visit.extend(normal.map(|edge| edge.pkg.as_str()));
         }

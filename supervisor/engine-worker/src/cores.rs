@@ -6,7 +6,11 @@
 //! turn: with two threads on two cores, one busy neighbour was measured to cost
 //! far more than half of the speed. One thread alone loses nothing.
 
+mod lookout;
+
 use std::time::Duration;
+
+pub use self::lookout::Lookout;
 
 /// Cores that others may use before the team gives way. A busy process gets at
 /// least half a core from two compute threads on two.

@@ -6,6 +6,7 @@
 //! what serves is what was measured.
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{bail, ensure};
 use engine_api::chore::Measured;
@@ -17,6 +18,7 @@ use engine_api::protocol::TokenId;
 
 use crate::backend::{self, Backend, Chunk, Runtime, Wishes};
 use crate::chore::say;
+use crate::cores::Lookout;
 
 /// Tokens of the text that are looked at, at most: every model's window is
 /// longer, and memory for it is small.
@@ -38,7 +40,7 @@ pub fn measure(model: &Path, text: &str) -> anyhow::Result<Measured> {
     let threads = u16::try_from(cores).unwrap_or(u16::MAX);
     let wishes = Wishes { threads, reproducible: true };
     let manifest = manifest(model);
-    let (runtime, vocabulary) = backend::load(&manifest, Path::new("/"), wishes, |_| {})?;
+    let (runtime, vocabulary) = backend::load(&manifest, Path::new(""), wishes, |_| {})?;
     let Runtime::Steps(mut backend) = runtime else {
         bail!("its runtime does not tell what it would have written")
     };
@@ -53,6 +55,7 @@ fn predict(backend: &mut dyn Backend, tokens: &[TokenId]) -> anyhow::Result<Meas
     ensure!(tokens.len() > 2 * LEAD, "the text has {} tokens, too few", tokens.len());
     let mut surprise = 0.0;
     let mut counted = 0;
+    let mut cores = Lookout::new(Instant::now());
     for from in (0..tokens.len() - 1).step_by(STEP) {
         let to = (from + STEP).min(tokens.len() - 1);
         let places = (u32::try_from(from)?..).zip(&tokens[from..to]);
@@ -64,6 +67,10 @@ fn predict(backend: &mut dyn Backend, tokens: &[TokenId]) -> anyhow::Result<Meas
                 logits: true,
             })
             .collect();
+        // An engine may be serving beside it.
+        if let Some(alone) = cores.look(Instant::now()) {
+            backend.share_cores(alone);
+        }
         backend.prefill(&chunks)?;
         for (row, next) in tokens[from + 1..=to].iter().enumerate() {
             if from + row + 1 >= LEAD {

@@ -8,16 +8,15 @@
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use engine_api::form::Grammar;
 use engine_api::manifest::Manifest;
 use engine_api::protocol::{FromWorker, Load, Prompt, Ready, RequestId, ToWorker, TokenId};
-use jetpack::{Root, cpu};
 
 use crate::backend::{self, Runtime, Vocabulary, Wishes};
-use crate::cores::{Cores, Usage};
+use crate::cores::Lookout;
 use crate::grammar::Grammars;
 use crate::link::{Heard, Line, Outbox};
 use crate::prompt::Preparer;
@@ -54,9 +53,6 @@ pub struct ToCompile {
     pub grammar: Grammar,
     pub generated: Vec<TokenId>,
 }
-
-/// How often to look at what other processes use, while computing.
-const LOOK_AT_CORES: Duration = Duration::from_millis(250);
 
 /// Waits for `Load`, serves the engine it names, and returns after `Drain`.
 ///
@@ -177,24 +173,13 @@ struct Session<'a> {
     batch: Box<dyn Requests>,
     outbox: Outbox,
     pulse: Pulse,
-    cores: Cores,
-    born: Instant,
-    looked: Option<Instant>,
+    cores: Lookout,
     draining: bool,
 }
 
 impl<'a> Session<'a> {
     fn new(engine: &'a Engine, batch: Box<dyn Requests>, pulse: Pulse, outbox: Outbox) -> Self {
-        Self {
-            engine,
-            batch,
-            outbox,
-            pulse,
-            cores: Cores::default(),
-            born: Instant::now(),
-            looked: None,
-            draining: false,
-        }
+        Self { engine, batch, outbox, pulse, cores: Lookout::new(Instant::now()), draining: false }
     }
 
     /// Steps until drained. The process ends elsewhere if no supervisor can come.
@@ -203,7 +188,6 @@ impl<'a> Session<'a> {
             if !self.batch.has_work() {
                 self.publish();
                 self.cores.rest();
-                self.looked = None;
                 match commands.recv() {
                     Ok(heard) => self.heed(heard),
                     Err(_) => return Ok(()),
@@ -264,19 +248,9 @@ impl<'a> Session<'a> {
     }
 
     fn look_at_cores(&mut self, now: Instant) {
-        if self.looked.is_some_and(|looked| now.duration_since(looked) < LOOK_AT_CORES) {
-            return;
+        if let Some(alone) = self.cores.look(now) {
+            self.batch.share_cores(alone);
         }
-        self.looked = Some(now);
-        let root = Root::new("/");
-        let (Ok(everybody), Ok(own)) =
-            (cpu::CpuTimes::read(&root), cpu::process_cpu_time(&root, std::process::id()))
-        else {
-            return;
-        };
-        let usage = Usage { everybody: everybody.busy, own };
-        let alone = self.cores.look(usage, self.born.elapsed());
-        self.batch.share_cores(alone);
     }
 
     /// Lets the heartbeat know how far the batch has come.
