@@ -97,7 +97,7 @@ fn what_does_not_fit_is_refused_with_its_numbers() {
     let status = appliance.status();
     assert_eq!(
         (&status["embedder"]["backend"], &status["embedder"]["restarts"]),
-        (&json!("llama_cpp"), &json!(0))
+        (&json!("llama-cpp"), &json!(0))
     );
 }
 
