@@ -145,7 +145,8 @@ fn the_first_build_leaves_nothing_half_and_is_there_once_it_has_said_so() {
     let command = build(&place, &[MODEL], "512");
     let recorded = Recorded::new(&command, place.dir.path(), &real_weights());
     assert_eq!(recorded.code, Some(0));
-    recorded.each_cut(12, |when, ended| {
+    // Each next build computes for half a minute to measure the weights.
+    recorded.each_cut(7, |when, ended| {
         all_are_whole(&place, when);
         let there = served(&place, when);
         assert!(there.is_none_or(|context| context == 512), "{when}: {there:?}");
