@@ -125,6 +125,23 @@ fn it_gives_back_what_it_took_when_the_heat_leaves() {
 }
 
 #[test]
+fn a_board_that_has_cooled_down_gets_all_back_soon_even_if_it_is_not_understood() {
+    let start = Instant::now();
+    let mut governor = governor(Profile::Max, start);
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let mut decide = |seconds, celsius: i32| {
+        // There is no model of a board whose power cannot be read.
+        let facts = facts(celsius * 1000, 0, at(seconds));
+        governor.decide(&Facts { power: None, clock: clock(), ..facts }, at(seconds))
+    };
+    assert_eq!(decide(0, 50).notch, 0);
+    let hot = (2..30).step_by(2).map(|second| decide(second, 98)).last().unwrap();
+    assert!(hot.notch > 10, "{hot:?}");
+    let back = (30..300).step_by(2).map(|second| decide(second, 50)).last().unwrap();
+    assert_eq!((back.limits, back.gpu_cap_hz), (BOUNDS, None));
+}
+
+#[test]
 fn a_sensor_that_dies_counts_as_hot_and_one_that_returns_is_believed() {
     let start = Instant::now();
     let mut governor = governor(Profile::Max, start);

@@ -129,14 +129,16 @@ fn by_trend(place: Place<'_>, known: &Known, held: f64) -> (usize, usize, Ahead)
         true => (place.notch + notches_for(ahead - held)).min(last),
         false => 0,
     };
-    let rise = match ahead < held - UNDER_TREND {
-        true => place.notch.saturating_sub(1),
+    let room = held - UNDER_TREND - ahead;
+    // Half of the way is gone at a time.
+    let rise = match room > 0.0 {
+        true => place.notch.saturating_sub(2 * notches_for(room)),
         false => place.notch,
     };
     (least, rise.max(least), Ahead::Unknown)
 }
 
-/// One notch, and one more for each four kelvins too many, up to six.
+/// One notch, and one more for each four kelvins too many or too few, up to six.
 fn notches_for(kelvins: f64) -> usize {
     [4.0, 8.0, 12.0, 16.0, 20.0].iter().filter(|bound| kelvins >= **bound).count() + 1
 }

@@ -15,6 +15,7 @@ mod words;
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::types::Value;
@@ -203,17 +204,25 @@ fn find(
     let passing = remembered.passing(connection, &filter)?;
     let passing = passing.as_deref();
     let most = MIXED.max(question.limit * SPARE);
-    let near = match meant {
-        Ok(meant) => vectors.nearest(connection, passing, meant, most)?,
+    let comparable = match meant {
+        Ok(meant) => vectors.ready(connection, meant)?,
         Err(reason) => Err(reason),
     };
-    let (near, words_only) = match near {
-        Ok(near) => (Some(near), None),
+    let (comparable, words_only) = match comparable {
+        Ok(comparable) => (Some(comparable), None),
         Err(reason) => (None, Some(reason)),
     };
-    let asked = Asked::new(connection, remembered, &terms(&question.text))?;
-    let best = asked.best(connection, &filter, passing, most)?;
-    let near = near.as_ref().map(|near| (&*vectors, near));
+    let vectors = &*vectors;
+    let (near, asked, best) = thread::scope(|scope| -> rusqlite::Result<_> {
+        // Meaning takes about as long as words; neither needs the other.
+        let near = comparable
+            .map(|comparable| scope.spawn(move || vectors.nearest(comparable, passing, most)));
+        let asked = Asked::new(connection, remembered, &terms(&question.text))?;
+        let best = asked.best(connection, &filter, passing, most)?;
+        let near = near.map(|near| near.join().expect("a scan does not panic"));
+        Ok((near, asked, best))
+    })?;
+    let near = near.as_ref().map(|near| (vectors, near));
     let found = candidates(connection, &filter, &asked, best, near)?;
     let ranked = if near.is_some() { mixed(found) } else { by_words(found) };
     let (mut hits, mut chunks) = (Vec::new(), Vec::new());

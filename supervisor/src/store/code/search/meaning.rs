@@ -23,9 +23,10 @@ pub struct Meant {
     pub values: Vec<f32>,
 }
 
-/// The texts that are nearest to a question; or why none can be told.
-pub(super) type Nearest = Result<Near, String>;
+/// A question that the vectors can be compared with; or why it cannot.
+pub(super) type Comparable = Result<vector_scan::Question, String>;
 
+/// The texts that are nearest to a question.
 #[derive(Debug)]
 pub(super) struct Near {
     question: vector_scan::Question,
@@ -41,14 +42,12 @@ pub(super) struct Vectors {
 }
 
 impl Vectors {
-    /// The `count` nearest texts of those that pass.
-    pub(super) fn nearest(
+    /// Reads what has changed on the disk.
+    pub(super) fn ready(
         &mut self,
         connection: &Connection,
-        passing: Option<&Passing>,
         meant: &Meant,
-        count: usize,
-    ) -> rusqlite::Result<Nearest> {
+    ) -> rusqlite::Result<Comparable> {
         let select = "SELECT id, dimension FROM embedders WHERE identity = ?1";
         let mut select = connection.prepare_cached(select)?;
         let embedder: Option<(i64, usize)> =
@@ -63,14 +62,24 @@ impl Vectors {
         if let Some(problem) = self.refresh(connection, embedder, dimension)? {
             return Ok(Err(problem));
         }
-        let blocks: Vec<&Block> = self.blocks.values().map(|(_, block)| block).collect();
-        if blocks.is_empty() {
+        if self.blocks.is_empty() {
             return Ok(Err("no text has a vector of this embedder yet".to_owned()));
         }
+        Ok(Ok(question))
+    }
+
+    /// The `count` nearest texts of those that pass.
+    pub(super) fn nearest(
+        &self,
+        question: vector_scan::Question,
+        passing: Option<&Passing>,
+        count: usize,
+    ) -> Near {
+        let blocks: Vec<&Block> = self.blocks.values().map(|(_, block)| block).collect();
         let may = |text: i64| passing.is_none_or(|passing| passing.has_text(text));
         let found = nearest(&blocks, &question, count, &may);
         let texts = found.into_iter().map(|near| near.name).collect();
-        Ok(Ok(Near { question, texts }))
+        Near { question, texts }
     }
 
     /// The cosine of a text to the question; `None` if it has no vector.
