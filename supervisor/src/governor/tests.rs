@@ -129,15 +129,15 @@ fn a_board_that_has_cooled_down_gets_all_back_soon_even_if_it_is_not_understood(
     let start = Instant::now();
     let mut governor = governor(Profile::Max, start);
     let at = |seconds| start + Duration::from_secs(seconds);
-    let mut decide = |seconds, celsius: i32| {
+    let mut decide = |seconds, millidegrees| {
         // There is no model of a board whose power cannot be read.
-        let facts = facts(celsius * 1000, 0, at(seconds));
+        let facts = facts(millidegrees, 0, at(seconds));
         governor.decide(&Facts { power: None, clock: clock(), ..facts }, at(seconds))
     };
-    assert_eq!(decide(0, 50).notch, 0);
-    let hot = (2..30).step_by(2).map(|second| decide(second, 98)).last().unwrap();
+    let rising = |second: u64| 50_000 + 100 * second as i32;
+    let hot = (0..480).step_by(2).map(|second| decide(second, rising(second))).last().unwrap();
     assert!(hot.notch > 10, "{hot:?}");
-    let back = (30..300).step_by(2).map(|second| decide(second, 50)).last().unwrap();
+    let back = (480..800).step_by(2).map(|second| decide(second, 50_000)).last().unwrap();
     assert_eq!((back.limits, back.gpu_cap_hz), (BOUNDS, None));
 }
 
