@@ -17,9 +17,9 @@ fn is_at_full_power(status: &Value) -> bool {
     notch(status) == Some(0) && status["limits"]["pace_us"] == 0
 }
 
-#[test]
-fn limits_fall_with_heat_and_rise_when_it_leaves() {
-    let board = VirtualBoard::start(&[
+/// Warm already, with a fan that is stuck, and eight times as fast as a real one.
+fn hot_board() -> VirtualBoard {
+    VirtualBoard::start(&[
         "--ambient",
         "42",
         "--warm",
@@ -28,7 +28,12 @@ fn limits_fall_with_heat_and_rise_when_it_leaves() {
         "8",
         "--fault",
         "fan stuck",
-    ]);
+    ])
+}
+
+#[test]
+fn limits_fall_with_heat_and_rise_when_it_leaves() {
+    let board = hot_board();
     let appliance = board.appliance().start();
     wait(&appliance, "the clock may be capped", |status| {
         status["governor"]["gpu_clock_may_be_capped"] == true
@@ -61,16 +66,7 @@ fn limits_fall_with_heat_and_rise_when_it_leaves() {
 
 #[test]
 fn indexing_stands_still_in_the_heat_and_goes_on_afterwards() {
-    let board = VirtualBoard::start(&[
-        "--ambient",
-        "42",
-        "--warm",
-        "84",
-        "--speed",
-        "8",
-        "--fault",
-        "fan stuck",
-    ]);
+    let board = hot_board();
     let code = tempfile::tempdir().unwrap();
     std::fs::write(code.path().join("fan.rs"), "fn set_speed(duty: u8) { write(duty); }").unwrap();
     let path = code.path().display();

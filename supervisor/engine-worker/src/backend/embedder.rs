@@ -67,6 +67,18 @@ impl Frame {
     }
 }
 
+/// The vector of a text whose hidden states a runtime has computed.
+///
+/// # Errors
+/// The runtime's own.
+pub fn vector(states: anyhow::Result<Vec<f32>>, how: &Embedding) -> Result<Vec<f32>, StepError> {
+    let states = states.map_err(|error| StepError {
+        doing: "compute the hidden states of a text",
+        cause: format!("{error:#}"),
+    })?;
+    Ok(pool(&states, how))
+}
+
 /// One vector out of the hidden states of a text, `dimension` numbers for each token.
 #[must_use]
 pub fn pool(states: &[f32], how: &Embedding) -> Vec<f32> {

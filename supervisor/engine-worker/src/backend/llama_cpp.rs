@@ -70,6 +70,13 @@ pub fn load(
     progress: impl FnMut(f32) + 'static,
 ) -> anyhow::Result<(Runtime, Arc<dyn Vocabulary>)> {
     ensure_instruction_sets()?;
+    // Before anything is read that takes long.
+    let serving = &manifest.serving;
+    let slots = match manifest.is_embedder() {
+        true => 1,
+        false => usize::from(serving.max_sequences) + usize::from(serving.cached_sequences),
+    };
+    ensure!((1..=MOST_SLOTS).contains(&slots), "{slots} slots, but 1 to {MOST_SLOTS} can be");
     let gpus = Gpus::of_llama_cpp();
     let (runtime, model, weights) = open(manifest, dir, &gpus, progress)?;
     let facts = ModelFacts {
@@ -84,8 +91,8 @@ pub fn load(
         backend: "llama_cpp",
         device: gpus.with_processor(wishes.threads),
         model: facts,
-        slots: 1,
-        context: manifest.serving.context,
+        slots,
+        context: serving.context,
         kv_bytes: 0,
         threads: wishes.threads,
         largest_step: if gpus.are_there() { MOST_TOKENS_ON_GPU } else { MOST_TOKENS },
@@ -139,14 +146,13 @@ fn sequences(
         "recurrent models are not supported: their state has no reusable prefix"
     );
     let serving = &manifest.serving;
-    let slots = usize::from(serving.max_sequences) + usize::from(serving.cached_sequences);
-    ensure!((1..=MOST_SLOTS).contains(&slots), "{slots} slots, but 1 to {MOST_SLOTS} can be");
+    let slots = description.slots;
     let Wishes { threads, reproducible } = wishes;
     let reproducible = reproducible && description.reproducible && has_whole_blocks(model);
     let cache = Cache { slots, context: serving.context, reproducible };
     let runner = Runner::new(runtime, model, cache, description.largest_step, threads)?;
     let kv_bytes = cache.bytes(serving.kv_bytes);
-    let description = Description { slots, kv_bytes, reproducible, ..description };
+    let description = Description { kv_bytes, reproducible, ..description };
     let backend = Runtime::Steps(Box::new(LlamaCpp { runner, description, gpus }));
     Ok((backend, Arc::new(ModelVocabulary::new(model))))
 }

@@ -19,7 +19,7 @@ use rten_tensor::prelude::*;
 use rten_tensor::{NdTensor, Tensor};
 
 use self::tokens::Tokens;
-use super::embedder::{Embedder, pool};
+use super::embedder::{Embedder, vector};
 use super::{Description, Runtime, StepError, Vocabulary, Wishes};
 
 /// What a model may ask for, in the names that all exporters use.
@@ -176,11 +176,7 @@ impl Embedder for Rten {
     }
 
     fn embed(&mut self, tokens: &[TokenId]) -> Result<Vec<f32>, StepError> {
-        let states = self.states(tokens).map_err(|error| StepError {
-            doing: "compute the hidden states of a text",
-            cause: format!("{error:#}"),
-        })?;
-        Ok(pool(&states, &self.embedding))
+        vector(self.states(tokens), &self.embedding)
     }
 
     fn share_cores(&mut self, alone: bool) {

@@ -20,7 +20,7 @@ use llama_cpp_2::model::LlamaModel;
 
 use super::vocabulary::ModelVocabulary;
 use super::{FLASH_ATTENTION_AUTO, in_its_own_words, native, position};
-use crate::backend::embedder::{Embedder, Frame, pool};
+use crate::backend::embedder::{Embedder, Frame, vector};
 use crate::backend::{Description, Runtime, StepError, Vocabulary};
 use crate::openmp;
 
@@ -139,11 +139,7 @@ impl Embedder for LlamaEmbedder {
     }
 
     fn embed(&mut self, tokens: &[TokenId]) -> Result<Vec<f32>, StepError> {
-        let states = self.states(tokens).map_err(|error| StepError {
-            doing: "compute the hidden states of a text",
-            cause: format!("{error:#}"),
-        })?;
-        Ok(pool(&states, &self.embedding))
+        vector(self.states(tokens), &self.embedding)
     }
 
     fn share_cores(&mut self, alone: bool) {
