@@ -25,6 +25,7 @@ mod identity;
 mod keys;
 mod paths;
 mod receipts;
+mod removed_keys;
 
 mod code;
 mod embeddings;
@@ -72,6 +73,7 @@ use error::Problem;
 use gate::Gate;
 use kept::Keeper;
 use receipts::Receipts;
+use removed_keys::Places;
 use reply::Reply;
 use upload::Seats;
 
@@ -143,6 +145,10 @@ pub async fn serve(
     let working = settings.between_turns.then(|| tokio::spawn(working));
     let sources = Sources { between: working.is_some().then_some(between), ..sources };
     let gate = Gate::new(settings.keys.clone());
+    let forgetting = settings.keys.clone().map(|state_dir| {
+        let (handle, sources, keeper) = (handle.clone(), sources.clone(), Arc::clone(&keeper));
+        tokio::spawn(removed_keys::follow(state_dir, Places { handle, sources, keeper }))
+    });
     let shared = Arc::new(Shared {
         handle,
         sources,
@@ -155,8 +161,8 @@ pub async fn serve(
     });
     let service = move |peer, request| answer(Arc::clone(&shared), peer, request);
     server::run(listener, settings, service, shutdown).await;
-    if let Some(working) = working {
-        working.abort();
+    for task in [working, forgetting].into_iter().flatten() {
+        task.abort();
     }
 }
 

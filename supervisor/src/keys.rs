@@ -12,6 +12,7 @@
 
 pub mod claim;
 mod file;
+pub mod removed;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -226,9 +227,9 @@ impl Keys {
         self.0.get(name).map(|key| key.chats.clone()).unwrap_or_default()
     }
 
-    /// Whether there was one of that name.
-    pub fn remove(&mut self, name: &KeyName) -> bool {
-        self.0.remove(name).is_some()
+    /// The one of that name, if there was one.
+    pub fn remove(&mut self, name: &KeyName) -> Option<Hash> {
+        self.0.remove(name).map(|key| key.hash)
     }
 
     #[must_use]

@@ -5,13 +5,15 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use tests::appliance::{Appliance, Setup};
+use tests::client::Client;
+use tests::console::{said, stoker};
 use tests::engine::Engine;
 use tests::patience::until;
 use tests::process::program;
@@ -228,4 +230,65 @@ fn health_asks_with_a_key_of_its_own_that_is_gone_afterwards() {
     assert!(health.status.success(), "{said}");
     assert_eq!(key(appliance.state_dir(), &["list"], "").unwrap(), "alice\n");
     assert_eq!(status_with(&appliance, ("x-api-key", &alice)), 200);
+}
+
+#[test]
+fn what_is_kept_for_a_key_goes_with_it_and_nothing_of_others() {
+    let (appliance, alice) = asking();
+    let bob = key(appliance.state_dir(), &["add", "bob"], "").unwrap().trim_end().to_owned();
+    for (name, key) in [("balloon", &alice), ("zeppelin", &bob)] {
+        let client = appliance.client().with_key(key);
+        let messages = json!([{"role": "user", "content": format!("The {name} leaves at noon.")}]);
+        let chat = json!({"model": "memory", "messages": messages, "stream": true});
+        let _ = client.stream(CHAT, &chat).whole();
+        let files = tempfile::tempdir().unwrap();
+        fs::write(files.path().join("lift.rs"), format!("fn lift_{name}() {{}}\n")).unwrap();
+        let from = files.path().to_str().unwrap();
+        let _ = said(&stoker(&appliance, &["index", "upload", "yard", from, "--key", key]));
+        until("it is indexed", || is_found(&client, name).then_some(()));
+    }
+    assert_eq!([kept(&appliance, "balloon"), kept(&appliance, "zeppelin")], [3, 3]);
+
+    // Nobody is there to forget anything; whoever comes next is.
+    appliance.signal(Signal::SIGKILL);
+    key(appliance.state_dir(), &["remove", "alice"], "").unwrap();
+    let appliance = appliance.again();
+    until("hers is forgotten", || (kept(&appliance, "balloon") == 0).then_some(()));
+    assert_eq!(kept(&appliance, "zeppelin"), 3);
+    let client = appliance.client().with_key(&bob);
+    assert!(is_found(&client, "zeppelin"));
+    key(appliance.state_dir(), &["add", "again", "--stdin"], &alice).unwrap();
+    let client = appliance.client().with_key(&alice);
+    assert_eq!(client.get("/api/repositories").good()["repositories"], json!([]));
+    let waits = || fs::read_to_string(appliance.state_dir().join("removed-keys")).unwrap();
+    until("nothing is left to be done", || waits().is_empty().then_some(()));
+
+    // And with a server that runs.
+    key(appliance.state_dir(), &["remove", "bob"], "").unwrap();
+    until("his is forgotten", || (kept(&appliance, "zeppelin") == 0).then_some(()));
+}
+
+fn is_found(client: &Client, word: &str) -> bool {
+    let found = client.post("/v1/search", &json!({"query": word})).good();
+    !found["data"].as_array().unwrap().is_empty()
+}
+
+/// How many of these hold a word: the memory of chats, the answers, and the index or its files.
+fn kept(appliance: &Appliance, word: &str) -> usize {
+    let holds = |begins: &str| {
+        let all = files_below(appliance.state_dir());
+        let mut named = all.iter().filter(|path| {
+            path.strip_prefix(appliance.state_dir()).unwrap().to_string_lossy().starts_with(begins)
+        });
+        named.any(|path| {
+            let bytes = fs::read(path).unwrap_or_default();
+            bytes.windows(word.len()).any(|part| part == word.as_bytes())
+        })
+    };
+    ["memory.db", "answers.db", "code"].into_iter().filter(|begins| holds(begins)).count()
+}
+
+fn files_below(from: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(from).into_iter().flatten().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }

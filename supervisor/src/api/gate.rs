@@ -247,7 +247,7 @@ mod tests {
             [None, Some("any"), Some("undefined"), Some(&key)].map(|key| status(&gate, key)),
             [401, 401, 401, 200]
         );
-        keys::change(place.path(), |keys| Ok(keys.remove(&alice))).unwrap();
+        let _ = keys::removed::remove(place.path(), &alice).unwrap();
         assert_eq!(status(&gate, Some(&key)), 401);
         keys::forget_all(place.path()).unwrap();
         assert_eq!(status(&gate, None), 200);

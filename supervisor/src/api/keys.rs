@@ -102,8 +102,8 @@ pub(crate) async fn remove(
         return Err(Problem::new(StatusCode::CONFLICT, "invalid_request_error", why));
     }
     let named = name.clone();
-    let was_there = aside(state_dir, move |at| keys::change(at, |keys| Ok(keys.remove(&named))));
-    if !was_there.await? {
+    let left = aside(state_dir, move |at| keys::removed::remove(at, &named));
+    if left.await?.is_none() {
         return Err(unknown());
     }
     info!(key = %name, "an API key was removed");

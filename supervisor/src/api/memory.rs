@@ -6,10 +6,13 @@ use std::time::Duration;
 use hyper::{Response, StatusCode};
 
 use crate::api::error::Problem;
+use crate::api::kept::Keeper;
 use crate::api::reply::{self, Reply};
 use crate::api::wire::memory::{Conversations, Export, Forgotten};
 use crate::api::{Caller, identity};
+use crate::request::Client;
 use crate::store::memory::{Memory, MemoryError};
+use crate::supervisor::Handle;
 
 /// When to ask again for memory that is out of order.
 const SOON: Duration = Duration::from_secs(5);
@@ -58,20 +61,29 @@ pub(crate) async fn forget(
     if conversation.is_none() || forgotten > 0 {
         // Which answers and which of the engine's prefixes are of which conversation is not
         // known, so all of this owner go.
-        let (answers, prefixes) =
-            tokio::join!(caller.keeper.forget(&owner), caller.handle.forget(&caller.client));
-        let still = match (answers, prefixes) {
-            (true, Ok(())) => None,
-            (false, _) => Some("streamed answers of the last minutes are still kept"),
-            (true, Err(_)) => Some("what the engine has computed is still in its memory"),
-        };
-        if let Some(still) = still {
-            return Err(Problem::unavailable(format!("it is forgotten, but {still}"), SOON));
-        }
+        let gone = forget_computed(&caller.keeper, &caller.handle, &caller.client).await;
+        gone.map_err(|still| Problem::unavailable(format!("it is forgotten, but {still}"), SOON))?;
     }
     match conversation {
         Some(named) if forgotten == 0 => Err(not_found(named)),
         _ => Ok(reply::json(&Forgotten { forgotten })),
+    }
+}
+
+/// Forgets a client's answers, and what the engine has computed for it.
+///
+/// # Errors
+/// What is still there.
+pub(super) async fn forget_computed(
+    keeper: &Keeper,
+    handle: &Handle,
+    client: &Client,
+) -> Result<(), &'static str> {
+    let owner = identity::owner(client);
+    match tokio::join!(keeper.forget(&owner), handle.forget(client)) {
+        (true, Ok(())) => Ok(()),
+        (false, _) => Err("streamed answers of the last minutes are still kept"),
+        (true, Err(_)) => Err("what the engine has computed is still in its memory"),
     }
 }
 

@@ -98,15 +98,13 @@ pub fn list(state_dir: &Path, out: &mut impl Write) -> Result<(), KeyError> {
     Ok(())
 }
 
-/// Forgets a key; it opens nothing from then on.
+/// Forgets a key; it opens nothing from then on, and what is kept for it goes.
 pub fn remove(state_dir: &Path, name: &str, out: &mut impl Write) -> Result<(), KeyError> {
     let name = named(name)?;
-    let are_left = keys::change(state_dir, |keys| match keys.remove(&name) {
-        true => Ok(!keys.is_empty()),
-        false => Err(KeysError::Unknown(name.clone())),
-    })?;
-    writeln!(out, "{name} is forgotten")?;
-    if !are_left {
+    let left = keys::removed::remove(state_dir, &name)?;
+    let left = left.ok_or_else(|| KeysError::Unknown(name.clone()))?;
+    writeln!(out, "{name} is forgotten, and so is what the server keeps for it")?;
+    if left.is_empty() {
         writeln!(
             out,
             "no key is left, and nobody is let in; `stoker key open` asks nobody any more"

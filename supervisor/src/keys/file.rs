@@ -132,6 +132,6 @@ pub fn lend<T>(
     let key = make()?;
     change(state_dir, |keys| keys.put(name.clone(), Hash::of(&key)))?;
     let done = with(Some(&key));
-    change(state_dir, |keys| Ok(keys.remove(name)))?;
+    let _ = change(state_dir, |keys| Ok(keys.remove(name)))?;
     Ok(done)
 }

@@ -44,7 +44,7 @@ fn the_file_tells_whose_key_it_is_and_not_the_key() {
 fn where_the_last_key_is_gone_nobody_is_let_in() {
     let place = tempfile::tempdir().unwrap();
     let alice = add(&place, "alice");
-    assert!(change(place.path(), |keys| Ok(keys.remove(&name("alice")))).unwrap());
+    assert!(removed::remove(place.path(), &name("alice")).unwrap().is_some());
     let keys = read(place.path()).unwrap().unwrap();
     assert!(keys.is_empty() && keys.owner(&Hash::of(&alice)).is_none());
     assert!(forget_all(place.path()).unwrap());
@@ -185,10 +185,46 @@ fn what_a_keys_chats_have_stands_beside_it_and_goes_with_it() {
     let many = Chats { code: vec!["x".into(); 65], memory: false };
     assert!(set("bob", many).is_err());
     // A key of that name that is made later has none of it.
-    change(place.path(), |keys| Ok(keys.remove(&name("alice")))).unwrap();
+    let _ = removed::remove(place.path(), &name("alice")).unwrap();
     let _again = add(&place, "alice");
     assert!(read(place.path()).unwrap().unwrap().chats(&name("alice")).is_off());
     set("bob", both).unwrap();
     set("bob", Chats::default()).unwrap();
     assert!(!fs::read_to_string(&path).unwrap().contains("chats"));
+}
+
+#[test]
+fn a_removed_key_waits_until_the_server_has_forgotten_it() {
+    let place = tempfile::tempdir().unwrap();
+    let at = place.path();
+    let [alice, bob] = ["alice", "bob"].map(|of| Hash::of(&add(&place, of)));
+    assert!(removed::remove(at, &name("carol")).unwrap().is_none());
+    assert_eq!(removed::read(at).unwrap(), []);
+    for of in ["alice", "bob"] {
+        let _ = removed::remove(at, &name(of)).unwrap().unwrap();
+    }
+    assert_eq!(removed::read(at).unwrap(), [alice, bob]);
+
+    // One that is good again, as after a power cut between the two files.
+    change(at, |keys| keys.put(name("bert"), bob)).unwrap();
+    assert_eq!(removed::read(at).unwrap(), [alice]);
+    fs::write(at.join(removed::FILE), format!("no key\n{bob}\n\u{fffd}\n{alice}")).unwrap();
+    assert_eq!(removed::read(at).unwrap(), [alice]);
+    removed::forgotten(at, &[alice]).unwrap();
+    assert_eq!(removed::read(at).unwrap(), []);
+    let _ = removed::remove(at, &name("bert")).unwrap();
+    assert_eq!(removed::read(at).unwrap(), [bob]);
+    assert!(forget_all(at).unwrap());
+    assert_eq!(removed::read(at).unwrap(), [], "nobody is asked, and keys tell clients apart");
+}
+
+#[test]
+fn as_many_removed_keys_wait_as_there_can_be_keys() {
+    let place = tempfile::tempdir().unwrap();
+    let hashes: Vec<_> = (0..=MOST).map(|at| Hash::of(&at.to_string())).collect();
+    let lines: String = hashes[..MOST].iter().map(|hash| format!("{hash}\n")).collect();
+    fs::write(place.path().join(removed::FILE), lines).unwrap();
+    change(place.path(), |keys| keys.put(name("last"), hashes[MOST])).unwrap();
+    let _ = removed::remove(place.path(), &name("last")).unwrap();
+    assert_eq!(removed::read(place.path()).unwrap(), hashes[1..]);
 }
