@@ -48,6 +48,7 @@ pub use crate::store::code::search::{Found, Hit, Linked, Question};
 use crate::store::code::search::{Meant, Search};
 pub use crate::store::code::{CodeError, Maker, NewRepository};
 use crate::store::code::{Embedded, Standing, Unembedded};
+pub(crate) use background::SAID;
 use embedder::Embedder;
 pub use progress::Vectors;
 use sources::Origin;

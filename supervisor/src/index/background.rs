@@ -20,7 +20,7 @@ use vector_scan::Row;
 
 use super::embedder::{Embedder, NotMade};
 use super::progress::{Doing, Vectors};
-use super::{Index, Order, OrderError};
+use super::{Index, Order, OrderError, words};
 use crate::store::code::{Embedded, Maker, Standing, Unembedded};
 
 /// How often it is looked whether there is something to do.
@@ -36,6 +36,9 @@ const WRITTEN: usize = 16;
 const RETRY: Duration = Duration::from_secs(30);
 /// Texts in a row after which it is not a text's fault.
 const FAILURES: usize = 3;
+
+/// Of what embedders read of a text: vectors of another are made anew.
+pub(crate) const SAID: u32 = 1;
 
 /// Runs as long as the index does.
 pub(super) async fn run(
@@ -191,9 +194,11 @@ impl Work {
 }
 
 impl Unembedded {
-    /// What the embedder reads: a text says more with what it is in.
+    /// What the embedder reads: a text says more with what it is in, and most with that in
+    /// words: of `setSpeed` a vocabulary of prose makes syllables. Whoever changes this
+    /// counts [`SAID`] up.
     fn said(&self) -> String {
-        match self.place.as_str() {
+        match words::parts(&self.place).join(" ").as_str() {
             "" => self.body.clone(),
             place => format!("{place}\n{}", self.body),
         }
@@ -201,5 +206,20 @@ impl Unembedded {
 
     fn with(self, row: Option<Row>) -> Embedded {
         Embedded { text: self.text, hash: self.hash, row }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_embedder_reads_what_a_text_is_in_as_words() {
+        let said = |place: &str| {
+            let (place, body) = (place.to_owned(), "fn setSpeed() {}".to_owned());
+            Unembedded { text: 1, hash: [0; 32], place, body }.said()
+        };
+        assert_eq!(said("FanControl > set_speed"), "fan control set speed\nfn setSpeed() {}");
+        assert_eq!(said(""), "fn setSpeed() {}");
     }
 }

@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::Settings;
 use crate::engines::locate::{self, Located};
-use crate::index::Maker;
+use crate::index::{Maker, SAID};
 use crate::supervisor::engine::in_one_line;
 
 /// What is looked for in the directory of engines.
@@ -40,7 +40,7 @@ pub(super) fn maker(manifest: &Manifest) -> Option<Maker> {
     let embedding = manifest.embedding.as_ref()?;
     let files: Vec<_> = manifest.files.iter().map(|file| (file.role, &file.sha256)).collect();
     let backend = (&manifest.backend.kind, &manifest.backend.version);
-    let all = (&manifest.id, backend, embedding, manifest.serving.context, files);
+    let all = (&manifest.id, backend, embedding, manifest.serving.context, files, SAID);
     let all = serde_json::to_vec(&all).ok()?;
     Some(Maker {
         identity: Sha256::digest(&all).into(),
