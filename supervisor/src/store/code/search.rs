@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params_from_iter};
 
@@ -173,6 +174,8 @@ impl Search {
                 connection.busy_timeout(PATIENCE)?;
                 connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
                 connection.set_prepared_statement_cache_capacity(STATEMENTS);
+                // Else a statement is planned again for each value that it is given.
+                connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
                 &mut none.insert((number, connection)).1
             }
         };
