@@ -29,16 +29,15 @@ pub(crate) struct Places {
 
 /// Goes on until it is dropped.
 pub(crate) async fn follow(state_dir: PathBuf, places: Places) {
-    let mut wait = LOOK;
+    let mut is_late = false;
     loop {
-        tokio::time::sleep(wait).await;
-        wait = match pass(&state_dir, &places).await {
-            Ok(()) => LOOK,
-            Err(why) => {
-                warn!(why, "what was kept for a removed key is not all forgotten; tried again");
-                AGAIN
-            }
-        };
+        tokio::time::sleep(if is_late { AGAIN } else { LOOK }).await;
+        let passed = pass(&state_dir, &places).await;
+        // Said once, and not again until it went well.
+        if let (Err(why), false) = (&passed, is_late) {
+            warn!(why, "what was kept for a removed key is not all forgotten; tried again");
+        }
+        is_late = passed.is_err();
     }
 }
 
