@@ -257,11 +257,12 @@ fn what_is_kept_for_a_key_goes_with_it_and_nothing_of_others() {
     assert_eq!(kept(&appliance, "zeppelin"), 3);
     let client = appliance.client().with_key(&bob);
     assert!(is_found(&client, "zeppelin"));
+    // A key that is added again before that keeps what is left of it.
+    let waits = || fs::read_to_string(appliance.state_dir().join("removed-keys")).unwrap();
+    until("nothing is left to be done", || waits().is_empty().then_some(()));
     key(appliance.state_dir(), &["add", "again", "--stdin"], &alice).unwrap();
     let client = appliance.client().with_key(&alice);
     assert_eq!(client.get("/api/repositories").good()["repositories"], json!([]));
-    let waits = || fs::read_to_string(appliance.state_dir().join("removed-keys")).unwrap();
-    until("nothing is left to be done", || waits().is_empty().then_some(()));
 
     // And with a server that runs.
     key(appliance.state_dir(), &["remove", "bob"], "").unwrap();

@@ -38,8 +38,8 @@ pub fn remove(state_dir: &Path, name: &KeyName) -> Result<Option<Keys>, KeysErro
 
 /// The keys that were removed.
 pub fn read(state_dir: &Path) -> Result<Vec<Hash>, KeysError> {
-    // Most of the time there is none.
-    if !state_dir.join(FILE).exists() {
+    // Most of the time there is none, and nobody has to wait for that.
+    if noted(state_dir)?.is_empty() {
         return Ok(Vec::new());
     }
     let _between_changes = lock(state_dir)?;
