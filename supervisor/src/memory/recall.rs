@@ -6,6 +6,12 @@ use serde::{Deserialize, Serialize};
 const PASSAGE: usize = 700;
 /// Passages of one message; what is behind them is not found again.
 pub const MOST_PASSAGES: u16 = 512;
+/// A word that more than one of so many messages have says nothing of what is asked,
+const COMMON_IN_ONE_OF: usize = 4;
+/// where there are more than so many that have it.
+const SELDOM: usize = 7;
+/// Words of a question that two messages do not both have by chance.
+const REPEATED: usize = 8;
 
 /// A passage that was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,11 +51,56 @@ pub fn passages(content: &str) -> Vec<&str> {
     passages
 }
 
+/// What shares words with a question, among all that was said in a conversation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// What is not sent any more, the best first.
+    pub gone: Vec<Passage>,
+    /// What stands in the prompt.
+    pub there: Vec<Passage>,
+    /// Messages of the conversation.
+    pub messages: usize,
+}
+
+impl Found {
+    /// Words of the question that say nothing here: so many messages have them.
+    fn common(&self) -> Vec<String> {
+        let most = (self.messages / COMMON_IN_ONE_OF).max(SELDOM);
+        let mut words: Vec<(&String, i64)> = (self.gone.iter().chain(&self.there))
+            .flat_map(|passage| passage.words.iter().map(|word| (word, passage.at)))
+            .collect();
+        words.sort_unstable();
+        words.dedup();
+        let messages_of_each = words.chunk_by(|one, other| one.0 == other.0);
+        let common = messages_of_each.filter(|messages| messages.len() > most);
+        common.map(|messages| messages[0].0.clone()).collect()
+    }
+}
+
+impl Passage {
+    /// Only what these words are not.
+    fn without(self, common: &[String]) -> Self {
+        let is_common = |word: &str| common.iter().any(|common| common == word);
+        let mut passage = self;
+        passage.words.retain(|word| !is_common(word));
+        passage.phrases.retain(|phrase| !phrase.split([' ', '_']).all(is_common));
+        passage
+    }
+}
+
 /// Whether it is worth its tokens: it shares more with the question than one word and a
 /// quarter of them, or all that there is.
 fn is_about(passage: &Passage, words_asked: usize) -> bool {
     let shared = passage.words.len();
     shared >= 2 && shared * 4 >= words_asked || shared >= words_asked.max(1)
+}
+
+/// Whether a newer message repeats so much of what it shares with the question that it is
+/// another of the same kind, as where each message is written by the same template.
+fn is_repeated(passage: &Passage, by: &Passage) -> bool {
+    by.at > passage.at
+        && passage.words.len() >= REPEATED
+        && passage.words.iter().all(|word| by.words.contains(word))
 }
 
 /// Whether one may say again, and otherwise, what another said before of the same thing: it
@@ -78,17 +129,26 @@ pub fn is_newer(one: &Passage, other: &Passage) -> bool {
             || has_all(&one.words, &other.words) && shares_a_pair())
 }
 
-/// Those that are about the question, which has so many words, and newer ones than such.
+/// Those of what is gone that are about the question, which has so many words, and newer
+/// ones than such; without what newer messages repeat. Words that say nothing are not
+/// among those of what is left.
 #[must_use]
-pub fn about(found: Vec<Passage>, words_asked: usize) -> Vec<Passage> {
-    let is_about: Vec<bool> = found.iter().map(|it| is_about(it, words_asked)).collect();
-    let kept: Vec<bool> = (found.iter().zip(&is_about))
-        .map(|(one, &about)| {
-            about
-                || found.iter().zip(&is_about).any(|(other, about)| *about && is_newer(one, other))
+pub fn about(found: Found, words_asked: usize) -> Vec<Passage> {
+    let common = found.common();
+    let words_asked = words_asked.saturating_sub(common.len());
+    let newer =
+        |one: &Passage| found.there.iter().chain(&found.gone).any(|it| is_repeated(one, it));
+    let is_repeated: Vec<bool> = found.gone.iter().map(newer).collect();
+    let all: Vec<_> = found.gone.into_iter().map(|passage| passage.without(&common)).collect();
+    let is_about: Vec<bool> = all.iter().map(|it| is_about(it, words_asked)).collect();
+    let kept: Vec<bool> = (all.iter().zip(&is_about).zip(is_repeated))
+        .map(|((one, &about), is_repeated)| {
+            let is_newer_than_such =
+                || all.iter().zip(&is_about).any(|(other, about)| *about && is_newer(one, other));
+            !is_repeated && (about || is_newer_than_such())
         })
         .collect();
-    found.into_iter().zip(kept).filter_map(|(passage, kept)| kept.then_some(passage)).collect()
+    all.into_iter().zip(kept).filter_map(|(passage, kept)| kept.then_some(passage)).collect()
 }
 
 /// The best first, as they are given, but behind newer ones of the same thing:
@@ -166,14 +226,50 @@ mod tests {
         assert_eq!(found, [newer, older]);
     }
 
+    fn places(found: Found, words_asked: usize) -> Vec<i64> {
+        about(found, words_asked).iter().map(|passage| passage.at).collect()
+    }
+
+    fn gone(gone: &[&Passage]) -> Found {
+        let gone: Vec<_> = gone.iter().map(|&passage| passage.clone()).collect();
+        Found { messages: gone.len(), gone, there: Vec::new() }
+    }
+
     #[test]
     fn what_is_newer_than_an_answer_stays_with_it() {
-        let kept = |found: &[&Passage]| about(found.iter().map(|&it| it.clone()).collect(), 12);
         let (mut older, newer) = (passage(1, &["a b"]), passage(2, &["a b"]));
-        assert_eq!(kept(&[&older, &newer]), []);
+        assert!(places(gone(&[&older, &newer]), 12).is_empty());
         older.words.extend(["c".to_owned(), "d".to_owned()]);
         let little = passage(3, &["x y"]);
-        assert_eq!(kept(&[&older, &newer, &little]), [older, newer]);
+        assert_eq!(places(gone(&[&older, &newer, &little]), 12), [1, 2]);
+    }
+
+    #[test]
+    fn words_that_stand_everywhere_do_not_count() {
+        let phrase = "please look at the file and fix it";
+        let mut all: Vec<_> = (1..=16).map(|at| passage(at, &[phrase])).collect();
+        all[3].words.extend(["amber".to_owned(), "gateway".to_owned()]);
+        all.push(passage(17, &["amber gateway"]));
+        // The second would share too little with sixteen words if all of them counted.
+        let found = Found { gone: all.clone(), there: Vec::new(), messages: 34 };
+        assert_eq!(places(found, 16), [4, 17]);
+        let found = Found { gone: all[..7].to_vec(), there: Vec::new(), messages: 14 };
+        assert_eq!(places(found, 20).len(), 2, "seven are not everywhere, but repeat each other");
+    }
+
+    #[test]
+    fn what_a_newer_message_repeats_is_left_out() {
+        let phrase = "step one two three four five six seven";
+        let (older, newer) = (passage(1, &[phrase]), passage(2, &[phrase]));
+        let found = |there: &Passage| Found { there: vec![there.clone()], ..gone(&[&older]) };
+        assert!(places(found(&newer), 9).is_empty());
+        assert_eq!(places(found(&passage(0, &[phrase])), 9), [1]);
+        assert_eq!(places(found(&passage(2, &["step one two three"])), 9), [1]);
+        assert_eq!(places(gone(&[&older, &newer]), 9), [2]);
+        let little = passage(1, &["amber gateway"]);
+        let asked_before = passage(2, &["amber gateway"]);
+        let found = Found { there: vec![asked_before], ..gone(&[&little]) };
+        assert_eq!(places(found, 3), [1], "a question that was asked is not an answer");
     }
 
     proptest! {

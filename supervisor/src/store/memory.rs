@@ -28,7 +28,7 @@ pub use summaries::Summed;
 use super::database::{Damaged, Database};
 use super::{schema, unix_s};
 use crate::memory::chain::Link;
-use crate::memory::recall::Passage;
+use crate::memory::recall::Found;
 
 /// Orders that may wait for the thread; a further one is refused.
 const ORDERS: usize = 64;
@@ -211,16 +211,19 @@ impl Memory {
     }
 
     /// What was said of these words in a conversation, best first: of all of it or, where
-    /// `among` is given, in those messages; and never in those that are `there`.
+    /// `among` is given, in those messages, and those that are `there` apart; never the
+    /// `question` itself.
     pub async fn recall(
         &self,
         conversation: i64,
         terms: Vec<String>,
         among: Option<Vec<Link>>,
         there: Vec<Link>,
-    ) -> Result<Vec<Passage>, MemoryError> {
+        question: Link,
+    ) -> Result<Found, MemoryError> {
         self.ask(move |connection| {
-            conversations::recall(connection, conversation, &terms, among.as_deref(), &there)
+            let among = among.as_deref();
+            conversations::recall(connection, conversation, &terms, among, &there, question)
         })
         .await
     }

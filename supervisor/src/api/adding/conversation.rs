@@ -334,9 +334,10 @@ impl Adding<'_> {
         }
         // In one that has a name, also of what its client does not send any more.
         let among = (!conversation.is_named).then(|| conversation.links.clone());
-        let there = view.messages.iter().map(alone);
+        let there = view.messages.iter().map(alone).collect();
+        let question = alone(&view.messages[at]);
         let asked = terms.len();
-        let found = match memory.recall(id, terms, among, there.collect()).await {
+        let found = match memory.recall(id, terms, among, there, question).await {
             Ok(found) => found,
             Err(error) => {
                 self.receipt.problems.push(format!("nothing was recalled: {error}"));

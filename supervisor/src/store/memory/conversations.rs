@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::index::words;
 use crate::memory::chain::Link;
-use crate::memory::recall::{self, MOST_PASSAGES, Passage};
+use crate::memory::recall::{self, Found, MOST_PASSAGES, Passage};
 
 /// Passages of all conversations that are looked at for one question.
 const LOOKED_AT: usize = 500;
@@ -257,14 +257,16 @@ pub(super) fn shorten(
 
 /// What was said of these words in a conversation, best first, and of about equals the
 /// newest: of all of it, or where
-/// `among` is given, in those messages; and never in those that are `there`.
+/// `among` is given, in those messages, and those that are `there` apart; never the
+/// `question` itself.
 pub(super) fn recall(
     connection: &Connection,
     conversation: i64,
     terms: &[String],
     among: Option<&[Link]>,
     there: &[Link],
-) -> rusqlite::Result<Vec<Passage>> {
+    question: Link,
+) -> rusqlite::Result<Found> {
     let mut quoted: Vec<_> = terms.iter().map(|term| format!("\"{term}\"")).collect();
     // Words that stand side by side in the question say more there than each alone.
     quoted.extend(terms.windows(2).map(|pair| format!("\"{} {}\"", pair[0], pair[1])));
@@ -284,18 +286,24 @@ pub(super) fn recall(
         LOOKED_AT
     ];
     let mut rows = select.query(values)?;
-    let mut found: Vec<Passage> = Vec::new();
+    let messages = connection
+        .prepare_cached("SELECT count(*) FROM turns WHERE conversation = ?1")?
+        .query_row([conversation], |row| row.get(0))?;
+    let mut found = Found { messages, ..Found::default() };
     while let Some(row) = rows.next()? {
         let (link, alone) = (Link(row.get(2)?), Link(row.get(3)?));
-        if there.contains(&alone) || among.is_some_and(|among| !among.contains(&link)) {
+        let is_there = there.contains(&alone);
+        let is_of_another = || among.is_some_and(|among| !among.contains(&link));
+        if alone == question || !is_there && is_of_another() {
             continue;
         }
         let text: String = row.get(1)?;
-        if found.iter().any(|known| known.text == text) {
+        let same = if is_there { &mut found.there } else { &mut found.gone };
+        if same.iter().any(|known| known.text == text) {
             continue;
         }
         let (words, phrases) = marked(&row.get::<_, String>(4)?);
-        found.push(Passage { role: row.get(0)?, text, words, phrases, at: row.get(5)? });
+        same.push(Passage { role: row.get(0)?, text, words, phrases, at: row.get(5)? });
     }
     Ok(found)
 }

@@ -3,6 +3,7 @@
 use tempfile::TempDir;
 
 use super::*;
+use crate::memory::recall::Found;
 
 fn settings(dir: &TempDir) -> Settings {
     let database = dir.path().join("memory.db");
@@ -205,15 +206,22 @@ async fn passages_are_found_again_until_they_are_forgotten() {
     all.push(Said { content: long, ..said(&[(3, "abcdefghi")]).remove(0) });
     let id = memory.open("a", None, all).await.unwrap().id;
     let terms = || vec!["zeppelin".to_owned(), "port".to_owned()];
-    let found = memory.recall(id, terms(), None, Vec::new()).await.unwrap();
+    let nobody = Link([0; 16]);
+    let recall = async |id, among, there: Vec<Link>, question| {
+        memory.recall(id, terms(), among, there, question).await.unwrap()
+    };
+    let Found { gone: found, .. } = recall(id, None, Vec::new(), nobody).await;
     assert!(found[0].text.contains("8443") && found[0].words.len() >= 2, "{found:?}");
     assert_eq!(found.len(), 2);
     let among = Some(vec![link(1), link(2)]);
-    let found = memory.recall(id, terms(), among, Vec::new()).await.unwrap();
+    let Found { gone: found, .. } = recall(id, among, Vec::new(), nobody).await;
     assert_eq!((found.len(), found[0].text.as_str()), (1, "zeppelin moored"));
-    let there = vec![Link([15; 16])];
-    assert_eq!(memory.recall(id, terms(), None, there).await.unwrap().len(), 1);
-    assert_eq!(memory.recall(id + 1, terms(), None, Vec::new()).await.unwrap(), []);
+    let there = Link([15; 16]);
+    let found = recall(id, None, vec![there], nobody).await;
+    assert_eq!((found.gone.len(), found.there.len(), found.messages), (1, 1, 3));
+    let found = recall(id, None, vec![there], there).await;
+    assert_eq!((found.gone.len(), found.there.len()), (1, 0));
+    assert_eq!(recall(id + 1, None, Vec::new(), nobody).await, Found::default());
     assert_eq!(memory.export("a", Some(id)).await.unwrap().len(), 3);
     assert_eq!(memory.export("b", Some(id)).await.unwrap(), []);
 
