@@ -64,6 +64,7 @@ pub(super) struct Weighed {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Asked {
     terms: Vec<Term>,
+    beginnings: Beginnings,
 }
 
 /// One of them, with all that have its stem.
@@ -99,7 +100,12 @@ impl Asked {
             let rare = ((all - real(has) + 0.5) / (real(has) + 0.5)).ln().max(LEAST_WEIGHT);
             terms.push(Term { stem, weight: rare * share, chunks });
         }
-        Ok(Self { terms })
+        Ok(Self::of(terms))
+    }
+
+    fn of(terms: Vec<Term>) -> Self {
+        let beginnings = Beginnings::of(terms.iter().map(|term| &*term.stem));
+        Self { terms, beginnings }
     }
 
     /// The `most` best chunks with their BM25, best first.
@@ -176,16 +182,50 @@ impl Asked {
     fn which(&self, word: &str) -> Option<usize> {
         // Most words are seen to be no form of any before they are stemmed.
         let may_be = |term: &Term| {
-            let same = term.stem.len().saturating_sub(CHANGED).max(1);
-            let (stem, word) = (term.stem.as_bytes(), word.as_bytes());
-            word.len() >= same && word[..same].eq_ignore_ascii_case(&stem[..same])
+            let same = kept(&term.stem);
+            word.len() >= same.len() && word.as_bytes()[..same.len()].eq_ignore_ascii_case(same)
         };
-        if word.is_ascii() && !self.terms.iter().any(may_be) {
+        if word.is_ascii() && !(self.beginnings.may_have(word) && self.terms.iter().any(may_be)) {
             return None;
         }
         let stem = stem(&word.to_lowercase());
         self.terms.iter().position(|term| term.stem == stem)
     }
+}
+
+/// With which two letters the words begin that may be forms of a stem. Most words of a chunk
+/// are seen by one look at it to be of none.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Beginnings([u32; 32]);
+
+impl Beginnings {
+    fn of<'a>(stems: impl Iterator<Item = &'a str>) -> Self {
+        let mut beginnings = Self::default();
+        for stem in stems {
+            match *kept(stem) {
+                [] => beginnings = Self([u32::MAX; 32]),
+                [first] => beginnings.0[letter(first)] = u32::MAX,
+                [first, second, ..] => beginnings.0[letter(first)] |= 1 << letter(second),
+            }
+        }
+        beginnings
+    }
+
+    fn may_have(&self, word: &str) -> bool {
+        let letters = word.as_bytes();
+        let at = |at: usize| letters.get(at).map_or(0, |byte| letter(*byte));
+        self.0[at(0)] >> at(1) & 1 == 1
+    }
+}
+
+/// The same number for a letter of either case, and for some other byte, too.
+fn letter(byte: u8) -> usize {
+    usize::from(byte & 31)
+}
+
+/// The bytes at its beginning that a stem has in common with each word that has it.
+fn kept(stem: &str) -> &[u8] {
+    &stem.as_bytes()[..stem.len().saturating_sub(CHANGED).max(1).min(stem.len())]
 }
 
 /// What is looked for: a stem, a word that has it, and its share of what it would count
@@ -241,8 +281,16 @@ fn read(
         connection.prepare_cached("SELECT header, body FROM words WHERE rowid = ?1")?;
     let read = select.query_row([chunk], |row| {
         for (column, in_header) in [(0, true), (1, false)] {
-            let words = row.get_ref(column)?.as_str()?.split(|char: char| !char.is_alphanumeric());
-            words.filter(|word| !word.is_empty()).for_each(|word| each(in_header, word));
+            let words = row.get_ref(column)?.as_str()?;
+            let mut begin = 0;
+            // Between words nothing else is written; ends are no word's bytes.
+            let ends = words.bytes().enumerate().filter(|(_, byte)| matches!(byte, b' ' | b'_'));
+            for end in ends.map(|(end, _)| end).chain([words.len()]) {
+                if end > begin {
+                    each(in_header, &words[begin..end]);
+                }
+                begin = end + 1;
+            }
         }
         Ok(())
     });
@@ -333,7 +381,7 @@ mod tests {
             .into_iter()
             .map(|wanted| Term { stem: wanted.stem, weight: 1.0, chunks: Chunks::default() })
             .collect();
-        let asked = Asked { terms };
+        let asked = Asked::of(terms);
         let which = |word| asked.which(word);
         assert_eq!(["Parsed", "FANS", "fancy", "p"].map(which), [Some(0), Some(1), None, None]);
     }
@@ -353,7 +401,7 @@ mod tests {
     fn a_name_is_asked_for_in_parts() {
         let stems = ["set", "speed", "fan"];
         let term = |stem: &str| Term { stem: stem.into(), weight: 1.0, chunks: Chunks::default() };
-        let asked = Asked { terms: stems.map(term).into() };
+        let asked = Asked::of(stems.map(term).into());
         let named = |name| asked.named(name);
         for (name, share) in [
             ("set_speed", 1.0),
@@ -367,6 +415,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_form_of_a_stem_begins_as_one(word in "[a-zA-Z0-9é]{1,12}", others in "[a-z]{0,9}") {
+            let lower = word.to_lowercase();
+            let stems = [stem(&lower), others];
+            let beginnings = Beginnings::of(stems.iter().map(String::as_str));
+            prop_assert!(!word.is_ascii() || beginnings.may_have(&word));
+        }
+
         #[test]
         fn marks_are_where_both_lists_meet(
             chunks in prop::collection::btree_map(0i64..99, any::<bool>(), 0..40)
