@@ -5,6 +5,7 @@
 
 mod data;
 mod ours;
+mod progress;
 mod rival;
 mod table;
 
@@ -15,6 +16,7 @@ use clap::Parser;
 
 use data::Data;
 use ours::Ours;
+use progress::Progress;
 use rival::Rival;
 
 /// FAISS comes first: goals are against it, and recall is against what it finds.
@@ -60,10 +62,12 @@ fn main() -> anyhow::Result<()> {
     let mut ours = Ours::build(&data, directory.path())?;
 
     let mut rounds = Vec::new();
+    let mut progress = Progress::new("rounds", arguments.rounds);
     for _ in 0..arguments.rounds {
         let ours = ours.answer(&data)?;
         let theirs = rivals.iter_mut().map(Rival::answer).collect::<anyhow::Result<_>>()?;
         rounds.push(table::Round { ours, theirs });
+        progress.more(1);
     }
     let recall = data::recall(&ours.found, rivals[0].found());
     drop(rivals);

@@ -12,6 +12,7 @@ use vector_scan::Row;
 
 use super::WANTED;
 use super::data::Data;
+use super::progress::Progress;
 
 /// Chunks of one file.
 const FILE: usize = 100;
@@ -159,11 +160,17 @@ fn gone(files: &[FromIndexer]) -> Vec<FromIndexer> {
 }
 
 fn write(code: &mut Code, repository: i64, said: &[FromIndexer]) -> anyhow::Result<()> {
-    said.chunks(10).try_for_each(|said| code.apply(repository, said)).context("write files")
+    let mut progress = Progress::new("files written", said.len());
+    said.chunks(10).try_for_each(|said| {
+        code.apply(repository, said).context("write files")?;
+        progress.more(said.len());
+        Ok(())
+    })
 }
 
 /// Gives each text its vector.
 fn embed(code: &mut Code, data: &Data) -> anyhow::Result<()> {
+    let mut progress = Progress::new("vectors written", data.vectors.len());
     loop {
         let texts = code.unembedded(WRITTEN)?;
         if texts.is_empty() {
@@ -174,7 +181,9 @@ fn embed(code: &mut Code, data: &Data) -> anyhow::Result<()> {
             let row = Row::new(&data.vectors[number]);
             Ok(Embedded { text: text.text, hash: text.hash, row })
         });
-        code.embedded(IDENTITY, &made.collect::<anyhow::Result<Vec<_>>>()?)?;
+        let made = made.collect::<anyhow::Result<Vec<_>>>()?;
+        code.embedded(IDENTITY, &made)?;
+        progress.more(made.len());
     }
 }
 
