@@ -111,6 +111,16 @@ impl Pacing {
         tokens.clamp(part.min(most), most)
     }
 
+    /// Prompt tokens that take about so long, by the last ones, but `most` at most.
+    #[must_use]
+    pub fn tokens_within(&self, time: Duration, most: usize) -> usize {
+        let token = self.prompt_token.map_or(0, |token| token.as_micros());
+        let tokens = time.as_micros().checked_div(token);
+        let tokens = tokens.and_then(|tokens| usize::try_from(tokens).ok()).unwrap_or(most);
+        // Fewer take about as long, and would not tell how long that is now.
+        tokens.clamp(TELLING.min(most), most)
+    }
+
     /// The share of the time in which the engine may compute.
     fn duty(&self) -> f64 {
         match self.decode {
@@ -196,6 +206,18 @@ mod tests {
         deep.set(ms(2500));
         assert_eq!(deep.tokens_alone(64, 512), 64, "and never less than a part");
         assert_eq!(Pacing::default().tokens_alone(64, 512), 512);
+    }
+
+    #[test]
+    fn a_step_is_as_long_as_it_may_be() {
+        let within = |each: u64| {
+            let mut pacing = Pacing::default();
+            pacing.prefilled(100, ms(100 * each));
+            pacing.tokens_within(ms(250), 128)
+        };
+        assert_eq!([0, 1, 5, 50].map(within), [128, 128, 50, TELLING]);
+        assert_eq!(Pacing::default().tokens_within(ms(250), 128), 128);
+        assert_eq!(Pacing::default().tokens_within(ms(250), 8), 8);
     }
 
     proptest! {

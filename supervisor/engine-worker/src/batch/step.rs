@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use engine_api::protocol::{FromWorker, RequestId};
+use engine_api::protocol::{FromWorker, Priority, RequestId};
 
 use super::part::Part;
 use super::{Batch, count};
@@ -11,6 +11,9 @@ use crate::sequence::{Advance, Sequence};
 
 /// A prompt that waited this long goes before shorter ones.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A step for those that can wait takes about so long at most, because who comes meanwhile
+/// waits for its end.
+const BULK_STEP: Duration = Duration::from_millis(250);
 
 impl Batch {
     /// One token for every decoding sequence that the limits allow; whether
@@ -97,9 +100,15 @@ impl Batch {
     /// serves them all.
     pub(super) fn prefill(&mut self, answers_run: bool) -> Result<(), StepError> {
         let part = usize::from(self.limits.max_batch_tokens).clamp(1, self.largest_step);
+        let all_can_wait =
+            self.running.iter().all(|sequence| sequence.priority() == Priority::Bulk);
         let budget = match answers_run {
             true => part,
             false => self.pacing.tokens_alone(part, self.largest_step),
+        };
+        let budget = match all_can_wait {
+            true => self.pacing.tokens_within(BULK_STEP, budget),
+            false => budget,
         };
         let parts = self.next_prefill(budget);
         if parts.is_empty() {
