@@ -28,4 +28,5 @@ pub mod journal;
 pub mod keys;
 pub mod listener;
 pub mod systemd;
+pub mod tied;
 pub mod update;

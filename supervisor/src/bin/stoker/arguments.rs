@@ -1,5 +1,6 @@
 //! What `stoker` can be told on its command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
@@ -71,6 +72,16 @@ pub(crate) enum Command {
     Swap(Machine),
     /// Have the root file system take all of its disk, if its partition is the last one.
     Grow(Machine),
+    /// Become another program that ends with its parent. For this program's own use.
+    #[command(hide = true)]
+    Tied(Tied),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tied {
+    pub(crate) parent: u32,
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    pub(crate) program: Vec<OsString>,
 }
 
 /// Where a command finds settings, state and the machine.

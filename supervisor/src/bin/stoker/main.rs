@@ -18,11 +18,11 @@ use clap::Parser;
 use supervisor::console::code::Sought;
 use supervisor::firstboot::Outcome;
 use supervisor::update as updates;
-use supervisor::{console, doctor, firstboot, health};
+use supervisor::{console, doctor, firstboot, health, tied};
 
 use crate::arguments::{
     Arguments, Command, Doctor, FirstBoot, Health, IndexAction, Key, KeyAction, MemoryAction,
-    Place, Search, Status, Update, UpdateAction,
+    Place, Search, Status, Tied, Update, UpdateAction,
 };
 use crate::serve::serve;
 
@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Command::Claim(place) => claim(place).map(|()| ExitCode::SUCCESS),
         Command::Swap(arguments) => disk::swap(arguments).map(|()| ExitCode::SUCCESS),
         Command::Grow(arguments) => disk::grow(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Tied(arguments) => Err(tied_to(&arguments)),
     };
     match result {
         Ok(code) => code,
@@ -50,6 +51,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Becomes what it is asked to; else why not.
+fn tied_to(Tied { parent, program }: &Tied) -> anyhow::Error {
+    let (program, arguments) = program.split_first().expect("clap asks for it");
+    let error = tied::become_it(*parent, program, arguments);
+    let program = program.display();
+    anyhow::anyhow!("{program} cannot be started: {error}; is it installed?")
 }
 
 fn status(Status { format, url, watch }: &Status) -> anyhow::Result<()> {

@@ -4,7 +4,11 @@
 const LONGEST: usize = 300;
 
 /// Words in what git says, and what they mean. The first that fits counts.
-const MEANINGS: [(&[&str], &str); 8] = [
+const MEANINGS: [(&[&str], &str); 9] = [
+    (
+        &["git cannot be started: no such file"],
+        "git is not installed here; `apt-get install git` does that",
+    ),
     (
         &["could not resolve host", "unable to look up", "name or service not known"],
         "the name of its host is not known here; check it, or give the host's address",

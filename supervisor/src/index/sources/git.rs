@@ -3,9 +3,9 @@
 //!
 //! It talks to machines that nobody here knows. So it gets no configuration but ours, no
 //! terminal, no hooks, no submodules and four protocols; its processes are a group
-//! that is killed when it takes too long or too much, or when nobody waits any more. A
-//! git whose supervisor was killed ends at its next word of progress, because nobody
-//! reads it.
+//! that is killed when it takes too long or too much, or when nobody waits any more. It
+//! is tied to the thread that waits for it, so that nothing is written after a supervisor
+//! that was killed.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -23,6 +23,7 @@ use rustix::process::{Resource, Rlimit, prlimit};
 use super::complaint;
 use super::tree::Part;
 use super::url::{GitUrl, SCHEMES};
+use crate::tied;
 
 /// How long a server may take to tell its newest commit.
 const ASKING: Duration = Duration::from_secs(30);
@@ -93,7 +94,7 @@ fn head(files: &Path, bounds: Bounds<'_>) -> Result<String, String> {
 
 /// Without anything of this machine's or a user's settings.
 fn git() -> Command {
-    let mut command = Command::new("git");
+    let mut command = tied::command("git");
     command.env_clear();
     let kept = ["PATH", "HOME", "SSL_CERT_FILE", "SSL_CERT_DIR"];
     command.envs(kept.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
@@ -146,9 +147,8 @@ fn run(
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // Its helpers are of its group and go with it.
     let child = command.process_group(0).spawn();
-    let child = child.map_err(|error| {
-        format!("git cannot be started: {error}; install it with `apt-get install git`")
-    })?;
+    let child = child
+        .map_err(|error| format!("the process that becomes git cannot be started: {error}"))?;
     let mut group = Group { child, over: false };
     group.limit(bounds.bytes);
     let (printed, said) = (group.child.stdout.take(), group.child.stderr.take());
