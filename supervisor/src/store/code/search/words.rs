@@ -9,7 +9,8 @@
 //! the first words of a question say more than the last, short forms of a word may mean
 //! it, and a chunk whose whole name is asked for is more than one that only has the words.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -65,6 +66,8 @@ pub(super) struct Weighed {
 pub(super) struct Asked {
     terms: Vec<Term>,
     beginnings: Beginnings,
+    /// Words that were stemmed, and the term that each is a form of. Chunks share most.
+    known: RefCell<HashMap<Box<str>, Option<usize>>>,
 }
 
 /// One of them, with all that have its stem.
@@ -105,7 +108,7 @@ impl Asked {
 
     fn of(terms: Vec<Term>) -> Self {
         let beginnings = Beginnings::of(terms.iter().map(|term| &*term.stem));
-        Self { terms, beginnings }
+        Self { terms, beginnings, known: RefCell::default() }
     }
 
     /// The `most` best chunks with their BM25, best first.
@@ -181,15 +184,16 @@ impl Asked {
     /// The term that a word is a form of.
     fn which(&self, word: &str) -> Option<usize> {
         // Most words are seen to be no form of any before they are stemmed.
-        let may_be = |term: &Term| {
-            let same = kept(&term.stem);
-            word.len() >= same.len() && word.as_bytes()[..same.len()].eq_ignore_ascii_case(same)
-        };
-        if word.is_ascii() && !(self.beginnings.may_have(word) && self.terms.iter().any(may_be)) {
+        if !self.beginnings.may_have(word) && word.is_ascii() {
             return None;
         }
+        if let Some(known) = self.known.borrow().get(word) {
+            return *known;
+        }
         let stem = stem(&word.to_lowercase());
-        self.terms.iter().position(|term| term.stem == stem)
+        let term = self.terms.iter().position(|term| term.stem == stem);
+        self.known.borrow_mut().insert(word.into(), term);
+        term
     }
 }
 
