@@ -13,4 +13,4 @@ pub mod row;
 pub mod scan;
 
 pub use row::{Question, Row};
-pub use scan::{Block, Near, nearest};
+pub use scan::{Block, Near, Scan};

@@ -1,17 +1,19 @@
-//! Looks at every vector, on few threads, and keeps the best.
+//! Looks at every vector, on many threads, and keeps the best.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::fmt;
 use std::num::NonZero;
+use std::sync::atomic::{self, AtomicUsize};
 use std::thread;
 
 use crate::dot::dot;
 use crate::row::Question;
 
-/// Vectors that are worth a thread of their own.
-const WORTH: usize = 100_000;
-/// Threads at most: others work on this machine, too.
-const MOST_THREADS: usize = 4;
+/// Vectors that are worth a thread: some hundred microseconds.
+const WORTH: usize = 25_000;
+/// Memory has given all it can before so many read it.
+const MOST_HELPERS: usize = 15;
 
 /// Vectors that stand together. Each has a name and a scale; those that are named 0
 /// are holes.
@@ -50,43 +52,65 @@ impl PartialOrd for Near {
     }
 }
 
-/// The `count` vectors that are nearest to the question among those that `may` be
-/// found, the best first. Blocks of another dimension have none.
-#[must_use]
-pub fn nearest(
-    blocks: &[&Block],
-    question: &Question,
+/// One look at all vectors, by as many threads as take part in it. What is found does not
+/// depend on how many those are.
+pub struct Scan<'a> {
+    blocks: Vec<&'a Block>,
+    question: &'a Question,
     count: usize,
-    may: &(dyn Fn(i64) -> bool + Sync),
-) -> Vec<Near> {
-    let all: usize = blocks.iter().map(|block| block.names.len()).sum();
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = (all / WORTH).clamp(1, MOST_THREADS.min(cores));
-    let part = blocks.len().div_ceil(threads).max(1);
-    let parts: Vec<_> = blocks.chunks(part).enumerate().collect();
-    let look = |(number, blocks): &(usize, &[&Block])| {
-        let mut best = Best::new(count);
-        for (block, at) in blocks.iter().zip(number * part..) {
-            best.look(block, at, question, may);
+    may: &'a (dyn Fn(i64) -> bool + Sync),
+    /// The first block that nobody has taken.
+    next: AtomicUsize,
+}
+
+impl<'a> Scan<'a> {
+    /// Looks for the `count` vectors that are nearest to the question among those that
+    /// `may` be found. Blocks of another dimension have none.
+    #[must_use]
+    pub fn new(
+        blocks: Vec<&'a Block>,
+        question: &'a Question,
+        count: usize,
+        may: &'a (dyn Fn(i64) -> bool + Sync),
+    ) -> Self {
+        Self { blocks, question, count, may, next: AtomicUsize::new(0) }
+    }
+
+    /// How many threads are worth it beside one that may take part later.
+    #[must_use]
+    pub fn helpers(&self) -> usize {
+        let all: usize = self.blocks.iter().map(|block| block.names.len()).sum();
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        (all / WORTH).clamp(1, (cores - 1).clamp(1, MOST_HELPERS))
+    }
+
+    /// Takes blocks until none is left; the best of those, in no order to count on.
+    #[must_use]
+    pub fn take_part(&self) -> Vec<Near> {
+        let mut best = Best::new(self.count);
+        loop {
+            let at = self.next.fetch_add(1, atomic::Ordering::Relaxed);
+            let Some(block) = self.blocks.get(at) else { break };
+            best.look(block, at, self.question, self.may);
         }
         best.heap.into_vec()
-    };
-    let mut found = match &parts[..] {
-        [] => Vec::new(),
-        [only] => look(only),
-        [first, others @ ..] => thread::scope(|scope| {
-            let others: Vec<_> =
-                others.iter().map(|part| scope.spawn(move || look(part))).collect();
-            let mut found = look(first);
-            for other in others {
-                found.extend(other.join().expect("a scan does not panic"));
-            }
-            found
-        }),
-    };
-    found.sort_unstable();
-    found.truncate(count);
-    found
+    }
+
+    /// What those who took part found together, the best first.
+    #[must_use]
+    pub fn best(&self, parts: impl IntoIterator<Item = Vec<Near>>) -> Vec<Near> {
+        let mut found: Vec<Near> = parts.into_iter().flatten().collect();
+        found.sort_unstable();
+        found.truncate(self.count);
+        found
+    }
+}
+
+impl fmt::Debug for Scan<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { blocks, count, next, .. } = self;
+        write!(f, "the {count} nearest in {} blocks, from {next:?}", blocks.len())
+    }
 }
 
 struct Best {
@@ -156,6 +180,19 @@ mod tests {
 
     fn names(found: &[Near]) -> Vec<i64> {
         found.iter().map(|near| near.name).collect()
+    }
+
+    fn nearest(
+        blocks: &[&Block],
+        question: &Question,
+        count: usize,
+        may: &(dyn Fn(i64) -> bool + Sync),
+    ) -> Vec<Near> {
+        let scan = Scan::new(blocks.to_vec(), question, count, may);
+        thread::scope(|scope| {
+            let parts: Vec<_> = (0..3).map(|_| scope.spawn(|| scan.take_part())).collect();
+            scan.best(parts.into_iter().map(|part| part.join().unwrap()))
+        })
     }
 
     #[test]

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params_from_iter};
+use vector_scan::Scan;
 
 use super::CodeError;
 use crate::index::graph::Way;
@@ -216,15 +217,22 @@ fn find(
         Err(reason) => (None, Some(reason)),
     };
     let vectors = &*vectors;
-    let (near, asked, best) = thread::scope(|scope| -> rusqlite::Result<_> {
+    let may = |text: i64| passing.is_none_or(|passing| passing.has_text(text));
+    let scan = comparable.as_ref().map(|question| vectors.scan(question, most, &may));
+    let (texts, asked, best) = thread::scope(|scope| -> rusqlite::Result<_> {
         // Meaning takes about as long as words; neither needs the other.
-        let near = comparable
-            .map(|comparable| scope.spawn(move || vectors.nearest(comparable, passing, most)));
+        let helpers: Vec<_> = (scan.iter().flat_map(|scan| vec![scan; scan.helpers()]))
+            .map(|scan| scope.spawn(|| scan.take_part()))
+            .collect();
         let asked = Asked::new(connection, remembered, &terms(&question.text))?;
         let best = asked.best(connection, &filter, passing, most)?;
-        let near = near.map(|near| near.join().expect("a scan does not panic"));
-        Ok((near, asked, best))
+        let own = scan.as_ref().map(Scan::take_part);
+        let others = helpers.into_iter().map(|near| near.join().expect("a scan does not panic"));
+        let found = scan.as_ref().map(|scan| scan.best(others.chain(own)));
+        let texts = found.map(|found| found.into_iter().map(|near| near.name).collect());
+        Ok((texts, asked, best))
     })?;
+    let near = comparable.as_ref().zip(texts).map(|(question, texts)| Near { question, texts });
     let near = near.as_ref().map(|near| (vectors, near));
     let found = candidates(connection, &filter, &asked, best, near)?;
     let ranked = if near.is_some() { mixed(found) } else { by_words(found) };
@@ -248,7 +256,7 @@ fn candidates(
     filter: &Filter,
     asked: &Asked,
     best: Vec<(i64, f64)>,
-    near: Option<(&Vectors, &Near)>,
+    near: Option<(&Vectors, &Near<'_>)>,
 ) -> rusqlite::Result<Vec<Candidate>> {
     let meaning = |text| -> rusqlite::Result<Meaning> {
         let cosine = match near {

@@ -71,7 +71,8 @@ fn main() -> anyhow::Result<()> {
     }
     let recall = data::recall(&ours.found, rivals[0].found());
     drop(rivals);
-    let churned = ours.churn(&data)?;
-    table::print(&arguments, &rounds, recall, &ours, &churned);
+    // Coming and going takes long where there are many.
+    table::speed(&arguments, &rounds, recall, &ours);
+    table::churn(&ours.churn(&data)?);
     Ok(())
 }

@@ -22,6 +22,8 @@ const WRITTEN: usize = 1000;
 const TURNOVER: usize = 50;
 /// How often that happens.
 const TURNS: usize = 10;
+/// Of so many vectors one pass makes up for the holes.
+const TIDIED: usize = 10_000;
 const IDENTITY: [u8; 32] = [1; 32];
 
 pub(crate) struct Ours {
@@ -96,8 +98,8 @@ impl Ours {
         let began = Instant::now();
         write(&mut self.code, self.repository, &gone(&leave))?;
         let delete_us = each(began, leave.len() * FILE, 1e6);
-        for _ in 0..TURNS {
-            // Each pass tidies up for a bounded time.
+        // Each pass tidies up for a bounded time.
+        for _ in 0..TURNS.max(data.vectors.len() / TIDIED) {
             self.code.passed(self.repository)?;
         }
         let fresh = self.path.with_extension("fresh");

@@ -19,17 +19,13 @@ pub(crate) struct Round {
     pub(crate) theirs: Vec<Vec<f64>>,
 }
 
+fn goal(met: bool) -> &'static str {
+    if met { "met" } else { "missed" }
+}
+
 #[expect(clippy::print_stdout, reason = "the table is the program's result")]
-#[expect(clippy::cast_precision_loss, reason = "bytes of a file that fits this disk")]
-pub(crate) fn print(
-    arguments: &Arguments,
-    rounds: &[Round],
-    recall: f64,
-    ours: &Ours,
-    churned: &Churned,
-) {
+pub(crate) fn speed(arguments: &Arguments, rounds: &[Round], recall: f64, ours: &Ours) {
     let median = |times: &[f64]| Summary::of(times).map_or(f64::NAN, |times| times.median);
-    let goal = |met: bool| if met { "met" } else { "missed" };
     let Arguments { vectors, dimension, questions, .. } = arguments;
     println!(
         "{vectors} vectors of {dimension}, {questions} questions, {} rounds in turn; seed {}",
@@ -54,6 +50,11 @@ pub(crate) fn print(
     println!("  recall@10                {recall:.4}   goal {RECALL}: {}", goal(recall >= RECALL));
     println!("  first question           {:.0} ms, with all vectors from the disk", ours.load_ms);
     println!("  written                  {:.0} µs each", ours.insert_us);
+}
+
+#[expect(clippy::print_stdout, reason = "the table is the program's result")]
+#[expect(clippy::cast_precision_loss, reason = "bytes of a file that fits this disk")]
+pub(crate) fn churn(churned: &Churned) {
     println!("  deleted                  {:.0} µs each, with text and words", churned.delete_us);
     let size = churned.bytes as f64 / churned.ideal as f64;
     println!(

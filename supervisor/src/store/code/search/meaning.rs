@@ -7,10 +7,9 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension};
-use vector_scan::{Block, nearest};
+use vector_scan::{Block, Scan};
 
 use super::super::blocks::{PLACES, id_of, numbers, signed};
-use super::filter::Passing;
 
 /// Bytes of vectors at most, so that they never take an engine's memory.
 const MOST_BYTES: usize = 512 * 1024 * 1024;
@@ -28,8 +27,8 @@ pub(super) type Comparable = Result<vector_scan::Question, String>;
 
 /// The texts that are nearest to a question.
 #[derive(Debug)]
-pub(super) struct Near {
-    question: vector_scan::Question,
+pub(super) struct Near<'a> {
+    pub(super) question: &'a vector_scan::Question,
     /// In no order to count on.
     pub(super) texts: Vec<i64>,
 }
@@ -68,25 +67,22 @@ impl Vectors {
         Ok(Ok(question))
     }
 
-    /// The `count` nearest texts of those that pass.
-    pub(super) fn nearest(
-        &self,
-        question: vector_scan::Question,
-        passing: Option<&Passing>,
+    /// A look for the `count` texts that are nearest of those that `may` be found.
+    pub(super) fn scan<'a>(
+        &'a self,
+        question: &'a vector_scan::Question,
         count: usize,
-    ) -> Near {
-        let blocks: Vec<&Block> = self.blocks.values().map(|(_, block)| block).collect();
-        let may = |text: i64| passing.is_none_or(|passing| passing.has_text(text));
-        let found = nearest(&blocks, &question, count, &may);
-        let texts = found.into_iter().map(|near| near.name).collect();
-        Near { question, texts }
+        may: &'a (dyn Fn(i64) -> bool + Sync),
+    ) -> Scan<'a> {
+        let blocks = self.blocks.values().map(|(_, block)| block).collect();
+        Scan::new(blocks, question, count, may)
     }
 
     /// The cosine of a text to the question; `None` if it has no vector.
     pub(super) fn cosine(
         &self,
         connection: &Connection,
-        near: &Near,
+        near: &Near<'_>,
         text: i64,
     ) -> rusqlite::Result<Option<f64>> {
         let select = "SELECT block, place, fine FROM vectors WHERE id = ?1";
