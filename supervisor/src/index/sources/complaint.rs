@@ -120,6 +120,10 @@ mod tests {
             ("Receiving objects:  10%\rReceiving objects:  12%", "git: Receiving objects:  12%"),
             ("fatal: repository 'https://x/openssl/' not found", "there is no git"),
             ("", "git: it ended without a word"),
+            (
+                "stoker: git cannot be started: No such file or directory (os error 2); is it",
+                "git is not installed here",
+            ),
         ] {
             let words = in_words(said);
             assert!(words.starts_with(begins), "{said}: {words}");
