@@ -10,7 +10,7 @@ use std::thread;
 use crate::dot::dot;
 use crate::row::Question;
 
-/// Vectors that are worth a thread: some hundred microseconds.
+/// Vectors that are worth a thread: a millisecond or two.
 const WORTH: usize = 25_000;
 /// Memory has given all it can before so many read it.
 const MOST_HELPERS: usize = 15;
