@@ -7,7 +7,7 @@ use std::num::NonZero;
 use std::sync::atomic::{self, AtomicUsize};
 use std::thread;
 
-use crate::dot::dot;
+use crate::dot;
 use crate::row::Question;
 
 /// Vectors that are worth a thread: a millisecond or two.
@@ -137,13 +137,12 @@ impl Best {
         if block.coarse.len() != block.names.len() * dimension {
             return;
         }
-        let rows = block.coarse.chunks_exact(dimension).zip(&block.scales).zip(&block.names);
-        for (place, ((row, scale), name)) in rows.enumerate() {
-            if *name == 0 {
-                continue;
-            }
-            let about = question.about(dot(row, question.coarse()), *scale);
-            if about >= self.bar && may(*name) {
+        let mut products = vec![0; block.names.len()];
+        dot::products(&block.coarse, question.coarse(), &mut products);
+        let rows = products.iter().zip(&block.scales).zip(&block.names);
+        for (place, ((product, scale), name)) in rows.enumerate() {
+            let about = question.about(*product, *scale);
+            if about >= self.bar && *name != 0 && may(*name) {
                 self.keep(Near { name: *name, block: at, place, about });
             }
         }

@@ -14,14 +14,25 @@ const SUMS: usize = 4;
 /// Bytes that are added to all of them, sixteen to each.
 const STEP: usize = 16 * SUMS;
 
-/// The sum of the products of vectors of one length; `None` where the processor lacks it.
-pub(super) fn dot(one: &[i8], other: &[i8]) -> Option<i32> {
-    // SAFETY: the processor was asked for the instruction in the same line.
-    is_aarch64_feature_detected!("dotprod").then(|| unsafe { all(one, other) })
+/// Whether it did it: this processor has the instruction.
+pub(super) fn products(rows: &[i8], other: &[i8], products: &mut [i32]) -> bool {
+    if !is_aarch64_feature_detected!("dotprod") {
+        return false;
+    }
+    // SAFETY: the processor was asked for the instruction just now.
+    unsafe { all(rows, other, products) }
+    true
 }
 
 #[target_feature(enable = "neon,dotprod")]
-fn all(one: &[i8], other: &[i8]) -> i32 {
+fn all(rows: &[i8], other: &[i8], products: &mut [i32]) {
+    for (row, product) in rows.chunks_exact(other.len()).zip(products) {
+        *product = dot(row, other);
+    }
+}
+
+#[target_feature(enable = "neon,dotprod")]
+fn dot(one: &[i8], other: &[i8]) -> i32 {
     let (ones, one) = one.as_chunks();
     let (others, other) = other.as_chunks();
     let mut sums = [vdupq_n_s32(0); SUMS];
