@@ -204,12 +204,12 @@ fn find(
     if filter.is_shut() {
         return Ok(Found::default());
     }
-    remembered.renew(connection)?;
+    let version = remembered.renew(connection)?;
     let passing = remembered.passing(connection, &filter)?;
     let passing = passing.as_deref();
     let most = MIXED.max(question.limit * SPARE);
     let comparable = match meant {
-        Ok(meant) => vectors.ready(connection, meant)?,
+        Ok(meant) => vectors.ready(connection, version, meant)?,
         Err(reason) => Err(reason),
     };
     let (comparable, words_only) = match comparable {

@@ -30,8 +30,11 @@ fn all(rows: &[i8], other: &[i8], products: &mut [i32]) {
     for (row, product) in rows.chunks_exact(other.len()).zip(products) {
         for line in (0..row.len()).step_by(LINE) {
             let ahead = row.as_ptr().wrapping_add(AHEAD + line);
+            #[allow(unused_unsafe, reason = "older compilers do not know that it is safe")]
             // SAFETY: nothing is read; where no memory is, nothing happens.
-            unsafe { _mm_prefetch::<_MM_HINT_NTA>(ahead) }
+            unsafe {
+                _mm_prefetch::<_MM_HINT_NTA>(ahead)
+            }
         }
         // No vector has so many numbers that a sum could be too large.
         *product = row.iter().zip(&other).fold(0, |sum: i32, (one, other)| {

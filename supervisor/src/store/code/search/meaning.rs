@@ -36,15 +36,18 @@ pub(super) struct Near<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Vectors {
     embedder: i64,
+    /// The version of the data that they are as of.
+    version: Option<i64>,
     /// With the change that they are as of.
     blocks: BTreeMap<i64, (i64, Block)>,
 }
 
 impl Vectors {
-    /// Reads what has changed on the disk.
+    /// Reads what has changed on the disk, which is at this version.
     pub(super) fn ready(
         &mut self,
         connection: &Connection,
+        version: i64,
         meant: &Meant,
     ) -> rusqlite::Result<Comparable> {
         let select = "SELECT id, dimension FROM embedders WHERE identity = ?1";
@@ -58,8 +61,12 @@ impl Vectors {
         if question.dimension() != dimension {
             return Ok(Err("the embedder made a vector of another length".to_owned()));
         }
-        if let Some(problem) = self.refresh(connection, embedder, dimension)? {
-            return Ok(Err(problem));
+        if self.version != Some(version) || self.embedder != embedder {
+            self.version = None;
+            if let Some(problem) = self.refresh(connection, embedder, dimension)? {
+                return Ok(Err(problem));
+            }
+            self.version = Some(version);
         }
         if self.blocks.is_empty() {
             return Ok(Err("no text has a vector of this embedder yet".to_owned()));

@@ -27,13 +27,13 @@ pub(super) struct Remembered {
 }
 
 impl Remembered {
-    /// Forgets what was of another version.
-    pub(super) fn renew(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+    /// Forgets what was of another version than the data's, which it gives.
+    pub(super) fn renew(&mut self, connection: &Connection) -> rusqlite::Result<i64> {
         let version = connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
         if self.version != version {
             *self = Self { version, ..Self::default() };
         }
-        Ok(())
+        Ok(version)
     }
 
     /// All chunks that there are.

@@ -26,9 +26,12 @@ pub(super) const MOST_WITH_ONE: usize = 20_000;
 /// Chunks with any of the words that are looked at. The most frequent words tell least
 /// and cost most: those that are too many choose no chunk, and only count in those
 /// that rarer ones have chosen.
-const MOST_WITH_ANY: usize = 20_000;
+const MOST_WITH_ANY: usize = 10_000;
+/// The rarest words always choose, so many of them: with one alone, nothing would tell the
+/// chunks of a frequent word from each other.
+const ALWAYS: usize = 2;
 /// Chunks whose words are counted.
-const COUNTED: usize = 100;
+const COUNTED: usize = 60;
 /// A word in path or place is worth so many in the text.
 const HEADER: f64 = 4.0;
 /// The same for choosing which chunks are counted, beside one for having it at all.
@@ -97,7 +100,7 @@ impl Asked {
         let (mut terms, mut together) = (Vec::new(), 0);
         for (has, Wanted { stem, word, share }) in found {
             together += has;
-            let chooses = together <= MOST_WITH_ANY || terms.is_empty();
+            let chooses = together <= MOST_WITH_ANY || terms.len() < ALWAYS;
             let chunks =
                 if chooses { remembered.list(connection, word)? } else { Chunks::default() };
             let rare = ((all - real(has) + 0.5) / (real(has) + 0.5)).ln().max(LEAST_WEIGHT);
@@ -137,6 +140,9 @@ impl Asked {
         connection: &Connection,
         chunk: i64,
     ) -> rusqlite::Result<Option<f64>> {
+        if self.terms.is_empty() {
+            return Ok(None);
+        }
         // Whoever was found by a word has it, however it is written.
         let has = |term: &Term| term.chunks.binary_search_by_key(&chunk, |(id, _)| *id).is_ok();
         let at_least: Vec<_> = self.terms.iter().map(|term| f64::from(has(term))).collect();
@@ -184,7 +190,9 @@ impl Asked {
     /// The term that a word is a form of.
     fn which(&self, word: &str) -> Option<usize> {
         // Most words are seen to be no form of any before they are stemmed.
-        if !self.beginnings.may_have(word) && word.is_ascii() {
+        let begins = |term: &Term| begins(word, kept(&term.stem));
+        let may_be = || self.beginnings.may_have(word) && self.terms.iter().any(begins);
+        if word.is_ascii() && !may_be() {
             return None;
         }
         if let Some(known) = self.known.borrow().get(word) {
@@ -225,6 +233,12 @@ impl Beginnings {
 /// The same number for a letter of either case, and for some other byte, too.
 fn letter(byte: u8) -> usize {
     usize::from(byte & 31)
+}
+
+/// Whether a word has these letters first, small or large.
+fn begins(word: &str, letters: &[u8]) -> bool {
+    let first = word.as_bytes().get(..letters.len());
+    first.is_some_and(|first| first.eq_ignore_ascii_case(letters))
 }
 
 /// The bytes at its beginning that a stem has in common with each word that has it.
@@ -281,8 +295,8 @@ fn read(
     chunk: i64,
     mut each: impl FnMut(bool, &str),
 ) -> rusqlite::Result<()> {
-    let mut select =
-        connection.prepare_cached("SELECT header, body FROM words WHERE rowid = ?1")?;
+    // The table that FTS5 keeps the words in: twice as fast as by its own.
+    let mut select = connection.prepare_cached("SELECT c0, c1 FROM words_content WHERE id = ?1")?;
     let read = select.query_row([chunk], |row| {
         for (column, in_header) in [(0, true), (1, false)] {
             let words = row.get_ref(column)?.as_str()?;
@@ -425,6 +439,7 @@ mod tests {
             let stems = [stem(&lower), others];
             let beginnings = Beginnings::of(stems.iter().map(String::as_str));
             prop_assert!(!word.is_ascii() || beginnings.may_have(&word));
+            prop_assert!(!word.is_ascii() || begins(&word, kept(&stems[0])));
         }
 
         #[test]
