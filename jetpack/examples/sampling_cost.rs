@@ -1,12 +1,13 @@
 //! What a sample costs: processor time on a recreated board, or on the machine
 //! whose root is given.
 //!
-//! `cargo run --release -p jetpack --features trees --example sampling_cost [ROOT]`
+//! `cargo run --release -p jetpack --example sampling_cost [ROOT]`
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use jetpack::{Machine, Root, cpu, tree};
+use jetpack::{Machine, Root, cpu};
+use recreated_boards as tree;
 
 const SAMPLES: u32 = 2000;
 /// The period that a server samples with unless it is told otherwise.

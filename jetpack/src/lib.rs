@@ -84,5 +84,5 @@ mod hwmon;
 mod quantity;
 mod steady;
 
-#[cfg(any(test, feature = "trees"))]
-pub mod tree;
+#[cfg(test)]
+use recreated_boards as tree;

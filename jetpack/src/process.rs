@@ -244,7 +244,7 @@ mod tests {
         for (before, after) in [("0\n", "500"), ("-900\n", "500"), ("1000\n", "1000\n")] {
             let tree = tree::of(&[("proc/self/oom_score_adj", before)]);
             go_first_when_memory_runs_out(&tree.root()).unwrap();
-            let path = tree.root().path("proc/self/oom_score_adj");
+            let path = tree.path().join("proc/self/oom_score_adj");
             assert_eq!(std::fs::read_to_string(path).unwrap(), after);
         }
         assert!(go_first_when_memory_runs_out(&tree::of(&[]).root()).is_err());

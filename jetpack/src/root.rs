@@ -96,6 +96,12 @@ impl Root {
     }
 }
 
+impl From<PathBuf> for Root {
+    fn from(path: PathBuf) -> Self {
+        Self(path)
+    }
+}
+
 impl Default for Root {
     /// The machine we run on.
     fn default() -> Self {
@@ -143,9 +149,9 @@ mod tests {
         let tree = tree::of(&[("long", ""), ("odd", "")]);
         tree.write("long", vec![b'x'; 1 << 20]);
         tree.write("odd", [0xff, b'a', 0, b'\n']);
-        let length = tree.root().read("long").map(|text| text.len() as u64);
+        let length = tree.root::<Root>().read("long").map(|text| text.len() as u64);
         assert_eq!(length, Ok(MAX_FILE));
-        assert_eq!(tree.root().read("odd"), Ok("\u{fffd}a".to_owned()));
+        assert_eq!(tree.root::<Root>().read("odd"), Ok("\u{fffd}a".to_owned()));
     }
 
     #[test]

@@ -229,11 +229,11 @@ mod tests {
         for _ in 0..2 {
             let settings = ssh_keys(&tree.root(), &keys).unwrap();
             assert_eq!(settings[0].content, "ssh-rsa old\nssh-ed25519 new\n");
-            tree.root().put(&settings[0]).unwrap();
+            tree.root::<Root>().put(&settings[0]).unwrap();
         }
-        let file = tree.root().path("root/.ssh/authorized_keys");
+        let file = tree.path().join("root/.ssh/authorized_keys");
         assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(tree.root().path("root/.ssh")).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(tree.path().join("root/.ssh")).unwrap().count(), 1);
     }
 
     #[test]
@@ -272,7 +272,7 @@ mod tests {
     fn what_cannot_be_written_leaves_what_was_there() {
         let tree = tree::of(&[("etc/hostname/is-a-directory", "")]);
         let settings = hostname(&tree.root(), "box").unwrap();
-        assert!(tree.root().put(&settings[0]).is_err());
-        assert_eq!(fs::read_dir(tree.root().path("etc")).unwrap().count(), 1);
+        assert!(tree.root::<Root>().put(&settings[0]).is_err());
+        assert_eq!(fs::read_dir(tree.path().join("etc")).unwrap().count(), 1);
     }
 }

@@ -254,7 +254,7 @@ mod tests {
 
     fn tool(tree: &tree::Tree, text: &str) {
         tree.write("sbin/mkswap", format!("#!/bin/sh\n{text}\n"));
-        let path = tree.root().path("sbin/mkswap");
+        let path = tree.path().join("sbin/mkswap");
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 

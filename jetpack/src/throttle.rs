@@ -205,7 +205,7 @@ mod tests {
     fn a_hot_board_says_which_zone_and_which_clock() {
         let tree = tree::orin_nano();
         let set = |name: &str| {
-            let class = tree.root().path("sys/class/thermal");
+            let class = tree.path().join("sys/class/thermal");
             let device = list(&class)
                 .into_iter()
                 .find(|entry| read(&class.join(entry).join("type")).as_deref() == Ok(name));

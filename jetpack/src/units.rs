@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn a_unit_is_put_there_twice_and_taken_away_twice() {
         let tree = tree::of(&[(SYSTEMCTL, TOLD)]);
-        let program = tree.root().path(SYSTEMCTL);
+        let program = tree.path().join(SYSTEMCTL);
         fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
         let units = Units::of(&tree.root());
         let path = "etc/systemd/system/a.service";
@@ -130,12 +130,12 @@ mod tests {
         for _ in 0..2 {
             units.put(&unit).unwrap();
         }
-        let link = tree.root().path("etc/systemd/system/multi-user.target.wants/a.service");
+        let link = tree.path().join("etc/systemd/system/multi-user.target.wants/a.service");
         assert_eq!(fs::read_link(&link).unwrap(), Path::new("/etc/systemd/system/a.service"));
         for _ in 0..2 {
             units.take_away(path).unwrap();
         }
-        assert!(!tree.root().has_link(path) && !link.exists());
+        assert!(!tree.root::<Root>().has_link(path) && !link.exists());
         assert_eq!(units.process("a.service").unwrap(), Some(7));
         assert!(units.stop("a.service").is_err() && units.start("a.service").is_ok());
     }

@@ -85,11 +85,11 @@ fn a_missing_engine_is_said_in_the_log_with_what_to_run() {
 
 #[test]
 fn the_doctor_needs_no_server_and_leaves_with_the_worst_that_it_found() {
-    let (dir, tree) = (tempfile::tempdir().unwrap(), jetpack::tree::orin_nano());
+    let (dir, tree) = (tempfile::tempdir().unwrap(), recreated_boards::orin_nano());
     let doctor = |format: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stoker"));
         command.args(["doctor", "--config", "/dev/null", "--format", format]);
-        command.arg("--root").arg(tree.root().as_path()).arg("--state-dir").arg(dir.path());
+        command.arg("--root").arg(tree.path()).arg("--state-dir").arg(dir.path());
         command.output().unwrap()
     };
     let output = doctor("json");

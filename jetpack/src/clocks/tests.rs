@@ -60,7 +60,7 @@ fn a_cap_is_the_step_below_and_what_the_kernel_then_says() {
 fn a_cap_that_cannot_be_set_is_an_error_with_its_path() {
     let tree = tree::orin_nano();
     let clock = GpuClock::find(&tree.root()).unwrap();
-    let cap = tree.root().path("sys/class/devfreq/17000000.gpu/max_freq");
+    let cap = tree.path().join("sys/class/devfreq/17000000.gpu/max_freq");
     std::fs::remove_file(&cap).unwrap();
     std::fs::create_dir(&cap).unwrap();
     let error = clock.set_cap(MHZ(612)).unwrap_err().to_string();

@@ -29,7 +29,7 @@ fn whats(sample: &Sample) -> Vec<&str> {
 
 /// Lets the read of a pipe return, with `content`, and puts a file there.
 fn answer(tree: &Tree, path: &str, content: &str) {
-    let pipe = tree.root().path(path);
+    let pipe = tree.path().join(path);
     let mut end = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
     // Before the read returns, so that the next one finds the file.
     tree.remove(path);

@@ -40,15 +40,15 @@ fn all_text(directory: &Path) -> String {
 #[test]
 fn a_captured_board_reads_as_the_board_did() {
     for tree in [tree::orin_nano(), tree::agx_orin_64gb()] {
-        let (_dir, board) = capture(tree.root().as_path());
-        assert_eq!(timeless(&sample(board)), timeless(&sample(tree.root().as_path())));
+        let (_dir, board) = capture(tree.path());
+        assert_eq!(timeless(&sample(board)), timeless(&sample(tree.path())));
     }
 }
 
 #[test]
 fn nobody_s_names_and_numbers_are_in_it() {
     let tree = secretive();
-    let (_dir, board) = capture(tree.root().as_path());
+    let (_dir, board) = capture(tree.path());
     let text = all_text(&board);
     for secret in ["1424123012345", "48:b0:2d:aa:bb:cc", "annas-box", "Anna", "anna"] {
         assert!(!text.contains(secret), "{secret}");
@@ -82,7 +82,7 @@ fn secretive() -> Tree {
 fn a_file_that_hangs_is_left_out_and_named() {
     let tree = tree::orin_nano();
     tree.hang("sys/class/thermal/thermal_zone0/temp");
-    let (_dir, board) = capture(tree.root().as_path());
+    let (_dir, board) = capture(tree.path());
     let unread = std::fs::read_to_string(board.join("capture/unread.txt")).unwrap();
     assert_eq!(unread, "sys/class/thermal/thermal_zone0/temp: no answer within 2s\n");
     let cpu = sample(board).zones.into_iter().find(|zone| zone.name == "cpu-thermal").unwrap();

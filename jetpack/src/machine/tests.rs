@@ -148,7 +148,7 @@ fn the_list_of_files_has_all_that_is_read() {
         .collect();
     for tree in [tree::orin_nano(), tree::agx_orin_64gb(), tree::pc()] {
         Machine::open(tree.root()).sample();
-        let root = tree.root();
+        let root: Root = tree.root();
         for path in watch::seen::below(root.as_path()) {
             // A directory is in the list by the files in it.
             let is_file = root.as_path().join(&path).is_file();
@@ -171,7 +171,7 @@ proptest! {
         keep in 0_usize..6,
     ) {
         let tree = tree::agx_orin_64gb();
-        for (index, path) in files(tree.root().as_path()).into_iter().enumerate() {
+        for (index, path) in files(tree.path()).into_iter().enumerate() {
             let name = path.file_name().unwrap().to_str().unwrap();
             // Most sensors are only found by a name that is right.
             let is_name = ["name", "type", "compatible"].contains(&name) || name.ends_with("_label");

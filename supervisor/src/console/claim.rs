@@ -70,7 +70,7 @@ mod tests {
 
     const ACTIVE: (&str, &str) = ("sys/class/tty/console/active", "ttyTCU0\n");
 
-    fn shown(tree: &jetpack::tree::Tree) -> (String, String) {
+    fn shown(tree: &recreated_boards::Tree) -> (String, String) {
         let root = tree.root();
         let mut out = Vec::new();
         show(&root, &root.as_path().join("state"), 11434, &mut out).unwrap();
@@ -80,16 +80,16 @@ mod tests {
 
     #[test]
     fn the_console_has_the_token_and_the_journal_has_not() {
-        let tree = jetpack::tree::of(&[ACTIVE, ("dev/ttyTCU0", ""), ("etc/hostname", "box\n")]);
+        let tree = recreated_boards::of(&[ACTIVE, ("dev/ttyTCU0", ""), ("etc/hostname", "box\n")]);
         let (said, console) = shown(&tree);
         assert!(console.contains("http://box.local:11434/"), "{console}");
         let token = console.split("token:").nth(1).unwrap().split_whitespace().next().unwrap();
         let parsed = Token::parse(token).unwrap();
         assert!(!said.contains(token) && said.contains("on ttyTCU0"), "{said}");
-        let state = tree.root().as_path().join("state");
+        let state = tree.path().join("state");
         let admin = crate::keys::KeyName::new("admin").unwrap();
         assert!(claim::take(&state, &parsed, admin).is_ok());
         assert_eq!(shown(&tree).0, "nobody is waited for: this machine is claimed\n");
-        assert!(!tree.root().as_path().join("run/issue.d/50-stoker.issue").exists());
+        assert!(!tree.path().join("run/issue.d/50-stoker.issue").exists());
     }
 }

@@ -1,8 +1,8 @@
 //! What the doctor says of recreated boards that have one fault each.
 
 use expect_test::{Expect, expect};
-use jetpack::tree::{self, Tree};
 use jetpack::{Bytes, Machine};
+use recreated_boards::{self as tree, Tree};
 
 use super::*;
 

@@ -5,18 +5,18 @@ use super::*;
 const FILE: &str = "hostname = 'box'\nmodel = 'echo'\napi_keys = ['0123456789abcdef0123456789abcdef']\n\
     ssh_keys = ['ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJx0uYk3yq4sQm1o8a2Vw7t5Zl9cNfPqRb6dHsXeGkTz']\n";
 
-fn machine(file: &str) -> jetpack::tree::Tree {
-    jetpack::tree::of(&[("boot/efi/stoker.toml", file)])
+fn machine(file: &str) -> recreated_boards::Tree {
+    recreated_boards::of(&[("boot/efi/stoker.toml", file)])
 }
 
-fn take(tree: &jetpack::tree::Tree) -> (Outcome, String) {
+fn take(tree: &recreated_boards::Tree) -> (Outcome, String) {
     let mut said = Vec::new();
     let outcome = first_boot(&tree.root(), &[], &mut said).unwrap();
     (outcome, String::from_utf8(said).unwrap())
 }
 
-fn read(tree: &jetpack::tree::Tree, path: &str) -> Option<String> {
-    fs::read_to_string(tree.root().as_path().join(path)).ok()
+fn read(tree: &recreated_boards::Tree, path: &str) -> Option<String> {
+    fs::read_to_string(tree.path().join(path)).ok()
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn a_file_is_taken_once_and_gone() {
     assert_eq!(read(&tree, "etc/hostname").as_deref(), Some("box\n"));
     let server = read(&tree, SERVER).unwrap();
     assert_eq!(server, "[engine]\nmodel = \"echo\"\n");
-    let keys = keys::read(&tree.root().as_path().join(STATE_DIR)).unwrap().unwrap();
+    let keys = keys::read(&tree.path().join(STATE_DIR)).unwrap().unwrap();
     let presented = keys::Hash::of("0123456789abcdef0123456789abcdef");
     assert_eq!(keys.owner(&presented).map(KeyName::as_str), Some("key-1"));
     assert!(said.contains("everybody is asked for an API key: key-1\n"), "{said}");
@@ -44,9 +44,9 @@ fn a_file_is_taken_once_and_gone() {
 
 #[test]
 fn without_a_file_nothing_happens_and_the_next_boot_looks_again() {
-    let tree = jetpack::tree::of(&[]);
+    let tree = recreated_boards::of(&[]);
     assert_eq!(take(&tree), (Outcome::Nothing, "there is no stoker.toml\n".to_owned()));
-    assert_eq!(fs::read_dir(tree.root().as_path()).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(tree.path()).unwrap().count(), 0);
     tree.write("run/stoker-firstboot/stick/stoker.toml", "hostname = 'box'\n");
     assert_eq!(take(&tree).0, Outcome::Taken);
 }
@@ -56,7 +56,7 @@ fn who_names_no_keys_leaves_it_to_be_claimed_unless_it_is_to_be_open() {
     let claim = |file: &str| {
         let tree = machine(file);
         let said = take(&tree).1;
-        (said, claim::read(&tree.root().as_path().join(STATE_DIR)).unwrap())
+        (said, claim::read(&tree.path().join(STATE_DIR)).unwrap())
     };
     let (said, waits) = claim("hostname = 'box'\n");
     assert!(said.contains("who reads its console claims it") && waits.is_none(), "{said}");
@@ -88,7 +88,7 @@ fn wherever_the_power_fails_the_next_boot_ends_the_same() {
         let tree = machine(FILE);
         let wishes = Wishes::parse(FILE.as_bytes()).unwrap();
         for setting in settings(&tree.root(), &wishes).unwrap().iter().take(written) {
-            tree.root().put(setting).unwrap();
+            tree.root::<jetpack::Root>().put(setting).unwrap();
         }
         take(&tree);
         for setting in settings(&whole.root(), &wishes).unwrap() {

@@ -106,7 +106,8 @@ fn write_and_take_away(directory: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jetpack::{Machine, tree};
+    use jetpack::Machine;
+    use recreated_boards as tree;
 
     #[test]
     fn the_engine_is_as_the_supervisor_says_and_asked_when_it_is_ready() {

@@ -21,7 +21,7 @@ fn two() -> Systems {
 /// A machine whose `nvbootctrl` is this script.
 fn with(script: &str) -> (tree::Tree, Control) {
     let tree = tree::of(&[(PROGRAM, &format!("#!/bin/sh\n{script}\n"))]);
-    let program = tree.root().path(PROGRAM);
+    let program = tree.path().join(PROGRAM);
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     let control = Control::find(&tree.root()).unwrap();
     (tree, control)

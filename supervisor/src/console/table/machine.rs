@@ -228,8 +228,8 @@ fn bytes(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
-    use jetpack::tree::{self, Tree};
     use jetpack::{Absent, Machine};
+    use recreated_boards::{self as tree, Tree};
 
     use super::*;
 

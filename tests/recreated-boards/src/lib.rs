@@ -3,6 +3,7 @@
 //! They are recreated from what is documented of those boards, not captured.
 //! A plain tree cannot answer `EAGAIN`, so a zone without power has no `temp`.
 
+#![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "what is only there for tests is a test")]
 
 mod orin;
@@ -12,8 +13,6 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::Root;
-
 pub use orin::{agx_orin_64gb, orin_nano, orin_nano_jetpack_7, orin_nano_renumbered, orin_nx_16gb};
 
 /// A tree that is deleted when it is dropped.
@@ -21,10 +20,16 @@ pub use orin::{agx_orin_64gb, orin_nano, orin_nano_jetpack_7, orin_nano_renumber
 pub struct Tree(TempDir);
 
 impl Tree {
-    /// Its top.
+    /// Its top, as whoever reads the tree names directories.
     #[must_use]
-    pub fn root(&self) -> Root {
-        Root::new(self.0.path())
+    pub fn root<R: From<PathBuf>>(&self) -> R {
+        self.path().to_owned().into()
+    }
+
+    /// The directory that it is in.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.0.path()
     }
 
     /// Writes a file, in place of the one that is there.
@@ -46,8 +51,7 @@ impl Tree {
     }
 
     /// Puts a file in place of another whose readers wait until somebody writes.
-    #[cfg(test)]
-    pub(crate) fn hang(&self, path: impl AsRef<Path>) {
+    pub fn hang(&self, path: impl AsRef<Path>) {
         let path = self.make_room_for(path.as_ref());
         let _ = std::fs::remove_file(&path);
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();

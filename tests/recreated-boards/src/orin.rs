@@ -1,6 +1,6 @@
 //! Recreated Orin boards at rest, as the kernel shows them.
 
-use super::{Tree, of, rootfs};
+use crate::{Tree, of, rootfs};
 
 /// What makes one board differ from another.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 
 use std::fmt::Write;
 
-use super::Tree;
-use super::orin::Board;
+use crate::Tree;
+use crate::orin::Board;
 
 const EFIVARS: &str = "sys/firmware/efi/efivars";
 const GUID: &str = "781e084c-a330-417c-b678-38e696380cb9";
