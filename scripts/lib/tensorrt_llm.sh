@@ -15,11 +15,11 @@ readonly stand_in_limit=5m
 # tests and the worker that is named for the stand-in; the others must be there.
 test_tensorrt_llm() {
     local stand_in=$1/tests/tensorrt-llm-stand-in libraries=$2/tensorrt-llm-stand-in
-    # One choice of packages and features, so that each is compiled once. The virtual
-    # board is among them for its dependencies: with clap, what all these share has
-    # the features that it has in the whole workspace, and is there already.
+    # One choice of packages and features, so that each is compiled once. The tests of
+    # processes are among them for their dependencies: with those, what all of these
+    # share has the features that it has in the whole workspace, and is there already.
     local packages=(--release --locked -p tensorrt-llm -p engine-worker -p engine-worker-on-stand-in)
-    packages+=(-p virtual-jetson)
+    packages+=(-p tests)
     packages+=(--features "tensorrt-llm/executor,engine-worker-on-stand-in/worker")
     # And the one of the stage `tests`, which has compiled most of this before.
     local workspace=(--release --locked --workspace)
