@@ -39,6 +39,8 @@ impl Browser {
         let log = place.path().join("log");
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
+            // Where profiles go, which outlive a driver that is killed.
+            .env("TMPDIR", place.path())
             .stdin(Stdio::null())
             .stdout(File::create(&log).expect("a fresh directory takes a file"))
             .stderr(Stdio::null())

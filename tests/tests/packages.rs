@@ -17,8 +17,9 @@ const PLATFORMS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux
 
 /// Our packages and those of ours that each may use. `tests` looks at all of
 /// them from outside and is used by none.
-const DIRECTION: [(&str, &[&str]); 12] = [
-    ("jetpack", &[]),
+const DIRECTION: [(&str, &[&str]); 13] = [
+    ("recreated-boards", &[]),
+    ("jetpack", &["recreated-boards"]),
     ("cuda-device", &["jetpack"]),
     ("tensorrt-llm", &[]),
     ("engine-api", &["jetpack"]),
@@ -26,7 +27,7 @@ const DIRECTION: [(&str, &[&str]); 12] = [
     ("indexer", &["engine-api", "jetpack"]),
     ("engine-builder", &["cuda-device", "engine-api", "jetpack"]),
     ("vector-scan", &[]),
-    ("supervisor", &["engine-api", "jetpack", "vector-scan"]),
+    ("supervisor", &["engine-api", "jetpack", "recreated-boards", "vector-scan"]),
     ("engine-worker-on-stand-in", &["engine-worker"]),
     ("virtual-jetson", &["engine-api", "jetpack"]),
     (

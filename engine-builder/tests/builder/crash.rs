@@ -4,6 +4,7 @@
 //! What is lost here is a process. Writes that a power cut would lose because
 //! nobody synced them are lost in `power_cut.rs`.
 
+use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -20,14 +21,20 @@ use crate::place::{Ended, Place};
 
 const MODEL: &str = "smollm2-135m-instruct";
 
-/// Builds that are killed, and such that quantise, which take longer.
-const KILLS: u64 = 50;
-const QUANTISING_KILLS: u64 = 12;
+/// Builds that are killed, and such that quantise, which take longer. `BUILDER_KILLS`
+/// in the environment is as many of each instead, for a soak.
+const KILLS: u64 = 20;
+const QUANTISING_KILLS: u64 = 6;
 /// After this many of them, one runs to its end.
 const ENDS_EVERY: u64 = 5;
 
 /// The same moments each time, as far as a machine has the same moments.
 const SEED: u64 = 0x5104_2026;
+
+/// `usual`, or as many as the environment asks for.
+fn kills(usual: u64) -> u64 {
+    env::var("BUILDER_KILLS").map_or(usual, |kills| kills.parse().unwrap())
+}
 
 /// Steele and Vigna's SplitMix64.
 pub(crate) struct Random(u64);
@@ -184,8 +191,9 @@ fn a_build_that_is_killed_anywhere_leaves_the_engine_that_serves_and_nothing_els
     let mut random = Random::new(SEED);
     let whole = yard.time_of_another_build(Source::Package);
     let started = Instant::now();
+    let kills = kills(KILLS);
     let (mut killed, mut served) = (0, 768);
-    for round in 1..=KILLS {
+    for round in 1..=kills {
         let source = match random.below(3) {
             0 => Source::Package,
             1 => Source::Cache,
@@ -213,10 +221,10 @@ fn a_build_that_is_killed_anywhere_leaves_the_engine_that_serves_and_nothing_els
         served = manifest.serving.context.into();
     }
     eprintln!(
-        "{killed} of {KILLS} builds were killed, the others had ended, in {:?}",
+        "{killed} of {kills} builds were killed, the others had ended, in {:?}",
         started.elapsed()
     );
-    assert!(killed > KILLS / 2, "only {killed} builds were killed");
+    assert!(killed > kills / 2, "only {killed} builds were killed");
 }
 
 #[test]
@@ -224,8 +232,9 @@ fn a_quantising_build_that_is_killed_anywhere_ends_in_a_valid_engine_or_goes_on(
     let yard = Yard::new();
     let mut random = Random::new(SEED);
     let whole = yard.time_of_another_build(Source::Quantised);
+    let kills = kills(QUANTISING_KILLS);
     let (mut killed, mut served) = (0, 768);
-    for round in 1..=QUANTISING_KILLS {
+    for round in 1..=kills {
         let wanted = if served == 512 { 768 } else { 512 };
         let (step, most) = match random.below(4) {
             0 => (None, whole),
@@ -238,7 +247,7 @@ fn a_quantising_build_that_is_killed_anywhere_ends_in_a_valid_engine_or_goes_on(
         let code = kill(yard.build(Source::Quantised, wanted), step, after);
         killed += u64::from(code.is_none());
         yard.is_in_order([served, wanted], &when);
-        if round % ENDS_EVERY == 0 || round == QUANTISING_KILLS {
+        if round % ENDS_EVERY == 0 || round == kills {
             let ended = Ended::from(yard.build(Source::Quantised, wanted).output().unwrap());
             assert_eq!(ended.code, Some(0), "{when}: {ended:?}");
             yard.is_in_order([wanted, wanted], &when);
@@ -248,6 +257,6 @@ fn a_quantising_build_that_is_killed_anywhere_ends_in_a_valid_engine_or_goes_on(
         assert_eq!(manifest.model.quantisation, "Q8_0", "{when}");
         served = manifest.serving.context.into();
     }
-    eprintln!("{killed} of {QUANTISING_KILLS} builds were killed, the others had ended");
-    assert!(killed > QUANTISING_KILLS / 2, "only {killed} builds were killed");
+    eprintln!("{killed} of {kills} builds were killed, the others had ended");
+    assert!(killed > kills / 2, "only {killed} builds were killed");
 }

@@ -1,7 +1,5 @@
 //! The whole appliance on a board that is not there: what it computes heats the
-//! board and fills its memory. What heat does to it is in `board.rs`.
-
-#![allow(clippy::unwrap_used, reason = "a test ends at the first thing that is not there")]
+//! board and fills its memory. What heat does to it is in `heat.rs`.
 
 use std::thread;
 

@@ -1,8 +1,6 @@
 //! The governor over the whole appliance, on a board that is not there: limits
 //! fall before the board slows itself down, nobody is dropped, limits recover.
 
-#![allow(clippy::unwrap_used, reason = "a test ends at the first thing that is not there")]
-
 use serde_json::{Value, json};
 use tests::console::{said, stoker};
 use tests::engine::install_embedder;

@@ -1,8 +1,6 @@
 //! The governor over HTTP on a board that is not there, beyond heat: memory that
 //! runs short, over-current, what the operator asked for, and a supervisor that is
-//! killed while it holds the clock down. Heat itself is in `board.rs`.
-
-#![allow(clippy::unwrap_used, reason = "a test ends at the first thing that is not there")]
+//! killed while it holds the clock down. Heat itself is in `heat.rs`.
 
 use std::fs;
 use std::thread;
