@@ -15,6 +15,7 @@ pub(super) fn rows(machine: &Value) -> Vec<(&'static str, String)> {
         ("power", power(machine)),
         ("mode", mode(machine)),
         ("clocks", clocks(&machine["clocks"])),
+        ("GPU", gpus(machine)),
         ("throttling", throttling(&machine["throttle"])),
         ("fans", fans(machine)),
         ("swap", swap(facts, &machine["memory"])),
@@ -163,6 +164,23 @@ fn swap(facts: &Value, memory: &Value) -> Option<String> {
     joined(list.iter().map(place).chain(free).chain(zram))
 }
 
+/// Those that are not part of a board. Their heat is among the others'.
+fn gpus(machine: &Value) -> Option<String> {
+    let gpu = |gpu: &Value| {
+        let busy = gpu["busy_share"].as_f64().map(|share| format!("{:.0} % busy", share * 100.0));
+        let watts = gpu["watts"].as_f64().map(|watts| format!("{watts:.2} W"));
+        let total = gpu["memory_total_bytes"].is_u64();
+        let memory = total.then(|| {
+            let [used, total] =
+                ["memory_used_bytes", "memory_total_bytes"].map(|of| bytes(&gpu[of]));
+            format!("memory {used} of {total}")
+        });
+        let parts = joined([busy, watts, memory].into_iter().flatten());
+        format!("{} {}", text(&gpu["name"]), parts.unwrap_or_else(|| "tells nothing".to_owned()))
+    };
+    joined(items(&machine["gpus"]).iter().map(gpu))
+}
+
 fn gpu_memory(machine: &Value) -> Option<String> {
     let client = |client: &Value| bytes(&client["bytes"]);
     let discrete = items(&machine["gpus"]).iter().flat_map(|gpu| items(&gpu["clients"]));
@@ -230,6 +248,7 @@ mod tests {
     use expect_test::{Expect, expect};
     use jetpack::{Absent, Machine};
     use recreated_boards::{self as tree, Tree};
+    use serde_json::json;
 
     use super::*;
 
@@ -283,6 +302,20 @@ mod tests {
                 boot        slot A well, slot B well, boots are marked good, watchdog 120 s, root on nvme0n1p1
             "#]],
         );
+    }
+
+    #[test]
+    fn gpus_of_a_pc_say_what_they_do_and_hold() {
+        let known = json!({"name": "RTX 4090", "busy_share": 0.42, "watts": 211.5,
+            "memory_used_bytes": 6_u64 << 30, "memory_total_bytes": 24_u64 << 30});
+        let silent = json!({"name": "RTX 3060", "busy_share": null, "watts": null});
+        assert_eq!(
+            gpus(&json!({"gpus": [known, silent]})).as_deref(),
+            Some(
+                "RTX 4090 42 % busy, 211.50 W, memory 6.0 GiB of 24.0 GiB, RTX 3060 tells nothing"
+            )
+        );
+        assert_eq!(gpus(&json!({"gpus": []})), None);
     }
 
     #[test]
