@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends at the first thing that is not there")]
 
+mod fetch;
+mod holds;
 mod install;
 mod package;
 mod update;
@@ -18,7 +20,6 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tests::client::Client;
 use tests::engine::{Engine, REAL, real_engine};
-use tests::git::GitHost;
 use tests::machine::Machine;
 use tests::patience::until;
 use tests::process::{self, Stuck};
@@ -106,20 +107,6 @@ fn a_restart_keeps_the_engine_and_answers_everybody() {
     }
     assert_eq!(machine.property("NFileDescriptorStore"), "3");
     assert_eq!(machine.status()["incidents"], json!([]));
-}
-
-#[test]
-fn code_is_fetched_and_indexed_within_the_bounds_of_the_unit() {
-    let host = GitHost::start();
-    let _ = host.commit("fans", &[("fan.rs", b"fn set_speed() {}\n")]);
-    let machine = Machine::boot(&Engine::echo(), None);
-    let client = machine.client();
-    let wish = json!({"url": host.url("fans"), "shared": true});
-    let _ = client.post("/api/repositories", &wish).good();
-    until("what was fetched is found", || {
-        let found = client.post("/v1/search", &json!({"query": "set speed"})).good();
-        (found["data"][0]["header"] == "fan.rs > set_speed").then_some(())
-    });
 }
 
 #[test]
