@@ -285,7 +285,12 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in it").into()
 }
 
-fn free_address() -> SocketAddr {
+/// On loopback, where nobody listens now.
+///
+/// # Panics
+/// There is none.
+#[must_use]
+pub fn free_address() -> SocketAddr {
     let socket = TcpListener::bind("127.0.0.1:0").expect("there are free ports");
     socket.local_addr().expect("a socket has an address")
 }

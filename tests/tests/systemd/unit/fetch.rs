@@ -1,13 +1,11 @@
 //! Repositories that our unit fetches from real hosts, as its own user and within its
 //! bounds: what is missing is said, and once it is there the next look takes the code.
 
-use std::net::TcpListener;
-
 use serde_json::{Value, json};
 use tests::client::Client;
 use tests::engine::Engine;
 use tests::git::GitHost;
-use tests::machine::Machine;
+use tests::machine::{Machine, free_address};
 use tests::patience::until;
 
 const REPOSITORIES: &str = "/api/repositories";
@@ -26,10 +24,6 @@ const ALLOW: &str = "cp /var/lib/stoker/.ssh/id_ed25519.pub /srv/git/keys; chown
 
 fn sh(machine: &Machine, script: &str) {
     let _ = machine.must(&["sh", "-euc", script]);
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Why it has no code yet, once that begins so.
@@ -71,7 +65,7 @@ fn a_host_by_https_needs_trust_and_a_login_and_one_by_ssh_is_known_and_knows_us(
     sh(&machine, "printf '[index]\nfetch_period_s = 1\n' >/etc/stoker/conf.d/fetch.toml");
     let _ = machine.install(&[]);
     machine.wait_until_ready();
-    let (https, ssh) = (free_port(), free_port());
+    let [https, ssh] = [free_address(), free_address()].map(|address| address.port());
     let _ = machine.must(&[HOSTS, &https.to_string(), &ssh.to_string()]);
     let client = machine.client();
     for (name, url) in [
