@@ -6,6 +6,11 @@
 
 pub mod control;
 
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use serde::Serialize;
 
 use crate::absent::split;
@@ -19,6 +24,7 @@ const MARKS: [&str; 2] = [
     "etc/systemd/system/multi-user.target.wants/nv-l4t-bootloader-config.service",
     "etc/systemd/system/multi-user.target.wants/stoker-health.service",
 ];
+const NORMAL: u32 = 0;
 const UNBOOTABLE: u32 = 0xff;
 
 /// What the firmware remembers.
@@ -75,6 +81,54 @@ pub fn id(root: &Root) -> Option<String> {
     root.read("proc/sys/kernel/random/boot_id").ok().filter(|id| !id.is_empty())
 }
 
+/// Has the firmware start a system, or not start it, once it is its turn. Nothing is
+/// written where it is so already.
+///
+/// # Errors
+/// There is no such variable, or it cannot be written.
+pub fn set_bootable(root: &Root, name: char, bootable: bool) -> io::Result<()> {
+    let variable = format!("RootfsStatusSlot{name}");
+    let status = if bootable { NORMAL } else { UNBOOTABLE };
+    if read(root, &variable) == Ok(status) {
+        return Ok(());
+    }
+    let path = root.path(&format!("{VARIABLES}/{variable}-{OWNER}"));
+    let mut bytes = read_bytes(&path).map_err(io::Error::other)?;
+    if bytes.len() != 8 {
+        return Err(io::Error::other("the firmware's variable has no value of four bytes"));
+    }
+    bytes[4..].copy_from_slice(&status.to_le_bytes());
+    unprotect(&path)?;
+    // In one call: the firmware takes the whole value or none.
+    fs::write(&path, &bytes)
+}
+
+/// Has the firmware forget how its last change to another slot ended: it takes a new one
+/// for that one otherwise, and drops it.
+///
+/// # Errors
+/// The variable is there and cannot be taken away.
+pub fn forget_last_change(root: &Root) -> io::Result<()> {
+    let path = root.path(&format!("{VARIABLES}/BootChainFwStatus-{OWNER}"));
+    if !path.exists() {
+        return Ok(());
+    }
+    unprotect(&path)?;
+    fs::remove_file(&path)
+}
+
+/// The kernel protects variables that it does not know.
+fn unprotect(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    match ioctl_getflags(&file) {
+        Ok(flags) if flags.contains(IFlags::IMMUTABLE) => {
+            Ok(ioctl_setflags(&file, flags - IFlags::IMMUTABLE)?)
+        }
+        // A file system without such flags protects nothing.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 fn read(root: &Root, variable: &str) -> Result<u32, Absent> {
     let bytes = read_bytes(&root.path(&format!("{VARIABLES}/{variable}-{OWNER}")))?;
     value(&bytes).ok_or(Absent::Garbled)
@@ -112,6 +166,25 @@ mod tests {
         tree.link(MARKS[1], "/lib/systemd/system/stoker-health.service");
         assert_eq!(Boot::read(&tree.root()).marked_good, Some(true));
         assert_eq!(Boot::read(&tree::pc().root()), Boot::default());
+    }
+
+    #[test]
+    fn a_slot_is_given_up_and_taken_back() {
+        let tree = tree::orin_nano();
+        let is_given_up = || Boot::read(&tree.root()).slots[1].is_given_up();
+        for bootable in [false, false, true, true] {
+            set_bootable(&tree.root(), 'B', bootable).unwrap();
+            assert_eq!(is_given_up(), !bootable);
+        }
+        tree.write(format!("{VARIABLES}/RootfsStatusSlotB-{OWNER}"), [7, 0, 0, 0]);
+        assert!(set_bootable(&tree.root(), 'B', true).is_err());
+        assert!(set_bootable(&tree::pc().root(), 'B', true).is_err());
+        let status = format!("{VARIABLES}/BootChainFwStatus-{OWNER}");
+        tree.write(&status, [7, 0, 0, 0, 0, 0, 0, 0]);
+        for _ in 0..2 {
+            forget_last_change(&tree.root()).unwrap();
+            assert!(!tree.path().join(&status).exists());
+        }
     }
 
     proptest! {

@@ -64,6 +64,7 @@ mod throttle;
 
 pub mod boot;
 mod calendar;
+pub mod carry;
 pub mod consoles;
 mod desktop;
 mod finding;
@@ -72,6 +73,7 @@ pub mod grow;
 mod module;
 pub mod packages;
 pub mod program;
+pub mod rauc;
 pub mod setting;
 mod storage;
 pub mod swap;

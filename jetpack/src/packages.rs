@@ -85,7 +85,9 @@ impl Packages {
     /// dpkg cannot be asked, or files cannot be copied.
     pub fn pack(&self, name: &str, work: &Path, to: &Path) -> Result<(), PackageError> {
         let control = work.join("DEBIAN");
-        let changed = self.changed_settings(name)?;
+        let settings = self.settings(name)?;
+        let is_changed =
+            |path: &str| settings.iter().any(|(name, changed)| *changed && name == path);
         let at = |path: &Path| {
             let path = path.to_owned();
             move |source| PackageError::Copy { path, source }
@@ -98,7 +100,7 @@ impl Packages {
         }
         let files = self.query(&["--listfiles", name])?;
         for path in files.lines().filter(|line| line.starts_with('/') && *line != "/.") {
-            if !changed.iter().any(|setting| setting == path) {
+            if !is_changed(path) {
                 let (from, to) = (self.root.path(&path[1..]), work.join(&path[1..]));
                 copy(&from, &to).map_err(at(&from))?;
             }
@@ -123,20 +125,28 @@ impl Packages {
         fs::File::open(to).and_then(|file| file.sync_all()).map_err(at(to))
     }
 
-    /// Settings that are not as the package brought them, or gone.
-    fn changed_settings(&self, name: &str) -> Result<Vec<String>, ProgramError> {
-        let said = self.query(&["--show", "--showformat=${Conffiles}\n", name])?;
+    /// The settings of a package, and whether each is not as the package brought it, or
+    /// gone. None if the package is not installed.
+    ///
+    /// # Errors
+    /// dpkg cannot be asked.
+    pub fn settings(&self, name: &str) -> Result<Vec<(String, bool)>, ProgramError> {
+        // Its status is 1 for a package of which it has never heard.
+        let query = self.program("usr/bin/dpkg-query", SHORT_LIMIT);
+        let (status, said) = query.run(&["--show", "--showformat=${Conffiles}\n", name])?;
+        if !status.success() {
+            return Ok(Vec::new());
+        }
         let md5sum = self.program("usr/bin/md5sum", SHORT_LIMIT);
-        let mut changed = Vec::new();
+        let mut settings = Vec::new();
         for line in said.lines() {
             let mut words = line.split_whitespace();
             let (Some(path), Some(sum)) = (words.next(), words.next()) else { continue };
             let is = md5sum.run_well(&[self.root.path(path.trim_start_matches('/'))]);
-            if !is.is_ok_and(|is| is.split_whitespace().next() == Some(sum)) {
-                changed.push(path.to_owned());
-            }
+            let is_same = is.is_ok_and(|is| is.split_whitespace().next() == Some(sum));
+            settings.push((path.to_owned(), !is_same));
         }
-        Ok(changed)
+        Ok(settings)
     }
 }
 

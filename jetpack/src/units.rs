@@ -69,14 +69,7 @@ impl Units {
     /// # Errors
     /// It cannot be written, or systemd not told of it.
     pub fn put(&self, unit: &Setting) -> io::Result<()> {
-        self.root.put(unit)?;
-        let link = self.root.path(&wanted(unit.path));
-        fs::create_dir_all(link.parent().unwrap_or(self.root.as_path()))?;
-        match symlink(Path::new("/").join(unit.path), &link) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        sync(&link)?;
+        put_into(&self.root, unit)?;
         self.reload()
     }
 
@@ -97,6 +90,21 @@ impl Units {
     fn reload(&self) -> io::Result<()> {
         self.systemctl.run_well(&["daemon-reload"]).map(drop).map_err(io::Error::other)
     }
+}
+
+/// Puts a unit into a system that does not run, to be started at each boot of it.
+///
+/// # Errors
+/// It cannot be written.
+pub fn put_into(root: &Root, unit: &Setting) -> io::Result<()> {
+    root.put(unit)?;
+    let link = root.path(&wanted(unit.path));
+    fs::create_dir_all(link.parent().unwrap_or(root.as_path()))?;
+    match symlink(Path::new("/").join(unit.path), &link) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    sync(&link)
 }
 
 /// The link that has a unit started at each boot.

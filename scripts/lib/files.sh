@@ -14,11 +14,13 @@ readonly appliance_files=(
     etc/apt/preferences.d/50-stoker.pref
     etc/avahi/services/stoker.service
     etc/systemd/system/default.target
+    usr/lib/stoker/rauc-backend
     usr/lib/stoker/stoker.toml
     usr/lib/sysctl.d/90-stoker.conf
     # Restarts the machine, and sets who may log in.
     usr/lib/systemd/system/nv-l4t-bootloader-config.service.d/50-stoker.conf
     usr/lib/systemd/system/nvzramconfig.service.d/50-stoker.conf
+    usr/lib/systemd/system/rauc.service.d/50-stoker.conf
     usr/lib/systemd/system/ssh.service.d/50-stoker.conf
     usr/lib/systemd/system/stoker-claim.service
     usr/lib/systemd/system/stoker-firstboot.service
@@ -44,6 +46,7 @@ files() {
     while read -r name; do
         [[ $(set_of "$name") == "$set" ]] || continue
         mode=644
+        if [[ -x $root/rootfs-overlay/$name ]]; then mode=755; fi
         if [[ -L $root/rootfs-overlay/$name ]]; then mode='link'; fi
         printf '%s\t/%s\t%s\n' "$mode" "$name" "$root/rootfs-overlay/$name"
     done < <(cd -- "$root/rootfs-overlay" && find . ! -type d -printf '%P\n' | LC_ALL=C sort)

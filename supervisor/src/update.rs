@@ -6,7 +6,8 @@
 //!                                                          └── or go back
 //! ```
 //!
-//! An update is our Debian packages. dpkg replaces files one by one, each whole, and keeps
+//! An update is our Debian packages, or on a machine with two systems a whole one
+//! ([`system`]). dpkg replaces files one by one, each whole, and keeps
 //! settings that somebody has changed; what it cannot do is to come back by itself. That is
 //! the keeper's task: a copy of the program that began the update, started at each boot by
 //! a unit of its own, so that nothing which the new version brings takes part in leaving
@@ -25,16 +26,21 @@ pub mod phase;
 mod place;
 pub mod record;
 mod show;
+pub mod slots;
+mod system;
 pub mod trial;
 pub mod version;
 
 use std::io;
 use std::path::PathBuf;
 
+use jetpack::boot::control::ControlError;
+use jetpack::carry::CarryError;
 use jetpack::packages::PackageError;
 use jetpack::program::ProgramError;
+use jetpack::rauc::RaucError;
 
-pub use begin::{Options, begin, follow};
+pub use begin::{Offer, Options, begin, follow};
 pub use keep::keep;
 pub use show::{News, news, status, update};
 
@@ -75,6 +81,23 @@ pub enum UpdateError {
     Unit(#[source] io::Error),
     #[error("the version before could not be brought back: {0}; that is tried again at each boot")]
     Stuck(String),
+    #[error(
+        "this is a whole system, and goes to a machine with two of them (A/B) that was flashed \
+         so: nvbootctrl and /etc/rauc/system.conf have to be there"
+    )]
+    OneSystem,
+    #[error("this machine starts system {0} next; restart it, and begin again then")]
+    StartsOther(char),
+    #[error("system {0} runs, and is not written over")]
+    OtherSlot(char),
+    #[error(transparent)]
+    Rauc(#[from] RaucError),
+    #[error("copy this machine's own settings into the new system")]
+    Carry(#[from] CarryError),
+    #[error("ask nvbootctrl")]
+    Control(#[from] ControlError),
+    #[error("write the firmware's variables")]
+    Firmware(#[source] io::Error),
     #[error("keep the databases")]
     Databases(#[from] KeepError),
     #[error("print what was done")]

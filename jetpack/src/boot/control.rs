@@ -11,6 +11,9 @@ use std::time::Duration;
 use crate::Root;
 use crate::program::{Program, ProgramError, in_one_line};
 
+/// What the systems are called, by NVIDIA's numbers.
+pub const NAMES: [char; 2] = ['A', 'B'];
+
 const PROGRAM: &str = "usr/sbin/nvbootctrl";
 const SYSTEMCTL: &str = "bin/systemctl";
 
@@ -30,6 +33,16 @@ pub enum Systems {
 pub struct Pair {
     pub running: System,
     pub other: System,
+    /// Which one the next boot starts.
+    pub next: char,
+}
+
+impl Pair {
+    /// The one of that name.
+    #[must_use]
+    pub fn system(&self, name: char) -> Option<&System> {
+        [&self.running, &self.other].into_iter().find(|system| system.name == name)
+    }
 }
 
 /// One of two systems.
@@ -73,6 +86,21 @@ impl Control {
         parse(&said).ok_or_else(|| ControlError::Unclear(in_one_line(&said)))
     }
 
+    /// Has the next boots start the system of that name, one of [`NAMES`]. Loader and
+    /// system change together.
+    ///
+    /// # Errors
+    /// It cannot be run, says that it failed, or says afterwards that nothing changed.
+    pub fn start_next(&self, name: char) -> Result<(), ControlError> {
+        let number = NAMES.iter().position(|one| *one == name);
+        let number = number.map_or_else(String::new, |number| number.to_string());
+        let (_, said) = self.program.run(&["set-active-boot-slot", &number])?;
+        match self.systems()? {
+            Systems::Two(pair) if pair.next == name => Ok(()),
+            Systems::One | Systems::Two(_) => Err(ControlError::Unclear(in_one_line(&said))),
+        }
+    }
+
     /// Marks this boot as good: the system that runs gets all its retries again.
     ///
     /// # Errors
@@ -99,24 +127,25 @@ fn parse(said: &str) -> Option<Systems> {
     if lines().any(|line| line == "RootFS A/B is not enabled.") {
         return Some(Systems::One);
     }
-    let name = lines().find_map(|line| line.strip_prefix("Current rootfs slot: "))?;
+    let named = |what: &str| {
+        let name = lines().find_map(|line| line.strip_prefix(what))?;
+        NAMES.into_iter().find(|one| name == one.to_string())
+    };
+    let (name, next) = (named("Current rootfs slot: ")?, named("Active rootfs slot: ")?);
     let mut systems: Vec<System> = lines().filter_map(system).collect();
-    let at = systems.iter().position(|system| name == system.name.to_string())?;
+    let at = systems.iter().position(|system| system.name == name)?;
     if systems.len() != 2 || systems[0].name == systems[1].name {
         return None;
     }
     let running = systems.remove(at);
-    Some(Systems::Two(Pair { running, other: systems.remove(0) }))
+    Some(Systems::Two(Pair { running, other: systems.remove(0), next }))
 }
 
 /// `slot: 0,             retry_count: 3,             status: normal`
 fn system(line: &str) -> Option<System> {
     let mut fields = line.split(',').map(str::trim);
-    let name = match fields.next()?.strip_prefix("slot: ")? {
-        "0" => 'A',
-        "1" => 'B',
-        _ => return None,
-    };
+    let number: usize = fields.next()?.strip_prefix("slot: ")?.parse().ok()?;
+    let name = *NAMES.get(number)?;
     let retries = fields.next()?.strip_prefix("retry_count: ")?.parse().ok()?;
     let boots = fields.next()?.strip_prefix("status: ")? == "normal";
     Some(System { name, retries, boots })

@@ -9,17 +9,19 @@ use std::time::Duration;
 
 use jetpack::disk::Disk;
 use jetpack::packages::Packages;
+use jetpack::rauc::Offered;
 use jetpack::units::Units;
-use jetpack::{Machine, Root};
+use jetpack::{Machine, Root, Sample};
 
 use super::UpdateError;
-use super::bundle::{self, Signed};
+use super::bundle::{self, BundleError, Signed};
 use super::keys::{self, Keys};
 use super::manifest::{Manifest, PACKAGES};
 use super::phase::Phase;
 use super::place::{Place, UNIT_NAME, unit};
-use super::record::{Progress, Record};
+use super::record::{Progress, Record, What};
 use super::show::line;
+use super::system::{self, Two};
 use super::trial::{Before, Bounds};
 use super::version::Version;
 use crate::config::StateDir;
@@ -28,6 +30,10 @@ use crate::store::{kept, unix_s};
 
 /// Left on the disk beside what an update needs.
 const ROOM_LEFT: u64 = 64 << 20;
+
+/// What the key is called that whole systems are signed with: RAUC's settings name the file
+/// `system.pem` beside the other keys.
+const SYSTEM_KEY: &str = "system";
 
 /// Between two looks at how far the keeper is.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -45,68 +51,162 @@ pub struct Options {
     pub bounds: Bounds,
 }
 
-/// Checks the file, and unless it is only looked at, hands it to the keeper. What it is,
-/// and which version is installed.
+/// What is offered to a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    pub from: Version,
+    pub to: Version,
+    /// Which key has signed it.
+    pub signer: String,
+    pub bytes: u64,
+}
+
+/// Checks the file, and unless it is only looked at, hands it to the keeper.
 ///
 /// # Errors
 /// See [`UpdateError`]. Nothing was changed then.
-pub fn begin(options: &Options, out: &mut impl Write) -> Result<(Signed, Version), UpdateError> {
-    let root = Root::new(&options.root);
-    let (place, packages) = (Place::below(&root), Packages::of(&root));
-    let keys = Keys::read(&options.root.join(keys::DIRECTORY))?;
+pub fn begin(options: &Options, out: &mut impl Write) -> Result<Offer, UpdateError> {
+    let packages = Packages::of(&Root::new(&options.root));
     let version = packages.version(PACKAGES[0])?.ok_or(UpdateError::NotPackaged)?;
     let from: Version = version.parse().map_err(|_| UpdateError::OddVersion(version))?;
-    let architecture = packages.architecture()?;
-    let mut machine = Machine::open(root.clone());
-    let sample = machine.sample();
-    let fits = |manifest: &Manifest| manifest.fits(from, &architecture, &sample.board.compatible);
     let opened = |source| UpdateError::Open { path: options.file.clone(), source };
-    let file = File::open(&options.file).map_err(opened)?;
-    if options.dry_run {
-        return Ok((bundle::read(file, &keys, fits, None)?, from));
+    let mut file = File::open(&options.file).map_err(opened)?;
+    if system::is_one(&mut file).map_err(opened)? {
+        return begin_system(options, from, out);
     }
+    begin_packages(options, from, &packages, file, out)
+}
 
-    place.make()?;
-    let held = place.try_lock()?.ok_or(UpdateError::UnderWay)?;
-    if place.record()?.is_some_and(|record| !record.progress.phase.has_ended()) {
-        return Err(UpdateError::UnderWay);
+fn begin_packages(
+    options: &Options,
+    from: Version,
+    packages: &Packages,
+    file: File,
+    out: &mut impl Write,
+) -> Result<Offer, UpdateError> {
+    let keys = Keys::read(&options.root.join(keys::DIRECTORY))?;
+    let architecture = packages.architecture()?;
+    let sample = Machine::open(Root::new(&options.root)).sample();
+    let fits = |manifest: &Manifest| manifest.fits(from, &architecture, &sample.board.compatible);
+    let offer = |Signed { manifest, signer }: &Signed| Offer {
+        from,
+        to: manifest.version,
+        signer: signer.clone(),
+        bytes: manifest.bytes(),
+    };
+    if options.dry_run {
+        return Ok(offer(&bundle::read(file, &keys, fits, None)?));
     }
-    place.clear()?;
-    let state_dir = StateDir::new(options.state_dir.clone());
-    need_room(&place, &options.file, &state_dir)?;
-    let say = |out: &mut dyn Write, said: &str| writeln!(out, "{said}").map_err(UpdateError::Print);
+    let staging = Staging::open(options, file.metadata().map_or(0, |file| file.len()) * 6)?;
+    let place = &staging.place;
     say(out, "checking the update and copying it")?;
     place.empty(&place.incoming())?;
     let signed = bundle::read(file, &keys, fits, Some(&place.incoming()))?;
     say(out, &format!("keeping version {from}, to go back to"))?;
-    let (new, old) = keep_old(&place, &packages, &signed.manifest)?;
-    let before = Before::of(&look::now(&options.host, &options.state_dir, &sample));
-    let units = Units::of(&root);
-    // Before the record: a keeper that finds none, or an old one, only tidies up.
-    units.put(&unit()).map_err(UpdateError::Unit)?;
-    let record = Record {
-        progress: Progress {
-            from,
-            to: signed.manifest.version,
-            signer: signed.signer.clone(),
-            began: unix_s(),
-            since: unix_s(),
-            phase: Phase::Ready,
-        },
-        before,
-        bounds: options.bounds,
-        host: options.host.clone(),
-        state_dir: options.state_dir.clone(),
-        new,
-        old,
-    };
-    record.write(&place.directory).map_err(|source| place.failed(source))?;
-    drop(held);
-    units.start(UNIT_NAME).map_err(|error| UpdateError::Unit(io::Error::other(error)))?;
-    Ok((signed, from))
+    let (new, old) = keep_old(place, packages, &signed.manifest)?;
+    let offer = offer(&signed);
+    staging.hand_over(options, &offer, What::Packages { new, old }, &sample)?;
+    Ok(offer)
 }
 
-/// Waits until the keeper has brought the update to its end, and says each step.
+fn begin_system(
+    options: &Options,
+    from: Version,
+    out: &mut impl Write,
+) -> Result<Offer, UpdateError> {
+    let root = Root::new(&options.root);
+    let opened = |source| UpdateError::Open { path: options.file.clone(), source };
+    let file = options.file.canonicalize().map_err(opened)?;
+    let two = Two::find(&root)?;
+    let pair = two.pair()?;
+    if pair.next != pair.running.name {
+        return Err(UpdateError::StartsOther(pair.next));
+    }
+    let Offered { version, .. } = two.look(&file)?;
+    let to: Version = version.parse().map_err(|_| UpdateError::OddVersion(version))?;
+    if to < from {
+        return Err(BundleError::DoesNotFit(format!(
+            "it has version {to} and {from} is installed, whose databases it may not be able to read"
+        ))
+        .into());
+    }
+    let bytes = file.metadata().map_err(opened)?.len();
+    let offer = Offer { from, to, signer: SYSTEM_KEY.to_owned(), bytes };
+    if options.dry_run {
+        return Ok(offer);
+    }
+    let staging = Staging::open(options, 0)?;
+    let (old_slot, new_slot) = (pair.running.name, pair.other.name);
+    say(out, &format!("version {to} goes into system {new_slot}, and {old_slot} stays as it is"))?;
+    let sample = Machine::open(root).sample();
+    let what = What::System { file, old_slot, new_slot };
+    staging.hand_over(options, &offer, what, &sample)?;
+    Ok(offer)
+}
+
+/// The place of an update, held until the keeper has it.
+struct Staging {
+    place: Place,
+    held: File,
+}
+
+impl Staging {
+    /// Takes the place, if no other update is under way and it has room for these bytes
+    /// beside the databases.
+    fn open(options: &Options, bytes: u64) -> Result<Self, UpdateError> {
+        let place = Place::below(&Root::new(&options.root));
+        place.make()?;
+        let held = place.try_lock()?.ok_or(UpdateError::UnderWay)?;
+        if place.record()?.is_some_and(|record| !record.progress.phase.has_ended()) {
+            return Err(UpdateError::UnderWay);
+        }
+        place.clear()?;
+        need_room(&place, bytes, &StateDir::new(options.state_dir.clone()))?;
+        Ok(Self { place, held })
+    }
+
+    /// Writes down what is to be done, and has the keeper started.
+    fn hand_over(
+        self,
+        options: &Options,
+        offer: &Offer,
+        what: What,
+        sample: &Sample,
+    ) -> Result<(), UpdateError> {
+        let Self { place, held } = self;
+        copy_of_this_program(&place.keeper()).map_err(|source| place.failed(source))?;
+        let before = Before::of(&look::now(&options.host, &options.state_dir, sample));
+        let units = Units::of(&Root::new(&options.root));
+        // Before the record: a keeper that finds none, or an old one, only tidies up.
+        units.put(&unit()).map_err(UpdateError::Unit)?;
+        let record = Record {
+            progress: Progress {
+                from: offer.from,
+                to: offer.to,
+                signer: offer.signer.clone(),
+                began: unix_s(),
+                since: unix_s(),
+                phase: Phase::Ready,
+                percent: None,
+            },
+            before,
+            bounds: options.bounds,
+            host: options.host.clone(),
+            state_dir: options.state_dir.clone(),
+            what,
+        };
+        record.write(&place.directory).map_err(|source| place.failed(source))?;
+        drop(held);
+        units.start(UNIT_NAME).map_err(|error| UpdateError::Unit(io::Error::other(error)))
+    }
+}
+
+fn say(out: &mut impl Write, said: &str) -> Result<(), UpdateError> {
+    writeln!(out, "{said}").map_err(UpdateError::Print)
+}
+
+/// Waits until the keeper has brought the update to its end, or restarts the machine for
+/// that, and says each step.
 ///
 /// # Errors
 /// Nothing can be printed, or the record not be read.
@@ -121,6 +221,9 @@ pub fn follow(root: &Path, out: &mut impl Write) -> Result<Record, UpdateError> 
             writeln!(out, "{now}").map_err(UpdateError::Print)?;
             said = now;
         }
+        if record.is_left_to_a_restart() {
+            return Ok(record);
+        }
         if record.progress.phase.has_ended() {
             // It has tidied up when it lets go, and the next one can be begun.
             drop(place.lock()?);
@@ -130,20 +233,19 @@ pub fn follow(root: &Path, out: &mut impl Write) -> Result<Record, UpdateError> 
     }
 }
 
-/// Copies of the update, of what is installed, what dpkg unpacks, and the databases.
-fn need_room(place: &Place, file: &Path, state_dir: &StateDir) -> Result<(), UpdateError> {
+/// For copies of packages and of what is installed, what dpkg unpacks, and the databases.
+fn need_room(place: &Place, bytes: u64, state_dir: &StateDir) -> Result<(), UpdateError> {
     let failed = |source| place.failed(source);
-    let size = file.metadata().map_err(failed)?.len();
     let free = Disk::holding(&place.directory).map_err(failed)?.available_bytes.get();
-    let needed = size.saturating_mul(6) + kept::bytes(state_dir) + ROOM_LEFT;
+    let needed = bytes.saturating_add(kept::bytes(state_dir)) + ROOM_LEFT;
     match free >= needed {
         true => Ok(()),
         false => Err(UpdateError::Room { path: place.directory.clone(), needed, free }),
     }
 }
 
-/// Makes packages of what is installed, and copies this program. The names of the
-/// packages to install and of those to go back to.
+/// Makes packages of what is installed. The names of the packages to install and of those
+/// to go back to.
 fn keep_old(
     place: &Place,
     packages: &Packages,
@@ -164,7 +266,6 @@ fn keep_old(
         new.push(member.name.clone());
         old.push(name);
     }
-    copy_of_this_program(&place.keeper()).map_err(|source| place.failed(source))?;
     Ok((new, old))
 }
 

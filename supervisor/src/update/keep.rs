@@ -12,8 +12,9 @@ use jetpack::{Machine, Root};
 use super::UpdateError;
 use super::phase::{Event, Phase};
 use super::place::{Place, SERVICE, UNIT};
-use super::record::Record;
+use super::record::{Record, What};
 use super::show::line;
+use super::system::Two;
 use super::trial::{Trial, Verdict};
 use crate::config::StateDir;
 use crate::health::look::{self, with_causes};
@@ -40,13 +41,25 @@ pub fn keep(root: &Root, out: &mut impl Write) -> Result<(), UpdateError> {
     let (packages, units) = (Packages::of(root), Units::of(root));
     if let Some(record) = place.record()? {
         let mut keeper = Keeper { root, place: &place, packages, units: units.clone(), record };
-        keeper.run(out)?;
+        if keeper.run(out)? == End::Restarting {
+            systemd::ready();
+            return Ok(());
+        }
     }
     systemd::ready();
     // In this order: a unit without its keeper is passed over, packages without a unit
     // would stay.
     place.clear()?;
     units.take_away(UNIT).map_err(UpdateError::Unit)
+}
+
+/// How a run of the keeper ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// So does the update.
+    Ended,
+    /// The machine starts again, and the keeper with it.
+    Restarting,
 }
 
 struct Keeper<'a> {
@@ -58,7 +71,7 @@ struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
-    fn run(&mut self, out: &mut impl Write) -> Result<(), UpdateError> {
+    fn run(&mut self, out: &mut impl Write) -> Result<End, UpdateError> {
         self.enter(self.record.progress.phase.clone().found(), out)?;
         while !self.record.progress.phase.has_ended() {
             // What is brought back at a boot is there before our service starts.
@@ -67,17 +80,25 @@ impl Keeper<'_> {
             }
             let event = match &self.record.progress.phase {
                 Phase::Ready => event(self.keep_databases(), Event::Kept),
-                Phase::Installing => event(self.install(), Event::Installed),
+                Phase::Installing => event(self.install(out), Event::Installed),
                 Phase::Trial { .. } => self.watch(),
                 Phase::GoingBack { .. } => {
+                    if self.leave_new_system()? {
+                        return Ok(End::Restarting);
+                    }
                     self.go_back(out)?;
                     Event::OldIsBack
                 }
                 Phase::Committed | Phase::WentBack { .. } => break,
             };
+            let restarts = event == Event::Installed && self.is_system();
             self.enter(self.record.progress.phase.clone().after(event), out)?;
+            if restarts {
+                Two::find(self.root)?.restart_machine()?;
+                return Ok(End::Restarting);
+            }
         }
-        Ok(())
+        Ok(End::Ended)
     }
 
     fn enter(&mut self, phase: Phase, out: &mut impl Write) -> Result<(), UpdateError> {
@@ -101,9 +122,25 @@ impl Keeper<'_> {
         Ok(kept::keep(&self.state_dir(), &to)?)
     }
 
-    fn install(&self) -> Result<(), UpdateError> {
+    fn is_system(&self) -> bool {
+        matches!(self.record.what, What::System { .. })
+    }
+
+    fn install(&mut self, out: &mut impl Write) -> Result<(), UpdateError> {
+        match self.record.what.clone() {
+            What::Packages { new, .. } => self.install_packages(&new),
+            What::System { file, new_slot, .. } => {
+                let written = Two::find(self.root)?
+                    .install(&file, new_slot, |percent| self.tell(percent, out));
+                self.record.progress.percent = None;
+                written
+            }
+        }
+    }
+
+    fn install_packages(&self, new: &[String]) -> Result<(), UpdateError> {
         let before = self.units.process(SERVICE)?;
-        self.packages.install(&paths(self.place.incoming(), &self.record.new))?;
+        self.packages.install(&paths(self.place.incoming(), new))?;
         // The packages restart what runs. Nothing is judged that is still the old one.
         if before.is_some() && self.units.process(SERVICE)? == before {
             self.units.restart(SERVICE)?;
@@ -111,7 +148,24 @@ impl Keeper<'_> {
         Ok(())
     }
 
+    /// How far it is, for whoever looks; who cannot be told misses nothing else.
+    fn tell(&mut self, percent: u8, out: &mut impl Write) {
+        if self.record.progress.percent != Some(percent) {
+            self.record.progress.percent = Some(percent);
+            let _ = self.record.write(&self.place.directory);
+            let _ = writeln!(out, "{}", line(&self.record));
+        }
+    }
+
     fn watch(&self) -> Event {
+        match self.is_in_old_system() {
+            Ok(false) => {}
+            Ok(true) => {
+                let why = "the new system did not start, or nobody marked it as good";
+                return Event::Failed(why.to_owned());
+            }
+            Err(error) => return Event::Failed(with_causes(&error)),
+        }
         let mut machine = Machine::open(self.root.clone());
         let mut trial = Trial::new(self.record.before, self.record.bounds);
         let began = Instant::now();
@@ -123,6 +177,27 @@ impl Keeper<'_> {
                 Verdict::Ill(why) => return Event::Failed(why),
             }
         }
+    }
+
+    /// Whether the system from before runs; never where there is one.
+    fn is_in_old_system(&self) -> Result<bool, UpdateError> {
+        let What::System { old_slot, .. } = self.record.what else { return Ok(false) };
+        Ok(Two::find(self.root)?.pair()?.running.name == old_slot)
+    }
+
+    /// Has the old system start, if there are two. Whether the machine starts again for it.
+    fn leave_new_system(&self) -> Result<bool, UpdateError> {
+        let What::System { old_slot, .. } = self.record.what else { return Ok(false) };
+        let two = Two::find(self.root)?;
+        let pair = two.pair()?;
+        if pair.next != old_slot {
+            two.start_next(old_slot)?;
+        }
+        if pair.running.name != old_slot {
+            two.restart_machine()?;
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     fn go_back(&self, out: &mut impl Write) -> Result<(), UpdateError> {
@@ -144,7 +219,9 @@ impl Keeper<'_> {
 
     fn bring_back(&self) -> Result<(), UpdateError> {
         self.units.stop(SERVICE)?;
-        self.packages.install(&paths(self.place.old(), &self.record.old))?;
+        if let What::Packages { old, .. } = &self.record.what {
+            self.packages.install(&paths(self.place.old(), old))?;
+        }
         kept::bring_back(&self.state_dir(), &self.place.databases())?;
         Ok(())
     }

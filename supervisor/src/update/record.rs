@@ -29,6 +29,19 @@ pub struct Progress {
     /// When `phase` began, in seconds since 1970.
     pub since: u64,
     pub phase: Phase,
+    /// How much of a system is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
+}
+
+/// What is exchanged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum What {
+    /// Names of the packages that are installed, and of those to go back to.
+    Packages { new: Vec<String>, old: Vec<String> },
+    /// The whole system, in the one of two that did not run when the update began.
+    System { file: PathBuf, old_slot: char, new_slot: char },
 }
 
 /// The same, with what it takes to go on.
@@ -42,9 +55,8 @@ pub struct Record {
     /// The server, as `host:port`.
     pub host: String,
     pub state_dir: PathBuf,
-    /// Names of the packages that are installed, and of those to go back to.
-    pub new: Vec<String>,
-    pub old: Vec<String>,
+    #[serde(flatten)]
+    pub what: What,
 }
 
 impl Record {
@@ -60,6 +72,13 @@ impl Record {
             Err(error) => return Err(error),
         };
         Ok(Some(serde_json::from_str(&text)?))
+    }
+
+    /// Whether the machine restarts now, and how the update ends is said afterwards.
+    #[must_use]
+    pub fn is_left_to_a_restart(&self) -> bool {
+        let is_system = matches!(self.what, What::System { .. });
+        is_system && matches!(self.progress.phase, Phase::Trial { .. } | Phase::GoingBack { .. })
     }
 
     /// Whole or not at all, and on the disk when it returns.
@@ -85,13 +104,16 @@ pub(super) mod tests {
                 began: 1,
                 since: 2,
                 phase,
+                percent: None,
             },
             before: Before { serves: true, answers: true },
             bounds: Bounds { patience_s: 300, steady_s: 30 },
             host: "127.0.0.1:1".into(),
             state_dir: "/var/lib/stoker".into(),
-            new: vec!["stoker_0.2.0_arm64.deb".into()],
-            old: vec!["stoker.deb".into()],
+            what: What::Packages {
+                new: vec!["stoker_0.2.0_arm64.deb".into()],
+                old: vec!["stoker.deb".into()],
+            },
         }
     }
 
@@ -102,9 +124,14 @@ pub(super) mod tests {
         for phase in
             [Phase::Ready, Phase::Trial { starts: 2 }, Phase::GoingBack { why: "ill".into() }]
         {
-            let record = a_record(phase);
-            record.write(place.path()).unwrap();
-            assert_eq!(Record::read(place.path()).unwrap(), Some(record));
+            let mut record = a_record(phase);
+            let system =
+                What::System { file: "/media/a.raucb".into(), old_slot: 'A', new_slot: 'B' };
+            for what in [record.what.clone(), system] {
+                record.what = what;
+                record.write(place.path()).unwrap();
+                assert_eq!(Record::read(place.path()).unwrap().as_ref(), Some(&record));
+            }
         }
         std::fs::write(place.path().join(FILE), "{\"from\": 7").unwrap();
         assert!(Record::read(place.path()).is_err());

@@ -6,11 +6,10 @@ use std::path::Path;
 use jetpack::Root;
 use serde::Serialize;
 
-use super::bundle::Signed;
 use super::phase::Phase;
 use super::place::Place;
-use super::record::{Progress, Record};
-use super::{Options, UpdateError, WENT_BACK, begin, follow};
+use super::record::{Progress, Record, What};
+use super::{Offer, Options, UpdateError, WENT_BACK, begin, follow};
 use crate::console::Format;
 
 /// What the server shows of the last update.
@@ -55,11 +54,10 @@ pub fn status(root: &Path, format: Format, out: &mut impl Write) -> Result<(), U
 /// See [`UpdateError`].
 pub fn update(options: &Options, format: Format, out: &mut impl Write) -> Result<u8, UpdateError> {
     let mut steps = Steps { out: (format == Format::Text).then_some(&mut *out) };
-    let (Signed { manifest, signer }, from) = begin(options, &mut steps)?;
+    let Offer { from, to, signer, bytes } = begin(options, &mut steps)?;
     if options.dry_run {
-        let to = manifest.version;
         let looked = serde_json::json!({
-            "from": from, "to": to, "signer": signer, "bytes": manifest.bytes(), "dry_run": true
+            "from": from, "to": to, "signer": signer, "bytes": bytes, "dry_run": true
         });
         match format {
             Format::Json => writeln!(out, "{looked}"),
@@ -73,7 +71,14 @@ pub fn update(options: &Options, format: Format, out: &mut impl Write) -> Result
         return Ok(0);
     }
     let record = follow(&options.root, &mut steps)?;
-    let code = if record.progress.phase == Phase::Committed { 0 } else { WENT_BACK };
+    let code = match record.progress.phase {
+        Phase::Committed | Phase::Trial { .. } => 0,
+        _ => WENT_BACK,
+    };
+    if record.is_left_to_a_restart() && format == Format::Text {
+        writeln!(out, "the machine starts again; `stoker update status` says then how it ends")
+            .map_err(UpdateError::Print)?;
+    }
     if format == Format::Json {
         print_json(Some(&of(record)), out)?;
     }
@@ -102,10 +107,15 @@ fn print_json(news: Option<&News>, out: &mut impl Write) -> Result<(), UpdateErr
 
 /// One line for a person.
 pub(super) fn line(record: &Record) -> String {
-    let Record { progress: Progress { from, to, phase, .. }, bounds, .. } = record;
+    let Record { progress: Progress { from, to, phase, percent, .. }, bounds, what, .. } = record;
     match phase {
         Phase::Ready => format!("version {to} is ready to be installed"),
-        Phase::Installing => format!("version {to} is being installed"),
+        Phase::Installing => match (what, percent) {
+            (What::System { new_slot, .. }, Some(percent)) => {
+                format!("version {to} is being written to system {new_slot}: {percent} %")
+            }
+            _ => format!("version {to} is being installed"),
+        },
         Phase::Trial { starts } => format!(
             "version {to} is on trial: it has {} s to be well and {} s to stay so (start {starts} of {})",
             bounds.patience_s,

@@ -15,6 +15,7 @@ fn two() -> Systems {
     Systems::Two(Pair {
         running: System { name: 'A', retries: 3, boots: true },
         other: System { name: 'B', retries: 0, boots: false },
+        next: 'A',
     })
 }
 
@@ -32,7 +33,8 @@ fn two_systems_are_told_with_what_each_may_still_fail() {
     assert_eq!(parse(TWO), Some(two()));
     let other = TWO.replace("Current rootfs slot: A", "Current rootfs slot: B");
     let Some(Systems::Two(pair)) = parse(&other) else { panic!("{other}") };
-    assert_eq!((pair.running.name, pair.other.name), ('B', 'A'));
+    assert_eq!((pair.running.name, pair.other.name, pair.next), ('B', 'A', 'A'));
+    assert_eq!(pair.system('B'), Some(&pair.running));
     assert_eq!(parse("RootFS A/B is not enabled.\n"), Some(Systems::One));
 }
 
@@ -64,10 +66,21 @@ fn marking_fails_when_it_says_so() {
     assert!(Control::find(&tree::pc().root()).is_none());
 }
 
+#[test]
+fn the_next_boot_s_system_is_set_and_read_back() {
+    let script = |active: &str| {
+        let said = TWO.replace("Active rootfs slot: A", &format!("Active rootfs slot: {active}"));
+        format!("case $* in 'set-active-boot-slot 1') exit 1 ;; esac; cat <<END\n{said}END")
+    };
+    // Its status says little, and what it says afterwards a lot.
+    assert!(with(&script("B")).1.start_next('B').is_ok());
+    assert!(with(&script("A")).1.start_next('B').is_err());
+}
+
 proptest! {
     #[test]
     fn no_text_makes_it_panic(
-        said in "(Current rootfs slot: |slot: |retry_count: |status: |normal|[0-9A-C]|,|\n| ){0,30}"
+        said in "(Current rootfs slot: |Active rootfs slot: |slot: |retry_count: |status: |normal|[0-9A-C]|,|\n| ){0,30}"
     ) {
         let _ = parse(&said);
     }

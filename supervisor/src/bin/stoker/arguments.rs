@@ -72,6 +72,9 @@ pub(crate) enum Command {
     Swap(Machine),
     /// Have the root file system take all of its disk, if its partition is the last one.
     Grow(Machine),
+    /// What RAUC asks and tells the firmware through. For its own use.
+    #[command(hide = true)]
+    Slots(Slots),
     /// Become another program that ends with its parent. For this program's own use.
     #[command(hide = true)]
     Tied(Tied),
@@ -173,7 +176,7 @@ pub(crate) struct FirstBoot {
 pub(crate) struct Update {
     #[command(subcommand)]
     pub(crate) action: Option<UpdateAction>,
-    /// The update, as scripts/make-update makes it.
+    /// The update, as scripts/make-update or scripts/make-system-update makes it.
     #[arg(required = true)]
     pub(crate) file: Option<PathBuf>,
     /// Only look whether it is signed, whole and for this machine.
@@ -209,6 +212,39 @@ pub(crate) enum UpdateAction {
         #[arg(long, value_name = "DIR", default_value = "/")]
         root: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Slots {
+    #[command(subcommand)]
+    pub(crate) request: SlotsRequest,
+    /// Look at the machine whose files are below this directory.
+    #[arg(long, value_name = "DIR", default_value = "/", global = true)]
+    pub(crate) root: PathBuf,
+}
+
+/// In RAUC's words.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SlotsRequest {
+    GetPrimary,
+    SetPrimary {
+        slot: char,
+    },
+    GetState {
+        slot: char,
+    },
+    SetState {
+        slot: char,
+        state: SlotState,
+    },
+    /// Become RAUC's service.
+    Serve,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum SlotState {
+    Good,
+    Bad,
 }
 
 #[derive(Debug, Args)]

@@ -18,11 +18,12 @@ use clap::Parser;
 use supervisor::console::code::Sought;
 use supervisor::firstboot::Outcome;
 use supervisor::update as updates;
+use supervisor::update::slots::Request;
 use supervisor::{console, doctor, firstboot, health, tied};
 
 use crate::arguments::{
     Arguments, Command, Doctor, FirstBoot, Health, IndexAction, Key, KeyAction, MemoryAction,
-    Place, Search, Status, Tied, Update, UpdateAction,
+    Place, Search, SlotState, Slots, SlotsRequest, Status, Tied, Update, UpdateAction,
 };
 use crate::serve::serve;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Doctor(arguments) => look(arguments).map(ExitCode::from),
         Command::Health(arguments) => boot_health(arguments).map(ExitCode::from),
         Command::Firstboot(arguments) => first_boot(&arguments).map(ExitCode::from),
+        Command::Slots(arguments) => slots(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Update(arguments) => update(arguments).map(ExitCode::from),
         Command::Index(arguments) => index(&arguments.action).map(|()| ExitCode::SUCCESS),
         Command::Search(arguments) => search(&arguments).map(|()| ExitCode::SUCCESS),
@@ -189,6 +191,19 @@ fn first_boot(FirstBoot { root, medium }: &FirstBoot) -> anyhow::Result<u8> {
         Outcome::Nothing | Outcome::Taken => 0,
         Outcome::Refused => 3,
     })
+}
+
+fn slots(Slots { request, root }: &Slots) -> anyhow::Result<()> {
+    let request = match *request {
+        SlotsRequest::GetPrimary => Request::GetPrimary,
+        SlotsRequest::SetPrimary { slot } => Request::SetPrimary(slot),
+        SlotsRequest::GetState { slot } => Request::GetState(slot),
+        SlotsRequest::SetState { slot, state } => {
+            Request::SetState { slot, is_good: state == SlotState::Good }
+        }
+        SlotsRequest::Serve => Request::Serve,
+    };
+    Ok(updates::slots::answer(&jetpack::Root::new(root), request, &mut io::stdout().lock())?)
 }
 
 fn update(arguments: Update) -> anyhow::Result<u8> {

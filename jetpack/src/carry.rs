@@ -1,0 +1,247 @@
+//! What makes a machine itself, copied into the other of its two systems: its name, its
+//! keys, its networks, and each setting of ours that somebody has changed.
+//!
+//! Everything else is the other system's own, accounts and packages among it. A setting
+//! that nobody has changed is not copied either: the other system may have a better one.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::Root;
+use crate::packages::Packages;
+use crate::program::{Program, ProgramError};
+
+/// Files, and directories with all that is in them. What ends in `*` is the beginning of
+/// names.
+const OWN: [&str; 14] = [
+    "etc/adjtime",
+    "etc/default/locale",
+    "etc/hostname",
+    "etc/hosts",
+    "etc/localtime",
+    "etc/machine-id",
+    "etc/timezone",
+    "etc/NetworkManager/system-connections",
+    "etc/ssh/ssh_host_*",
+    "etc/ssh/sshd_config.d",
+    "etc/systemd/network",
+    "etc/systemd/timesyncd.conf.d",
+    "root/.ssh",
+    // The file for the first boot was taken.
+    "var/lib/stoker-firstboot",
+];
+const OURS: &str = "etc/stoker";
+
+/// NVIDIA's names of the partitions with the systems A and B.
+const PARTITIONS: [(char, &str); 2] =
+    [('A', "dev/disk/by-partlabel/APP"), ('B', "dev/disk/by-partlabel/APP_b")];
+/// Where the other system is while something is written to it.
+const MOUNTED: &str = "run/stoker-update/other";
+/// A slow card writes what it has been given.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Why it could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum CarryError {
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    #[error("copy {}", path.display())]
+    Copy { path: PathBuf, source: io::Error },
+    #[error("write into the other system")]
+    Write(#[source] io::Error),
+    #[error("there is no system {0}")]
+    NoSystem(char),
+}
+
+/// Copies what is the machine's own into the system of that name, which does not run, has
+/// `also` write to it, and has all of that on the disk when it returns.
+///
+/// # Errors
+/// See [`CarryError`]. The other system is not to be started then.
+pub fn carry(
+    root: &Root,
+    to: char,
+    also: impl FnOnce(&Root) -> io::Result<()>,
+) -> Result<(), CarryError> {
+    let partition = PARTITIONS.iter().find(|(name, _)| *name == to);
+    let (_, partition) = partition.ok_or(CarryError::NoSystem(to))?;
+    let program = |path: &str| Program { path: root.path(path), limit: LIMIT };
+    let (device, place) = (root.path(partition), root.path(MOUNTED));
+    fs::create_dir_all(&place).map_err(CarryError::Write)?;
+    let unmount = || program("bin/umount").run_well(std::slice::from_ref(&place)).map(drop);
+    // Where somebody was killed in here before.
+    let _ = unmount();
+    program("bin/mount").run_well(&[&device, &place])?;
+    let carried = own(root, &Packages::of(root))
+        .and_then(|paths| copy_all(root, &paths, &place))
+        .and_then(|()| also(&Root::new(&place)).map_err(CarryError::Write));
+    // All of it is written before this returns.
+    unmount()?;
+    carried
+}
+
+/// What is the machine's own, relative to the root.
+fn own(root: &Root, packages: &Packages) -> Result<Vec<PathBuf>, CarryError> {
+    let mut unchanged = HashSet::new();
+    let mut paths: Vec<PathBuf> = OWN.iter().flat_map(|path| found(root, path)).collect();
+    for package in ["stoker", "stoker-appliance"] {
+        for (path, changed) in packages.settings(package)? {
+            let path = PathBuf::from(path.trim_start_matches('/'));
+            match changed {
+                true => paths.push(path),
+                false => drop(unchanged.insert(path)),
+            }
+        }
+    }
+    let mut all = Vec::new();
+    for path in paths.iter().map(PathBuf::as_path).chain([Path::new(OURS)]) {
+        walk(root, path, &mut all)
+            .map_err(|source| CarryError::Copy { path: path.to_owned(), source })?;
+    }
+    all.retain(|path| !unchanged.contains(path));
+    Ok(all)
+}
+
+fn found(root: &Root, path: &str) -> Vec<PathBuf> {
+    let Some(beginning) = path.strip_suffix('*') else { return vec![path.into()] };
+    let (directory, beginning) = beginning.rsplit_once('/').unwrap_or(("", beginning));
+    let names = crate::root::list(&root.path(directory));
+    let names = names.into_iter().filter(|name| name.starts_with(beginning));
+    names.map(|name| Path::new(directory).join(name)).collect()
+}
+
+/// A path and all that is below it, directories before what they hold.
+fn walk(root: &Root, path: &Path, all: &mut Vec<PathBuf>) -> io::Result<()> {
+    let at = root.as_path().join(path);
+    let kind = match at.symlink_metadata() {
+        Ok(metadata) => metadata.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    all.push(path.to_owned());
+    if kind.is_dir() {
+        for entry in fs::read_dir(&at)? {
+            walk(root, &path.join(entry?.file_name()), all)?;
+        }
+    }
+    Ok(())
+}
+
+fn copy_all(root: &Root, paths: &[PathBuf], to: &Path) -> Result<(), CarryError> {
+    paths.iter().try_for_each(|path| {
+        copy(&root.as_path().join(path), &to.join(path))
+            .map_err(|source| CarryError::Copy { path: path.clone(), source })
+    })
+}
+
+/// One file, link or directory with its owner and rights, in the place of what is there.
+/// Nothing is written through a link.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let metadata = from.symlink_metadata()?;
+    let kind = metadata.file_type();
+    fs::create_dir_all(to.parent().unwrap_or(to))?;
+    let there = to.symlink_metadata().ok().map(|metadata| metadata.file_type());
+    match there {
+        Some(there) if there.is_dir() && kind.is_dir() => {}
+        Some(there) if there.is_dir() => fs::remove_dir_all(to)?,
+        Some(_) => fs::remove_file(to)?,
+        None => {}
+    }
+    if kind.is_symlink() {
+        symlink(fs::read_link(from)?, to)?;
+    } else if kind.is_dir() {
+        fs::create_dir_all(to)?;
+    } else if kind.is_file() {
+        io::copy(&mut File::open(from)?, &mut File::create_new(to)?)?;
+    } else {
+        // A socket or a pipe is no setting.
+        return Ok(());
+    }
+    lchown(to, Some(metadata.uid()), Some(metadata.gid()))?;
+    match kind.is_symlink() {
+        true => Ok(()),
+        // After the owner, which takes bits away.
+        false => fs::set_permissions(to, fs::Permissions::from_mode(metadata.mode() & 0o7777)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree;
+
+    /// Mounts a directory: a link to it in the place of the other one.
+    const MOUNT: &str = "#!/bin/sh\nrmdir \"$2\" && ln -s \"$1\" \"$2\"\n";
+    const UMOUNT: &str = "#!/bin/sh\ntest -L \"$1\" && rm \"$1\" && mkdir \"$1\"\n";
+    const QUERY: &str = "#!/bin/sh\ncase \"$*\" in *appliance*) ;; *) \
+        printf ' /etc/stoker/same.toml 0123\\n /etc/other/changed 4567\\n' ;; esac\n";
+    const SUM: &str = "#!/bin/sh\necho 0123 \"$1\"\n";
+
+    fn machine() -> tree::Tree {
+        let tree = tree::of(&[
+            ("bin/mount", MOUNT),
+            ("bin/umount", UMOUNT),
+            ("usr/bin/dpkg-query", QUERY),
+            ("usr/bin/md5sum", SUM),
+            ("dev/disk/by-partlabel/APP_b/etc/hostname", "image"),
+            ("dev/disk/by-partlabel/APP_b/etc/stoker/same.toml", "newer"),
+            ("dev/disk/by-partlabel/APP_b/etc/ssh/sshd_config.d", "a file"),
+            ("etc/hostname", "box"),
+            ("etc/passwd", "root"),
+            ("etc/ssh/ssh_host_rsa_key", "secret"),
+            ("etc/ssh/ssh_config", "not its own"),
+            ("etc/ssh/sshd_config.d/own.conf", "x"),
+            ("etc/stoker/same.toml", "older"),
+            ("etc/stoker/conf.d/own.toml", "own"),
+            ("etc/other/changed", "by somebody"),
+        ]);
+        tree.link("etc/localtime", "/usr/share/zoneinfo/UTC");
+        for program in ["bin/mount", "bin/umount", "usr/bin/dpkg-query", "usr/bin/md5sum"] {
+            let rights = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(tree.path().join(program), rights).unwrap();
+        }
+        let rights = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(tree.path().join("etc/ssh/ssh_host_rsa_key"), rights).unwrap();
+        tree
+    }
+
+    #[test]
+    fn what_is_the_machine_s_own_goes_along_and_nothing_else() {
+        let tree = machine();
+        for _ in 0..2 {
+            carry(&tree.root(), 'B', |root| fs::write(root.path("etc/also"), "also")).unwrap();
+        }
+        let other = tree.path().join("dev/disk/by-partlabel/APP_b");
+        let read = |path: &str| fs::read_to_string(other.join(path)).unwrap_or_default();
+        for (path, content) in [
+            ("etc/hostname", "box"),
+            ("etc/also", "also"),
+            ("etc/ssh/ssh_host_rsa_key", "secret"),
+            ("etc/ssh/sshd_config.d/own.conf", "x"),
+            ("etc/stoker/same.toml", "newer"),
+            ("etc/stoker/conf.d/own.toml", "own"),
+            ("etc/other/changed", "by somebody"),
+            ("etc/passwd", ""),
+            ("etc/ssh/ssh_config", ""),
+        ] {
+            assert_eq!(read(path), content, "{path}");
+        }
+        let key = fs::metadata(other.join("etc/ssh/ssh_host_rsa_key")).unwrap();
+        assert_eq!(key.permissions().mode() & 0o777, 0o600);
+        let zone = fs::read_link(other.join("etc/localtime")).unwrap();
+        assert_eq!(zone, Path::new("/usr/share/zoneinfo/UTC"));
+        assert!(!tree.path().join(MOUNTED).is_symlink());
+    }
+
+    #[test]
+    fn a_system_that_is_not_there_is_an_error() {
+        let tree = machine();
+        assert!(matches!(carry(&tree.root(), 'C', |_| Ok(())), Err(CarryError::NoSystem('C'))));
+        fs::write(tree.path().join("bin/mount"), "#!/bin/sh\nexit 32\n").unwrap();
+        assert!(matches!(carry(&tree.root(), 'B', |_| Ok(())), Err(CarryError::Program(_))));
+    }
+}
