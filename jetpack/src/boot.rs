@@ -24,6 +24,8 @@ const MARKS: [&str; 2] = [
     "etc/systemd/system/multi-user.target.wants/nv-l4t-bootloader-config.service",
     "etc/systemd/system/multi-user.target.wants/stoker-health.service",
 ];
+/// Kept when the power is off, and there for loader and system.
+const ATTRIBUTES: [u8; 4] = [7, 0, 0, 0];
 const NORMAL: u32 = 0;
 const UNBOOTABLE: u32 = 0xff;
 
@@ -85,22 +87,22 @@ pub fn id(root: &Root) -> Option<String> {
 /// written where it is so already.
 ///
 /// # Errors
-/// There is no such variable, or it cannot be written.
+/// The firmware's variable cannot be written.
 pub fn set_bootable(root: &Root, name: char, bootable: bool) -> io::Result<()> {
     let variable = format!("RootfsStatusSlot{name}");
     let status = if bootable { NORMAL } else { UNBOOTABLE };
-    if read(root, &variable) == Ok(status) {
-        return Ok(());
+    match read(root, &variable) {
+        Ok(now) if now == status => return Ok(()),
+        // Nobody has given it up.
+        Err(Absent::NotReported) if bootable => return Ok(()),
+        Ok(_) | Err(_) => {}
     }
     let path = root.path(&format!("{VARIABLES}/{variable}-{OWNER}"));
-    let mut bytes = read_bytes(&path).map_err(io::Error::other)?;
-    if bytes.len() != 8 {
-        return Err(io::Error::other("the firmware's variable has no value of four bytes"));
+    if path.exists() {
+        unprotect(&path)?;
     }
-    bytes[4..].copy_from_slice(&status.to_le_bytes());
-    unprotect(&path)?;
     // In one call: the firmware takes the whole value or none.
-    fs::write(&path, &bytes)
+    fs::write(&path, [ATTRIBUTES, status.to_le_bytes()].concat())
 }
 
 /// Has the firmware forget how its last change to another slot ended: it takes a new one
@@ -176,9 +178,12 @@ mod tests {
             set_bootable(&tree.root(), 'B', bootable).unwrap();
             assert_eq!(is_given_up(), !bootable);
         }
-        tree.write(format!("{VARIABLES}/RootfsStatusSlotB-{OWNER}"), [7, 0, 0, 0]);
-        assert!(set_bootable(&tree.root(), 'B', true).is_err());
-        assert!(set_bootable(&tree::pc().root(), 'B', true).is_err());
+        tree.remove(format!("{VARIABLES}/RootfsStatusSlotB-{OWNER}"));
+        for bootable in [true, false] {
+            set_bootable(&tree.root(), 'B', bootable).unwrap();
+            assert_eq!(is_given_up(), !bootable);
+        }
+        assert!(set_bootable(&tree::pc().root(), 'B', false).is_err());
         let status = format!("{VARIABLES}/BootChainFwStatus-{OWNER}");
         tree.write(&status, [7, 0, 0, 0, 0, 0, 0, 0]);
         for _ in 0..2 {

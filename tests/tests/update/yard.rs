@@ -1,7 +1,5 @@
-//! `stoker update` below a directory, beside stand-ins for dpkg and systemctl that can
-//! cut the power whenever they are called: each cut leads to one whole version.
-
-#![allow(clippy::unwrap_used, reason = "a test ends at the first thing that is not there")]
+//! A machine below a directory, with stand-ins for what an update calls, each of which can
+//! cut the power.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,22 +8,20 @@ use std::process::{Command, Output, Stdio};
 
 use rusqlite::Connection;
 use serde_json::Value;
-use tests::appliance::Appliance;
-use tests::engine::Engine;
 use tests::machine::repository;
 use tests::patience::until;
 use tests::place::Place;
 use tests::process::program;
 
 /// Nothing listens there.
-const NOBODY: &str = "127.0.0.1:1";
+pub(crate) const NOBODY: &str = "127.0.0.1:1";
 
-const RECORD: &str = "var/lib/stoker-update/update.json";
-const UNIT: &str = "etc/systemd/system/stoker-update.service";
+pub(crate) const RECORD: &str = "var/lib/stoker-update/update.json";
+pub(crate) const UNIT: &str = "etc/systemd/system/stoker-update.service";
 
 /// What every stand-in begins with. Twice in a call, before it does anything and after, is
 /// a moment in which the power can fail: whoever called it is killed, and it does no more.
-const STAND_IN: &str = r#"#!/bin/sh
+pub(crate) const STAND_IN: &str = r#"#!/bin/sh
 root=$(cd "$(dirname "$0")/.." && pwd)
 case $root in */usr) root=${root%/usr} ;; esac
 cd "$root/fake" || exit 1
@@ -80,12 +76,12 @@ moment
 "#;
 
 /// A machine with version 0.1.0, whose packages are two numbers.
-struct Yard {
-    place: Place,
+pub(crate) struct Yard {
+    pub(crate) place: Place,
 }
 
 impl Yard {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let yard = Self { place: Place::new() };
         for (name, text) in [
             ("usr/bin/dpkg", [STAND_IN, DPKG].concat()),
@@ -116,24 +112,24 @@ impl Yard {
         yard
     }
 
-    fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.place.path(name)).unwrap_or_default().trim().to_owned()
     }
 
-    fn database(&self, name: &str, schema: u32, row: &str) {
+    pub(crate) fn database(&self, name: &str, schema: u32, row: &str) {
         let connection = Connection::open(self.place.path(name)).unwrap();
         connection.execute_batch("CREATE TABLE t (x)").unwrap();
         connection.execute("INSERT INTO t VALUES (?1)", [row]).unwrap();
         connection.pragma_update(None, "user_version", schema).unwrap();
     }
 
-    fn row(&self) -> String {
+    pub(crate) fn row(&self) -> String {
         let connection = Connection::open(self.place.path("state/stoker.db")).unwrap();
         connection.query_one("SELECT x FROM t", [], |row| row.get(0)).unwrap()
     }
 
     /// Makes a pair of keys.
-    fn sign_with(&self, name: &str) {
+    pub(crate) fn sign_with(&self, name: &str) {
         let (public, secret) = (format!("{name}.pub"), format!("{name}.key"));
         let made = Command::new("minisign")
             .args(["-G", "-W", "-p", &public, "-s", &secret])
@@ -144,7 +140,7 @@ impl Yard {
     }
 
     /// An update to that version, signed by this key.
-    fn update(&self, version: &str, architecture: &str, key: &str) -> PathBuf {
+    pub(crate) fn update(&self, version: &str, architecture: &str, key: &str) -> PathBuf {
         let control = format!(
             "Package: stoker\nVersion: {version}\nArchitecture: {architecture}\n\
              Maintainer: x <x@y>\nDescription: z\n"
@@ -170,7 +166,7 @@ impl Yard {
         output
     }
 
-    fn command(&self, file: &Path, server: &str) -> Command {
+    pub(crate) fn command(&self, file: &Path, server: &str) -> Command {
         self.place.write("test.toml", &format!("[server]\nlisten = \"{server}\"\n"));
         let mut command = Command::new(program("stoker"));
         command.arg("update").arg(file).arg("--root").arg(self.place.root());
@@ -181,18 +177,19 @@ impl Yard {
     }
 
     /// What `stoker update FILE` says that only looks, or does not begin.
-    fn looked(&self, file: &Path, arguments: &[&str]) -> Output {
+    pub(crate) fn looked(&self, file: &Path, arguments: &[&str]) -> Output {
         self.command(file, NOBODY).args(arguments).output().unwrap()
     }
 
-    fn refusal(&self, file: &Path) -> String {
+    pub(crate) fn refusal(&self, file: &Path) -> String {
         let output = self.looked(file, &["--dry-run"]);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         String::from_utf8_lossy(&output.stderr).trim().to_owned()
     }
 
     /// Begins an update: everything is there, and the keeper has been asked for.
-    fn stage(&self, file: &Path, server: &str) {
+    pub(crate) fn stage(&self, file: &Path, server: &str) {
+        self.place.write("fake/systemctl", "");
         let mut command = self.command(file, server);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         until("the keeper is asked for", || {
@@ -206,13 +203,37 @@ impl Yard {
         child.wait().unwrap();
     }
 
-    fn phase(&self) -> String {
+    /// A copy of 50 MB becomes a link.
+    pub(crate) fn link_keeper(&self) {
+        assert_eq!(self.phase(), "ready");
+        let keeper = self.place.path("var/lib/stoker-update/keeper");
+        assert!(fs::metadata(&keeper).unwrap().permissions().mode() & 0o100 != 0);
+        fs::remove_file(&keeper).unwrap();
+        symlink(program("stoker"), keeper).unwrap();
+    }
+
+    pub(crate) fn phase(&self) -> String {
         let record: Value = serde_json::from_str(&self.read(RECORD)).unwrap_or_default();
         record["phase"]["name"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// The firmware starts one of two systems, if there are two. A new one brings the
+    /// database to its own schema.
+    fn boot(&self) {
+        let status = self.place.path(super::system::STATUS_B);
+        let Ok(status) = fs::read(status) else { return };
+        if self.read("fake/active") == "B" && status[4] == 0xff {
+            self.place.write("fake/active", "A\n");
+        }
+        self.place.write("fake/running", &self.read("fake/active"));
+        if self.read("fake/running") == "B" {
+            fs::copy(self.place.path("fake/newer.db"), self.place.path("state/stoker.db")).unwrap();
+        }
+    }
+
     /// Starts the keeper, as systemd does, and kills it at that moment; 0 is none.
-    fn keep(&self, cut: usize) -> Output {
+    pub(crate) fn keep(&self, cut: usize) -> Output {
+        self.boot();
         self.place.write("fake/moments", "");
         self.place.write("fake/cut", &format!("{cut}\n"));
         let mut command = Command::new(program("stoker"));
@@ -220,7 +241,7 @@ impl Yard {
     }
 
     /// Another machine that is the same, a program of 50 MB aside.
-    fn copy(&self) -> Self {
+    pub(crate) fn copy(&self) -> Self {
         let copy = Self { place: Place::new() };
         let from = self.place.path(".");
         let copied =
@@ -233,9 +254,13 @@ impl Yard {
     }
 
     /// One version is there and whole, its database as well, and nothing else is left.
-    fn assert_is(&self, version: &str, phase: &str) {
+    pub(crate) fn assert_is(&self, version: &str, phase: &str) {
         assert_eq!((self.read("fake/version").as_str(), self.phase().as_str()), (version, phase));
         assert_eq!(self.row(), if version == "0.1.0" { "old" } else { "new" });
+        self.assert_is_tidy();
+    }
+
+    pub(crate) fn assert_is_tidy(&self) {
         assert!(!self.place.path(UNIT).exists());
         let left: Vec<_> =
             fs::read_dir(self.place.path("var/lib/stoker-update")).unwrap().collect();
@@ -244,21 +269,17 @@ impl Yard {
 }
 
 /// A machine on which the update to 0.2.0 is staged. Its keeper is only a link.
-fn staged(server: &str) -> Yard {
+pub(crate) fn staged(server: &str) -> Yard {
     let yard = Yard::new();
     let file = yard.update("0.2.0", "amd64", "ours");
     yard.stage(&file, server);
-    assert_eq!(yard.phase(), "ready");
-    let keeper = yard.place.path("var/lib/stoker-update/keeper");
-    assert!(fs::metadata(&keeper).unwrap().permissions().mode() & 0o100 != 0);
-    fs::remove_file(&keeper).unwrap();
-    symlink(program("stoker"), keeper).unwrap();
+    yard.link_keeper();
     yard
 }
 
 /// Cuts the power at each moment there is, lets the machine boot until nothing is left to
 /// do, and says how it ended each time.
-fn cut_everywhere(staged: &Yard, ended: impl Fn(&Yard)) -> usize {
+pub(crate) fn cut_everywhere(staged: &Yard, ended: impl Fn(&Yard)) -> usize {
     for cut in 1.. {
         let yard = staged.copy();
         let first = yard.keep(cut);
@@ -277,142 +298,4 @@ fn cut_everywhere(staged: &Yard, ended: impl Fn(&Yard)) -> usize {
         }
     }
     unreachable!("an update ends")
-}
-
-#[test]
-fn a_version_that_is_well_stays_wherever_the_power_fails() {
-    let appliance = Appliance::start(&Engine::echo());
-    let staged = staged(&appliance.address().to_string());
-    let cuts = cut_everywhere(&staged, |yard| match yard.phase().as_str() {
-        "committed" => yard.assert_is("0.2.0", "committed"),
-        _ => yard.assert_is("0.1.0", "went_back"),
-    });
-    // A look at the service, dpkg in three places, and tidying up.
-    assert!(cuts >= 7, "{cuts}");
-    let whole = staged.copy();
-    assert!(whole.keep(0).status.success());
-    whole.assert_is("0.2.0", "committed");
-}
-
-#[test]
-fn a_version_that_is_ill_goes_back_with_its_database_wherever_the_power_fails() {
-    let appliance = Appliance::start(&Engine::echo());
-    let staged = staged(&appliance.address().to_string());
-    // Nobody serves any more once the new version is there.
-    drop(appliance);
-    let cuts = cut_everywhere(&staged, |yard| yard.assert_is("0.1.0", "went_back"));
-    assert!(cuts >= 16, "{cuts}");
-    let whole = staged.copy();
-    assert!(whole.keep(0).status.success());
-    whole.assert_is("0.1.0", "went_back");
-    let status = Command::new(program("stoker"))
-        .args(["update", "status", "--root"])
-        .arg(whole.place.root())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&status.stdout).into_owned();
-    assert!(said.starts_with("version 0.1.0 is there as before; 0.2.0 was given up"), "{said}");
-}
-
-#[test]
-fn a_trial_that_is_cut_again_and_again_goes_back() {
-    let appliance = Appliance::start(&Engine::echo());
-    let yard = staged(&appliance.address().to_string());
-    drop(appliance);
-    // It waits for the new version to be well, and the machine starts again meanwhile.
-    let record = yard.read(RECORD).replace("\"patience_s\":0", "\"patience_s\":600");
-    yard.place.write(RECORD, &record);
-    let mut boots = 0;
-    while yard.place.path(UNIT).exists() {
-        boots += 1;
-        assert!(boots <= 5, "{}", yard.read(RECORD));
-        let mut keeper = Command::new(program("stoker"))
-            .args(["update", "keep", "--root"])
-            .arg(yard.place.root())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let starts = format!("\"starts\":{boots}");
-        until("it looks once more, or ends", || {
-            let is_cut = yard.read(RECORD).contains(&starts);
-            (is_cut || keeper.try_wait().unwrap().is_some()).then_some(())
-        });
-        let _ = keeper.kill();
-        keeper.wait().unwrap();
-    }
-    assert_eq!(boots, 4);
-    yard.assert_is("0.1.0", "went_back");
-}
-
-#[test]
-fn a_beginning_that_is_cut_changes_nothing_and_can_be_made_again() {
-    let yard = Yard::new();
-    let file = yard.update("0.2.0", "amd64", "ours");
-    for cut in 1.. {
-        yard.place.write("fake/moments", "");
-        yard.place.write("fake/systemctl", "");
-        yard.place.write("fake/cut", &format!("{cut}\n"));
-        let mut command = yard.command(&file, NOBODY);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let was_cut = until("it is cut or waits for the keeper", || {
-            let is_begun = yard.read("fake/systemctl").contains("start stoker-update.service");
-            let ended = child.try_wait().unwrap().map(|status| status.code().is_none());
-            ended.or((is_begun && yard.phase() == "ready").then_some(false))
-        });
-        let _ = child.kill();
-        child.wait().unwrap();
-        assert_eq!((yard.read("fake/version").as_str(), yard.row().as_str()), ("0.1.0", "old"));
-        if !was_cut {
-            break;
-        }
-        assert!(cut < 40);
-        if yard.phase() == "ready" {
-            // Everything is there: it goes on at the next boot.
-            break;
-        }
-        yard.keep(0);
-        assert!(!yard.place.path(UNIT).exists());
-    }
-    assert!(yard.keep(0).status.success());
-    // Nothing answered before, so nothing more is asked of the new version.
-    yard.assert_is("0.2.0", "committed");
-}
-
-#[test]
-fn only_what_is_signed_whole_newer_and_for_this_machine_is_taken() {
-    let yard = Yard::new();
-    let good = yard.update("0.2.0", "amd64", "ours");
-    let output = yard.looked(&good, &["--dry-run", "--format", "json"]);
-    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&said["to"], &said["signer"]), (&"0.2.0".into(), &"ours".into()), "{output:?}");
-
-    yard.sign_with("theirs");
-    let theirs = yard.update("0.2.0", "amd64", "theirs");
-    let other = yard.update("0.2.0", "arm64", "ours");
-    let same = yard.update("0.1.0", "amd64", "ours");
-    let whole = fs::read(&good).unwrap();
-    let (cut, damaged) = (yard.place.path("cut.update"), yard.place.path("damaged.update"));
-    fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
-    let at = whole.windows(8).rposition(|bytes| bytes == b"!<arch>\n").unwrap() + 70;
-    fs::write(&damaged, [&whole[..at], b"x", &whole[at + 1..]].concat()).unwrap();
-    yard.place.write("no.update", "no tar at all");
-    let broken = yard.place.path("no.update");
-    for (file, why) in [
-        (&theirs, "no key in etc/stoker/update-keys.d has signed this update"),
-        (&other, "it is for arm64, and this machine is amd64"),
-        (&same, "version 0.1.0 is installed already"),
-        (&cut, "is not as the manifest says"),
-        (&damaged, "is not as the manifest says"),
-        (&broken, "the file is no update"),
-    ] {
-        let said = yard.refusal(file);
-        assert!(said.contains(why), "{said}");
-        // The same without --dry-run, and nothing is left to be done.
-        let output = yard.looked(file, &[]);
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
-        assert!(!yard.place.path(UNIT).exists() && yard.read("fake/version") == "0.1.0");
-    }
-    fs::remove_file(yard.place.path("etc/stoker/update-keys.d/ours.pub")).unwrap();
-    let said = yard.refusal(&good);
-    assert!(said.contains("no update is believed, because there is no key in"), "{said}");
 }
