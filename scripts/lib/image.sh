@@ -42,17 +42,17 @@ run_foreign_programs() {
         fail "this kernel does not run programs for arm64 through qemu-user-static"
 }
 
+# base_key PACKAGE...
 base_key() {
-    printf '%s %s %s %s %s' "$suite" "$base_version" "$architecture" "${debian_packages[*]}" \
-        "$initrd_modules"
+    printf '%s %s %s %s %s' "$suite" "$base_version" "$architecture" "$*" "$initrd_modules"
 }
 
-# make_base: leaves a plain Debian in base/.
+# make_base PACKAGE...: leaves a plain Debian with these packages in base/.
 make_base() {
     local hooks=$here/lib/boot
     rm -rf -- "$cache/base" "$cache/base.part"
     mmdebstrap --quiet --variant=minbase --architectures="$architecture" \
-        --include="linux-image-$architecture,$(IFS=, && printf '%s' "${debian_packages[*]}")" \
+        --include="linux-image-$architecture,$(IFS=, && printf '%s' "$*")" \
         --dpkgopt='path-exclude=/usr/share/doc/*' \
         --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' \
@@ -138,12 +138,12 @@ engine_key() {
 
 # add_engine ENGINE
 add_engine() {
-    put_engine "$cache/tree" "$1"
+    put_engine "$cache/tree/var/lib/stoker/engines" "$1"
 }
 
-# put_engine TREE ENGINE: the only one that the machine has; none if it is empty.
+# put_engine ENGINES ENGINE: the only one that the machine has; none if it is empty.
 put_engine() {
-    local engines=$1/var/lib/stoker/engines name=echo
+    local engines=$1 name=echo
     rm -rf -- "$engines"
     [[ -n $2 ]] || return 0
     if [[ $2 == echo ]]; then
@@ -159,15 +159,21 @@ put_engine() {
 
 # make_disk ENGINE: leaves disk, kernel, initrd and what is known of them in qemu/.
 make_disk() {
-    local part=$cache/qemu.part tree=$cache/tree kernel
+    local part=$cache/qemu.part tree=$cache/tree
     rm -rf -- "$part" "$cache/qemu"
     mkdir -p -- "$part"
     mke2fs -q -t ext4 -L stoker -d "$tree" "$part/disk.img" $((disk_bytes / 1024))k >&2 ||
         fail "make the file system of the image, see above"
-    for kernel in "$tree"/boot/vmlinuz-*; do
-        cp -- "$kernel" "$part/kernel"
-        cp -- "$tree/boot/initrd.img-${kernel##*/vmlinuz-}" "$part/initrd"
-    done
-    "$here/lib/boot/image-facts" "$tree" "$part" "$1" "$architecture" >"$part/image.json"
+    put_beside "$tree" "$part" "$1"
     mv -- "$part" "$cache/qemu"
+}
+
+# put_beside TREE PART ENGINE: kernel, initrd and what is known of the image in PART.
+put_beside() {
+    local kernel
+    for kernel in "$1"/boot/vmlinuz-*; do
+        cp -- "$kernel" "$2/kernel"
+        cp -- "$1/boot/initrd.img-${kernel##*/vmlinuz-}" "$2/initrd"
+    done
+    "$here/lib/boot/image-facts" "$1" "$2" "$3" "$architecture" >"$2/image.json"
 }

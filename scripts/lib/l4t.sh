@@ -148,7 +148,7 @@ finish_l4t() {
     # Done once, and its key has changed since.
     if [[ ! -d $part ]]; then mv -- "$done_tree" "$part"; fi
     tree=$part/Linux_for_Tegra/rootfs
-    put_engine "$tree" "$1"
+    put_engine "$tree/var/lib/stoker/engines" "$1"
     rm -f -- "$tree/boot/stoker.toml"
     if [[ -n $2 ]]; then
         # It has keys: nobody but root reads it, and the first boot takes it away.
