@@ -2,6 +2,7 @@
 port, and a shell where it lets us in."""
 
 import atexit
+import dataclasses
 import http.client
 import json
 import os
@@ -24,10 +25,21 @@ PATIENCE_S = 900
 SILENCE_S = 30
 
 
-class Emulator:
-    """Started by the call, and killed by `kill`."""
+@dataclasses.dataclass
+class Start:
+    """What the machine starts, how that finds its root, and with which firmware."""
 
-    def __init__(self, image, disks, neighbour, place, console):
+    kernel: str
+    initrd: str
+    root: str
+    firmware: list = dataclasses.field(default_factory=list)
+
+
+class Emulator:
+    """Started by the call, and killed by `kill`. Without a `start` it starts the image's own
+    kernel, and again where it wants to."""
+
+    def __init__(self, image, disks, neighbour, place, console, start=None):
         self.http_port, self.ssh_port = free_port(), free_port()
         self.place = place
         self.console = console
@@ -38,8 +50,11 @@ class Emulator:
         command = [*EMULATED[architecture], "-nodefaults", "-display", "none"]
         command += ["-accel", "tcg,thread=multi", "-rtc", "base=utc"]
         command += ["-smp", "2", "-m", "1024"]
-        command += ["-kernel", f"{image}/kernel", "-initrd", f"{image}/initrd"]
-        command += ["-append", f"root=/dev/vda ro console={CONSOLES[architecture]} rootwait"]
+        # Whoever has a firmware chooses again at each start.
+        command += [*start.firmware, "-no-reboot"] if start else []
+        start = start or Start(f"{image}/kernel", f"{image}/initrd", "root=/dev/vda ro")
+        command += ["-kernel", start.kernel, "-initrd", start.initrd]
+        command += ["-append", f"{start.root} console={CONSOLES[architecture]} rootwait"]
         # It can reach nobody but its neighbour, and only this machine reaches it.
         command += ["-netdev", f"user,id=host,restrict=on,{forwards}"]
         command += ["-netdev", neighbour.netdev("neighbour")]
