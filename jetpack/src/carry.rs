@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::Root;
 use crate::packages::Packages;
 use crate::program::{Program, ProgramError};
+use crate::setting::write_whole;
 
 /// Files, and directories with all that is in them. What ends in `*` is the beginning of
 /// names.
@@ -39,6 +40,8 @@ const OURS: &str = "etc/stoker";
 /// NVIDIA's names of the partitions with the systems A and B.
 const PARTITIONS: [(char, &str); 2] =
     [('A', "dev/disk/by-partlabel/APP"), ('B', "dev/disk/by-partlabel/APP_b")];
+/// What a Jetson's loader starts, in each system.
+const LOADER: &str = "boot/extlinux/extlinux.conf";
 /// Where the other system is while something is written to it.
 const MOUNTED: &str = "run/stoker-update/other";
 /// A slow card writes what it has been given.
@@ -78,10 +81,51 @@ pub fn carry(
     program("bin/mount").run_well(&[&device, &place])?;
     let carried = own(root, &Packages::of(root))
         .and_then(|paths| copy_all(root, &paths, &place))
-        .and_then(|()| also(&Root::new(&place)).map_err(CarryError::Write));
+        .and_then(|()| {
+            let other = Root::new(&place);
+            start_from(&other, partition_id(root, &device))
+                .and_then(|()| also(&other))
+                .map_err(CarryError::Write)
+        });
     // All of it is written before this returns.
     unmount()?;
     carried
+}
+
+/// What tells a partition from every other one.
+fn partition_id(root: &Root, device: &Path) -> Option<String> {
+    let device = device.canonicalize().ok()?;
+    let ids = root.path("dev/disk/by-partuuid");
+    let is_its = |id: &String| ids.join(id).canonicalize().is_ok_and(|target| target == device);
+    crate::root::list(&ids).into_iter().find(is_its)
+}
+
+/// Has the kernel of a system take that partition for its own. An image does not know on
+/// which one it lies; where a machine is flashed, NVIDIA's tool writes it there.
+fn start_from(system: &Root, partition: Option<String>) -> io::Result<()> {
+    let path = system.path(LOADER);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let id = partition.ok_or_else(|| {
+        io::Error::other("the other system's partition has no link in /dev/disk/by-partuuid")
+    })?;
+    write_whole(&path, 0o644, with_root(&text, &id).as_bytes())
+}
+
+/// The loader's settings with another root file system.
+fn with_root(text: &str, id: &str) -> String {
+    let line = |line: &str| {
+        let is_arguments = line.trim_start().starts_with("APPEND ");
+        let words = line.split(' ').map(|word| match word.starts_with("root=") && is_arguments {
+            true => format!("root=PARTUUID={id}"),
+            false => word.to_owned(),
+        });
+        words.collect::<Vec<_>>().join(" ") + "\n"
+    };
+    text.lines().map(line).collect()
 }
 
 /// What is the machine's own, relative to the root.
@@ -187,6 +231,10 @@ mod tests {
             ("bin/umount", UMOUNT),
             ("usr/bin/dpkg-query", QUERY),
             ("usr/bin/md5sum", SUM),
+            (
+                "dev/disk/by-partlabel/APP_b/boot/extlinux/extlinux.conf",
+                "# root=kept\n  APPEND ${cbootargs} root=/dev/mmcblk0p1 rw rootwait\n",
+            ),
             ("dev/disk/by-partlabel/APP_b/etc/hostname", "image"),
             ("dev/disk/by-partlabel/APP_b/etc/stoker/same.toml", "newer"),
             ("dev/disk/by-partlabel/APP_b/etc/ssh/sshd_config.d", "a file"),
@@ -200,6 +248,8 @@ mod tests {
             ("etc/other/changed", "by somebody"),
         ]);
         tree.link("etc/localtime", "/usr/share/zoneinfo/UTC");
+        tree.link("dev/disk/by-partuuid/0b-1", "../by-partlabel/APP_b");
+        tree.link("dev/disk/by-partuuid/0a-1", "../../etc");
         for program in ["bin/mount", "bin/umount", "usr/bin/dpkg-query", "usr/bin/md5sum"] {
             let rights = fs::Permissions::from_mode(0o755);
             fs::set_permissions(tree.path().join(program), rights).unwrap();
@@ -218,6 +268,10 @@ mod tests {
         let other = tree.path().join("dev/disk/by-partlabel/APP_b");
         let read = |path: &str| fs::read_to_string(other.join(path)).unwrap_or_default();
         for (path, content) in [
+            (
+                "boot/extlinux/extlinux.conf",
+                "# root=kept\n  APPEND ${cbootargs} root=PARTUUID=0b-1 rw rootwait\n",
+            ),
             ("etc/hostname", "box"),
             ("etc/also", "also"),
             ("etc/ssh/ssh_host_rsa_key", "secret"),
