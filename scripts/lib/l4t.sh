@@ -16,11 +16,15 @@ readonly masked_units=(
 )
 # Marks boots as good. Without it a Jetson boots recovery for ever after three of them.
 readonly marking_unit=nv-l4t-bootloader-config.service
+# How a disk is divided for two systems, and what is written to the partition for data.
+readonly nvidias_layout=flash_l4t_t234_nvme_rootfs_ab.xml our_layout=flash_stoker_nvme_rootfs_ab.xml
+readonly data_image=stoker-data.img
 
 need_l4t_packages() {
     need arch-test command -v arch-test
     need qemu-user-static command -v qemu-aarch64-static
     need bzip2 command -v bzip2
+    need e2fsprogs command -v mke2fs
 }
 
 # find_archives DIR: sets `bsp`, `samplefs` and `release`.
@@ -119,11 +123,12 @@ unpack() {
         fail "unpack $1, see above"
 }
 
-# add_l4t_packages PROGRAMS_DIR: leaves the tree without an engine in l4t.part.
+# add_l4t_packages PROGRAMS_DIR SLOTS: leaves the tree without an engine in l4t.part.
 add_l4t_packages() {
     rm -rf -- "$cache/l4t" "$cache/l4t.part"
     cp --archive --reflink=auto -- "$cache/l4t-base" "$cache/l4t.part"
     local tree=$cache/l4t.part/Linux_for_Tegra/rootfs
+    if $2; then add_rauc "$tree"; fi
     install_packages "$tree" "$1"
     printf 'stoker\n' >"$tree/etc/hostname"
     printf '127.0.0.1\tlocalhost\n127.0.1.1\tstoker\n::1\tlocalhost\n' >"$tree/etc/hosts"
@@ -142,13 +147,30 @@ mask_units() {
     done
 }
 
-# finish_l4t ENGINE FIRST_BOOT: what is of this image alone, and a last look.
+# add_rauc TREE: from where Ubuntu's packages are, with the name servers of this machine.
+add_rauc() {
+    local resolv=$1/etc/resolv.conf before=$1/etc/resolv.conf.before
+    if [[ -e $resolv || -L $resolv ]]; then mv -- "$resolv" "$before"; fi
+    cp --dereference -- /etc/resolv.conf "$resolv"
+    in_machine "$1" sh -c 'apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install \
+        --yes --no-install-recommends "$@"' - "${slots_packages[@]}" >&2 ||
+        fail "install ${slots_packages[*]} in the tree, see above; it takes a network"
+    rm -f -- "$resolv"
+    if [[ -e $before || -L $before ]]; then mv -- "$before" "$resolv"; fi
+}
+
+# finish_l4t ENGINE FIRST_BOOT SLOTS CERTIFICATE: what is of this image alone, and a last
+# look.
 finish_l4t() {
     local done_tree=$cache/l4t part=$cache/l4t.part tree
     # Done once, and its key has changed since.
     if [[ ! -d $part ]]; then mv -- "$done_tree" "$part"; fi
     tree=$part/Linux_for_Tegra/rootfs
-    put_engine "$tree/var/lib/stoker/engines" "$1"
+    if $3; then
+        make_l4t_slots "$part/Linux_for_Tegra" "$1" "$4"
+    else
+        put_engine "$tree/var/lib/stoker/engines" "$1"
+    fi
     rm -f -- "$tree/boot/stoker.toml"
     if [[ -n $2 ]]; then
         # It has keys: nobody but root reads it, and the first boot takes it away.
@@ -156,8 +178,27 @@ finish_l4t() {
         install --mode=600 -- "$2" "$tree/boot/stoker.toml"
     fi
     check_l4t "$tree"
-    flash_commands >"$part/flash.txt"
+    flash_commands "$3" >"$part/flash.txt"
     mv -- "$part" "$done_tree"
+}
+
+# make_l4t_slots LINUX_FOR_TEGRA ENGINE CERTIFICATE: NVIDIA's layout for two systems gets a
+# partition for what is the machine's own. NVIDIA's UDA is not it: that lies before the
+# systems, where it cannot grow, and is for NVIDIA's own updates.
+make_l4t_slots() {
+    local tree=$1/rootfs data=$1/../data layouts=$1/tools/kernel_flash
+    if [[ ! -d $data ]]; then keep_apart "$tree" "$data"; fi
+    put_engine "$data/stoker/engines" "$2"
+    set_up_slot "$tree" "stoker-jetson-$release" "$3"
+    rm -f -- "$1/bootloader/$data_image"
+    mkdir -p -- "$1/bootloader"
+    truncate --size="$data_bytes" "$1/bootloader/$data_image"
+    make_file_system "$data" stoker-data "$1/bootloader/$data_image" 0 "$data_bytes"
+    [[ -f $layouts/$nvidias_layout ]] ||
+        fail "NVIDIA's tree has no tools/kernel_flash/$nvidias_layout, which says how a disk is divided for two systems"
+    python3 "$here/lib/l4t_layout.py" stoker-data "$data_image" "$data_bytes" \
+        <"$layouts/$nvidias_layout" >"$layouts/$our_layout" ||
+        fail "add a partition to $nvidias_layout, see above"
 }
 
 # check_l4t TREE: what would be found out on the board only.
@@ -175,10 +216,11 @@ check_l4t() {
     [[ ! -s $tree/etc/machine-id ]] || fail "the tree has a machine-id, which all boards would share"
 }
 
-# flash_commands: as NVIDIA's README_initrd_flash.txt has them.
+# flash_commands SLOTS: as NVIDIA's README_initrd_flash.txt has them.
 flash_commands() {
     local nvme='--external-device nvme0n1p1 -c tools/kernel_flash/flash_l4t_t234_nvme.xml'
-    local ab='--external-device nvme0n1p1 -c tools/kernel_flash/flash_l4t_t234_nvme_rootfs_ab.xml'
+    local ab="--external-device nvme0n1p1 -c tools/kernel_flash/$nvidias_layout"
+    if $1; then ab="--external-device nvme0n1p1 -c tools/kernel_flash/$our_layout"; fi
     local qspi='-p "-c bootloader/generic/cfg/flash_t234_qspi.xml"'
     local initrd='./tools/kernel_flash/l4t_initrd_flash.sh' nano=jetson-orin-nano-devkit-super
     cat <<END
@@ -188,10 +230,21 @@ flash_commands() {
 cd $cache/l4t/Linux_for_Tegra
 sudo ./tools/l4t_flash_prerequisites.sh
 
+END
+    if $1; then
+        cat <<END
+# Orin Nano or NX on NVIDIA's carrier, two systems (A/B) on NVMe. -S is the size of each; the
+# rest of the disk is for engines and data.
+sudo ROOTFS_AB=1 ROOTFS_RETRY_COUNT_MAX=3 $initrd $ab $qspi -S 24GiB --showlogs --network usb0 $nano external
+END
+        return
+    fi
+    cat <<END
 # Orin Nano or NX on NVIDIA's carrier, system on NVMe
 sudo $initrd $nvme $qspi --showlogs --network usb0 $nano internal
 
-# The same with two systems (A/B), each of half the size
+# The same with two systems (A/B), each of half the size. For updates of the whole system
+# build the tree with --slots.
 sudo ROOTFS_AB=1 ROOTFS_RETRY_COUNT_MAX=3 $initrd $ab $qspi --showlogs --network usb0 $nano external
 
 # AGX Orin, system on its eMMC

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# What `scripts/build-image --slots` does beside image.sh: one disk with the same system
-# twice, of which one runs and RAUC writes the other, and what is the machine's own, which
-# both use, on a partition of its own. Needs terminal.sh, steps.sh and image.sh, and `here`,
+# What `scripts/build-image --slots` does beside image.sh and l4t.sh: the same system twice,
+# of which one runs and RAUC writes the other, and what is the machine's own, which both
+# use, on a partition of its own. Needs terminal.sh, steps.sh and image.sh, and `here`,
 # `cache` and `architecture`:
 # shellcheck disable=SC2034,SC2154
 
@@ -38,7 +38,9 @@ make_slots() {
     rm -rf -- "$cache/data"
     keep_apart "$cache/tree" "$cache/data"
     put_engine "$cache/data/stoker/engines" "$1"
-    set_up_slot "$cache/tree" "$2"
+    set_up_slot "$cache/tree" "stoker-qemu-$architecture" "$2"
+    # In the place of NVIDIA's, which has no firmware here.
+    install --mode=755 -- "$here/lib/boot/nvbootctrl" "$cache/tree/usr/sbin/nvbootctrl"
 }
 
 # keep_apart TREE DATA: directories as the tree has them, and nothing in those of the tree.
@@ -55,16 +57,14 @@ keep_apart() {
     chmod 700 -- "$data/stoker-update"
 }
 
-# set_up_slot TREE CERTIFICATE
+# set_up_slot TREE COMPATIBLE CERTIFICATE: an update for another COMPATIBLE is refused.
 set_up_slot() {
     local tree=$1 keys=$1/etc/stoker/update-keys.d
     slot_fstab >"$tree/etc/fstab"
     mkdir -p -- "$tree/etc/rauc" "$keys"
-    rauc_settings >"$tree/etc/rauc/system.conf"
+    rauc_settings "$2" >"$tree/etc/rauc/system.conf"
     rm -f -- "$keys/system.pem"
-    if [[ -n $2 ]]; then install --mode=644 -- "$2" "$keys/system.pem"; fi
-    # In the place of NVIDIA's, which has no firmware here.
-    install --mode=755 -- "$here/lib/boot/nvbootctrl" "$tree/usr/sbin/nvbootctrl"
+    if [[ -n $3 ]]; then install --mode=644 -- "$3" "$keys/system.pem"; fi
 }
 
 # slot_fstab: not the root, which is whichever the firmware has chosen. A machine without
@@ -79,11 +79,11 @@ slot_fstab() {
     done
 }
 
-# rauc_settings: which slot is which, who tells the firmware, and whose updates are good.
+# rauc_settings COMPATIBLE: which slot is which, who tells the firmware, and whose updates are good.
 rauc_settings() {
     cat <<END
 [system]
-compatible=$(compatible)
+compatible=$1
 bootloader=custom
 bundle-formats=verity
 statusfile=/data/rauc/status
@@ -91,6 +91,8 @@ activate-installed=false
 
 [keyring]
 path=/etc/stoker/update-keys.d/system.pem
+# The clock of a board without a battery may stand at 1970.
+use-bundle-signing-time=true
 
 [handlers]
 bootloader-custom-backend=/usr/lib/stoker/rauc-backend
@@ -107,11 +109,6 @@ type=ext4
 bootname=B
 resize=true
 END
-}
-
-# compatible: an update for another one is refused.
-compatible() {
-    printf 'stoker-qemu-%s' "$architecture"
 }
 
 # make_slots_disk ENGINE: leaves disk, kernel, initrd and what is known of them in qemu/.

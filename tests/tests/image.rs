@@ -17,12 +17,21 @@ const SAMPLEFS: &str = "Tegra_Linux_Sample-Root-Filesystem_R36.5.0_aarch64.tbz2"
 /// `e_machine` of ELF, at byte 18.
 const AARCH64: u16 = 183;
 const TREE: &str = "cache/l4t/Linux_for_Tegra/rootfs";
+const LAYOUTS: &str = "Linux_for_Tegra/tools/kernel_flash";
 const MARKS: &str = "etc/systemd/system/multi-user.target.wants/nv-l4t-bootloader-config.service";
 
-/// Unpacks the packages that a chroot would have had dpkg install.
+/// Unpacks the packages that a chroot would have had dpkg install, and installs none that
+/// are not here.
 const UNSHARE: &str = r#"#!/bin/sh
 [ "$1 $2" = "--mount sh" ] || exit 9
 tree=$5
+case "$*" in
+*"apt-get install"*)
+    cat "$tree/etc/resolv.conf" >/dev/null || exit 1
+    echo "$*" >"$tree/installed"
+    exit
+    ;;
+esac
 for deb in "$tree"/tmp/debs/*.deb; do dpkg-deb --extract "$deb" "$tree" || exit 1; done
 "#;
 
@@ -183,6 +192,74 @@ fn archives_become_a_tree_that_can_be_flashed() {
     let _ = bench.builds(&[]);
     assert!(!first.exists());
     assert_eq!(bench.read("cache/l4t/Linux_for_Tegra/applied"), "applied\n");
+}
+
+/// As NVIDIA's layout for two systems is made, with few of its partitions.
+fn layout(last: &str) -> String {
+    let partition = |name: &str, id: &str| {
+        format!(
+            "        <partition name=\"{name}\"{id} type=\"data\">\n            \
+             <allocation_attribute> 8 </allocation_attribute>\n        </partition>\n"
+        )
+    };
+    let middle = format!("{}{}", partition("UDA", " id=\"15\""), partition("APP", " id=\"1\""));
+    format!(
+        "<?xml version=\"1.0\"?>\n<!-- kept -->\n<partition_layout version=\"01.00.0000\">\n    \
+         <device type=\"nvme\" instance=\"4\">\n{middle}{}{}    </device>\n</partition_layout>\n",
+        partition(last, " id=\"2\""),
+        partition("secondary_gpt", "")
+    )
+}
+
+#[test]
+fn two_systems_share_a_partition_that_takes_the_rest_of_the_disk() {
+    let bench = Bench::new();
+    let nvidias = layout("APP_b");
+    bench.write(&format!("bsp/{LAYOUTS}/flash_l4t_t234_nvme_rootfs_ab.xml"), &nvidias);
+    symlink("/run/systemd/resolve/none", bench.path("samplefs/etc/resolv.conf")).unwrap();
+    bench.write("samplefs/var/lib/stoker-update/.keep", "");
+    bench.pack();
+    bench.write("system.pem", "-----BEGIN CERTIFICATE-----\n");
+    bench.builds(&["--slots", "--update-certificate", "system.pem"]);
+
+    let conf = bench.read(&format!("{TREE}/etc/rauc/system.conf"));
+    assert!(conf.contains("\ncompatible=stoker-jetson-36.5.0\n"), "{conf}");
+    let certificate = bench.of_the_tree("etc/stoker/update-keys.d/system.pem");
+    assert!(certificate.exists() && !bench.of_the_tree("usr/sbin/nvbootctrl").exists());
+    let fstab = bench.read(&format!("{TREE}/etc/fstab"));
+    assert!(fstab.contains("\n/data/stoker /var/lib/stoker none bind,"), "{fstab}");
+    let installed = bench.read(&format!("{TREE}/installed"));
+    assert!(installed.trim().ends_with("- rauc rauc-service"), "{installed}");
+    let resolv = fs::read_link(bench.of_the_tree("etc/resolv.conf")).unwrap();
+    assert_eq!(resolv, Path::new("/run/systemd/resolve/none"));
+
+    let ours = format!("cache/l4t/{LAYOUTS}/flash_stoker_nvme_rootfs_ab.xml");
+    let (ours, added) = (bench.read(&ours), "name=\"stoker-data\" id=\"16\"");
+    let at = ours.find("        <partition name=\"stoker-data\"").unwrap();
+    let end = at + ours[at..].find("</partition>\n").unwrap() + "</partition>\n".len();
+    assert_eq!([&ours[..at], &ours[end..]].concat(), nvidias);
+    assert!(ours[at..end].contains(added) && ours[at..end].contains(" 0x808 "), "{ours}");
+    let image = bench.path("cache/l4t/Linux_for_Tegra/bootloader/stoker-data.img");
+    let look = Command::new("debugfs").args(["-R", "ls -p /"]).arg(image).output().unwrap();
+    let names = String::from_utf8_lossy(&look.stdout).into_owned();
+    for name in ["/stoker/", "/stoker-update/", "/journal/", "/rauc/"] {
+        assert!(names.contains(name), "{names}");
+    }
+    let flash = bench.read("cache/l4t/flash.txt");
+    assert!(flash.contains("-c tools/kernel_flash/flash_stoker_nvme_rootfs_ab.xml "), "{flash}");
+
+    // A layout that is another one is not changed blindly.
+    for (layout, why) in [
+        (layout("other"), "the layout has 0 partitions APP_b"),
+        (nvidias.replace(" 8 ", " 0x808 "), "takes the rest of the disk already"),
+    ] {
+        let bench = Bench::new();
+        bench.write(&format!("bsp/{LAYOUTS}/flash_l4t_t234_nvme_rootfs_ab.xml"), &layout);
+        bench.pack();
+        let said = bench.refuses(&["--slots"]);
+        assert!(said.contains(why), "{said}");
+    }
+    assert!(Bench::new().refuses(&["--update-certificate", "x"]).contains("goes with --slots"));
 }
 
 #[test]
