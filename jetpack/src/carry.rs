@@ -40,6 +40,8 @@ const OURS: &str = "etc/stoker";
 /// NVIDIA's names of the partitions with the systems A and B.
 const PARTITIONS: [(char, &str); 2] =
     [('A', "dev/disk/by-partlabel/APP"), ('B', "dev/disk/by-partlabel/APP_b")];
+/// Whose the state directory is.
+const USER: &str = "stoker";
 /// What a Jetson's loader starts, in each system.
 const LOADER: &str = "boot/extlinux/extlinux.conf";
 /// Where the other system is while something is written to it.
@@ -84,6 +86,7 @@ pub fn carry(
         .and_then(|()| {
             let other = Root::new(&place);
             start_from(&other, partition_id(root, &device))
+                .and_then(|()| keep_number(root, &other))
                 .and_then(|()| also(&other))
                 .map_err(CarryError::Write)
         });
@@ -126,6 +129,41 @@ fn with_root(text: &str, id: &str) -> String {
         words.collect::<Vec<_>>().join(" ") + "\n"
     };
     text.lines().map(line).collect()
+}
+
+/// Has our user the number that it has here: both systems use what belongs to it.
+fn keep_number(root: &Root, other: &Root) -> io::Result<()> {
+    for (file, numbers) in [("etc/passwd", 2), ("etc/group", 1)] {
+        let read = |root: &Root| fs::read_to_string(root.path(file)).unwrap_or_default();
+        let new = with_number(&read(root), &read(other), numbers).map_err(io::Error::other)?;
+        if let Some(new) = new {
+            write_whole(&other.path(file), 0o644, new.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+/// The text of the other system's file with as many numbers of our user as here; `None` if
+/// they are the same.
+fn with_number(own: &str, other: &str, numbers: usize) -> Result<Option<String>, String> {
+    let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
+    let is_ours = |fields: &Vec<String>| fields[0] == USER && fields.len() > 2 + numbers;
+    let Some(ours) = own.lines().map(fields).find(is_ours) else { return Ok(None) };
+    let ours = &ours[2..2 + numbers];
+    let mut all: Vec<_> = other.lines().map(fields).collect();
+    let Some(at) = all.iter().position(is_ours) else { return Ok(None) };
+    if all[at][2..2 + numbers] == *ours {
+        return Ok(None);
+    }
+    let number = ours[0].clone();
+    if let Some(holder) = all.iter().find(|line| line[0] != USER && line.get(2) == Some(&number)) {
+        return Err(format!(
+            "{USER} has the number {number} here, which the other system has given to {}",
+            holder[0]
+        ));
+    }
+    all[at][2..2 + numbers].clone_from_slice(ours);
+    Ok(Some(all.iter().map(|line| line.join(":") + "\n").collect()))
 }
 
 /// What is the machine's own, relative to the root.
@@ -289,6 +327,23 @@ mod tests {
         let zone = fs::read_link(other.join("etc/localtime")).unwrap();
         assert_eq!(zone, Path::new("/usr/share/zoneinfo/UTC"));
         assert!(!tree.path().join(MOUNTED).is_symlink());
+    }
+
+    #[test]
+    fn our_user_has_the_same_number_in_both() {
+        let own = "root:x:0:0:::\nstoker:x:996:995::/:/x\n";
+        let other = "root:x:0:0:::\nstoker:x:990:991::/:/x\nother:x:995:1::/:/x\n";
+        let expected = "root:x:0:0:::\nstoker:x:996:995::/:/x\nother:x:995:1::/:/x\n";
+        assert_eq!(with_number(own, other, 2), Ok(Some(expected.to_owned())));
+        assert_eq!(with_number(own, expected, 2), Ok(None));
+        assert_eq!(with_number(own, "root:x:0:0:::\n", 2), Ok(None));
+        assert_eq!(with_number("", other, 2), Ok(None));
+        let taken = with_number("stoker:x:995:\n", "other:x:995:a\nstoker:x:1:\n", 1);
+        assert!(taken.unwrap_err().ends_with("which the other system has given to other"));
+        assert_eq!(
+            with_number("stoker:x:995:\n", "stoker:x:1:\n", 1),
+            Ok(Some("stoker:x:995:\n".to_owned()))
+        );
     }
 
     #[test]

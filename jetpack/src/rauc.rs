@@ -43,6 +43,8 @@ pub struct Offered {
 pub enum RaucError {
     #[error(transparent)]
     Program(#[from] ProgramError),
+    #[error("rauc does not take the file: {0}")]
+    Refused(String),
     #[error("rauc says something unknown of the file: {0}")]
     Unclear(String),
     #[error("the system is for {offered}, and this machine is {own}")]
@@ -66,7 +68,10 @@ impl Rauc {
     pub fn look(&self, file: &Path) -> Result<Offered, RaucError> {
         let program = self.program(LOOK_LIMIT);
         let arguments = ["info", "--output-format=json"].map(PathBuf::from);
-        let said = program.run_well(&[&arguments[..], &[file.to_owned()]].concat())?;
+        let (status, said) = program.run(&[&arguments[..], &[file.to_owned()]].concat())?;
+        if !status.success() {
+            return Err(RaucError::Refused(reason(&said)));
+        }
         // What it does is said before and after.
         let line = said.lines().find(|line| line.starts_with('{'));
         let offered: Offered = line
@@ -116,6 +121,12 @@ pub fn become_service(root: &Root, running: Option<char>) -> io::Error {
     command.exec()
 }
 
+/// What it says beside what it does.
+fn reason(said: &str) -> String {
+    let lines = said.lines().filter(|line| !line.contains("rauc-Message: "));
+    crate::program::in_one_line(&lines.collect::<Vec<_>>().join(" "))
+}
+
 /// The value of `compatible` in the section `system`.
 fn compatible(settings: &str) -> Option<&str> {
     let mut lines = settings.lines().map(str::trim);
@@ -162,8 +173,9 @@ mod tests {
         assert_eq!(offered, Offered { compatible: "a-box".into(), version: "1.2.3".into() });
         let other = said("b-box").1.look(Path::new("file")).unwrap_err();
         assert_eq!(other.to_string(), "the system is for b-box, and this machine is a-box");
-        let (_tree, rauc) = with("echo 'signature verification failed'; exit 1");
-        assert!(matches!(rauc.look(Path::new("file")), Err(RaucError::Program(_))));
+        let (_tree, rauc) = with("echo 'rauc-Message: Reading' >&2; echo 'wrong key' >&2; exit 1");
+        let refused = rauc.look(Path::new("file")).unwrap_err().to_string();
+        assert_eq!(refused, "rauc does not take the file: wrong key");
         let (_tree, rauc) = with("echo '{'");
         assert!(matches!(rauc.look(Path::new("file")), Err(RaucError::Unclear(_))));
     }

@@ -71,8 +71,24 @@ pub enum Engine {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     pub words: String,
-    /// Whether another system may not have it.
-    pub of_the_system: bool,
+    pub kind: FaultKind,
+}
+
+/// What a fault means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Another system may not have it.
+    OfTheSystem,
+    /// Any system would have it, and it may pass.
+    MayPass,
+    /// Any system would have it, and waiting changes nothing.
+    Lasts,
+}
+
+impl Fault {
+    pub(crate) fn is_of_the_system(&self) -> bool {
+        self.kind == FaultKind::OfTheSystem
+    }
 }
 
 /// What one look found.
@@ -137,7 +153,8 @@ impl Health {
 
     /// Nothing is wrong that could still change.
     fn is_settled(&self) -> bool {
-        self.faults.is_empty() && !matches!(self.engine, Engine::Pending(_))
+        self.faults.iter().all(|fault| fault.kind == FaultKind::Lasts)
+            && !matches!(self.engine, Engine::Pending(_))
     }
 
     fn is_well(&self) -> bool {
@@ -145,7 +162,7 @@ impl Health {
     }
 
     pub(crate) fn blames_the_system(&self) -> bool {
-        self.faults.iter().any(|fault| fault.of_the_system)
+        self.faults.iter().any(Fault::is_of_the_system)
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jetpack::Sample;
 use serde_json::{Value, json};
 
-use super::{Engine, Fault, Health};
+use super::{Engine, Fault, FaultKind, Health};
 use crate::console::StatusError;
 use crate::console::ask::{Ask, ask, get};
 use crate::keys::{self, KeyName};
@@ -25,12 +25,12 @@ pub(crate) fn now(host: &str, state_dir: &Path, sample: &Sample) -> Health {
     let mut faults = of_the_machine(sample);
     if let Err(error) = write_and_take_away(state_dir) {
         let words = format!("{} cannot be written: {error}", state_dir.display());
-        faults.push(Fault { words, of_the_system: true });
+        faults.push(Fault { words, kind: FaultKind::OfTheSystem });
     }
     let engine = match get(host, "/api/status") {
         Ok(status) => engine(&status, || short_answer(host, state_dir)),
         Err(error) => {
-            faults.push(Fault { words: with_causes(&error), of_the_system: true });
+            faults.push(Fault { words: with_causes(&error), kind: FaultKind::OfTheSystem });
             Engine::Pending("the supervisor does not answer".to_owned())
         }
     };
@@ -79,16 +79,16 @@ fn of_the_machine(sample: &Sample) -> Vec<Fault> {
     let mut faults = Vec::new();
     if sample.facts.calendar.is_plausible() == Some(false) {
         let words = "the clock is earlier than the system that runs".to_owned();
-        faults.push(Fault { words, of_the_system: false });
+        faults.push(Fault { words, kind: FaultKind::MayPass });
     }
     // A PC need not have any.
     if sample.board.is_tegra() && sample.zones.iter().all(|zone| zone.celsius.is_none()) {
         let words = "no temperature can be read".to_owned();
-        faults.push(Fault { words, of_the_system: true });
+        faults.push(Fault { words, kind: FaultKind::OfTheSystem });
     }
     faults.extend(sample.facts.boot.slots.iter().filter(|slot| slot.is_given_up()).map(|slot| {
         let words = format!("the firmware has given up slot {}", slot.name);
-        Fault { words, of_the_system: false }
+        Fault { words, kind: FaultKind::Lasts }
     }));
     faults
 }
@@ -137,11 +137,10 @@ mod tests {
         assert_eq!(faults(&tree::orin_nano()), []);
         let board = tree::of(&[("proc/device-tree/compatible", "nvidia,tegra234\0")]);
         board.write("proc/stat", "btime 60\n");
-        let words: Vec<_> =
-            faults(&board).into_iter().map(|f| (f.words, f.of_the_system)).collect();
+        let words: Vec<_> = faults(&board).into_iter().map(|f| (f.words, f.kind)).collect();
         let expected = [
-            ("the clock is earlier than the system that runs".to_owned(), false),
-            ("no temperature can be read".to_owned(), true),
+            ("the clock is earlier than the system that runs".to_owned(), FaultKind::MayPass),
+            ("no temperature can be read".to_owned(), FaultKind::OfTheSystem),
         ];
         assert_eq!(words, expected);
     }

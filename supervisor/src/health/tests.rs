@@ -10,7 +10,10 @@ const PROVEN: Firmware =
     Firmware::TwoSystems { other_boots: true, is_new: false, restarts: Some(0) };
 
 fn health(engine: Engine, faults: &[bool]) -> Health {
-    let fault = |&of_the_system: &bool| Fault { words: "it is broken".into(), of_the_system };
+    let fault = |&of_the_system: &bool| {
+        let kind = if of_the_system { FaultKind::OfTheSystem } else { FaultKind::MayPass };
+        Fault { words: "it is broken".into(), kind }
+    };
     Health { engine, faults: faults.iter().map(fault).collect() }
 }
 
@@ -64,6 +67,14 @@ fn one_of_two_systems_is_marked_when_it_is_well_or_the_engine_is_what_fails() {
             assert_eq!(step(Mark::Open, firmware, &health, waited), then, "{health:?}");
         }
     }
+}
+
+#[test]
+fn what_waiting_does_not_change_is_not_waited_for() {
+    let fault = Fault { words: "the other one is given up".into(), kind: FaultKind::Lasts };
+    let old = Health { engine: Engine::Answers, faults: vec![fault] };
+    assert_eq!(step(Mark::Open, PROVEN, &old, EARLY), Step::Mark);
+    assert_eq!(step(Mark::Good, PROVEN, &old, EARLY), Step::End(Ending::Ill));
 }
 
 #[test]

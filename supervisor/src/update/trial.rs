@@ -53,7 +53,7 @@ impl Before {
     /// What is worse now; `None` if nothing is.
     fn missed(self, health: &Health) -> Option<String> {
         if self.serves
-            && let Some(fault) = health.faults.iter().find(|fault| fault.of_the_system)
+            && let Some(fault) = health.faults.iter().find(|fault| fault.is_of_the_system())
         {
             return Some(fault.words.clone());
         }
@@ -97,13 +97,16 @@ impl Trial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::health::Fault;
+    use crate::health::{Fault, FaultKind};
     use proptest::prelude::*;
 
     const BOUNDS: Bounds = Bounds { patience_s: 300, steady_s: 30 };
 
     fn health(engine: Engine, faults: &[bool]) -> Health {
-        let fault = |&of_the_system: &bool| Fault { words: "it is broken".into(), of_the_system };
+        let fault = |&of_the_system: &bool| {
+            let kind = if of_the_system { FaultKind::OfTheSystem } else { FaultKind::MayPass };
+            Fault { words: "it is broken".into(), kind }
+        };
         Health { engine, faults: faults.iter().map(fault).collect() }
     }
 
