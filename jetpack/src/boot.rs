@@ -38,6 +38,9 @@ pub struct Boot {
     pub marked_good: Option<bool>,
     /// Boots that may fail before a slot is given up.
     pub retries: Option<u32>,
+    /// Whether the firmware starts the other slot once one is given up, and recovery only
+    /// then.
+    pub has_two_systems: bool,
 }
 
 /// One slot.
@@ -73,6 +76,7 @@ impl Boot {
             slots,
             marked_good: Some(MARKS.iter().any(|unit| root.has_link(unit))),
             retries: read(root, "RootfsRetryCountMax").ok(),
+            has_two_systems: read(root, "RootfsRedundancyLevel").is_ok_and(|level| level > 0),
         }
     }
 }
@@ -153,6 +157,7 @@ mod tests {
         let boot = Boot::read(&tree::orin_nano().root());
         assert_eq!(boot.slots.iter().map(|slot| slot.status).collect::<Vec<_>>(), [Some(0); 2]);
         assert_eq!((boot.marked_good, boot.retries), (Some(true), Some(3)));
+        assert!(!boot.has_two_systems);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Whether the machine comes back by itself: boot slots and the watchdog.
 
 use jetpack::Severity;
+use jetpack::boot::Slot;
 
 use super::{Report, Seen};
 
@@ -11,10 +12,23 @@ pub(super) fn look(seen: &Seen, report: &mut Report) {
 
 fn slots(seen: &Seen, report: &mut Report) {
     let boot = &seen.sample.facts.boot;
+    let other_is_left = boot.has_two_systems && !boot.slots.iter().all(Slot::is_given_up);
     for slot in &boot.slots {
         let name = slot.name;
         match (slot.status, &slot.absent) {
             (Some(0), _) => {}
+            (Some(_), _) if slot.is_given_up() && other_is_left => report.add(
+                Severity::Warning,
+                "boot_slot_given_up",
+                [
+                    format!("the firmware has given up system {name}, and starts the other one"),
+                    "if that one fails as well, there is nothing to go back to but recovery"
+                        .to_owned(),
+                    "see how the last update ended (`stoker update status`), and install another \
+                     one: it is written over this system"
+                        .to_owned(),
+                ],
+            ),
             (Some(_), _) if slot.is_given_up() => {
                 report.add(Severity::Serious, "boot_slot_given_up", [
                     format!("the firmware has given up boot slot {name} (RootfsStatusSlot{name} is 0xFF)"),

@@ -322,6 +322,24 @@ fn a_boot_slot_that_was_given_up_because_nobody_marks_boots() {
 }
 
 #[test]
+fn one_of_two_systems_that_was_given_up() {
+    let set = |tree: &Tree, name: &str, value: u8| {
+        let variable = format!("{name}-781e084c-a330-417c-b678-38e696380cb9");
+        let path = format!("sys/firmware/efi/efivars/{variable}");
+        tree.write(path, [7, 0, 0, 0, value, 0, 0, 0]);
+    };
+    let given_up = |tree: &Tree| {
+        set(tree, "RootfsRedundancyLevel", 1);
+        set(tree, "RootfsStatusSlotB", 0xff);
+    };
+    check_tree(given_up, expect![[r#"
+        warning  the firmware has given up system B, and starts the other one [boot_slot_given_up]
+                 why: if that one fails as well, there is nothing to go back to but recovery
+                 do:  see how the last update ended (`stoker update status`), and install another one: it is written over this system
+    "#]]);
+}
+
+#[test]
 fn sensors_that_lie() {
     let lie = |tree: &Tree| {
         tree.write("sys/class/thermal/thermal_zone0/temp", "-256000\n");
