@@ -62,13 +62,14 @@ def administrate(emulator, number, acknowledged):
         name = f"cut{number}-{at}"
         acknowledged.keys.append((name, emulator.run(f"stoker key add {name}")))
         if at % 3 == 2:
-            path = next(directories)
-            repository = f"r{number}-{at}"
-            emulator.run(
-                f"mkdir -p {path} && STOKER_KEY={KEY} "
-                f"stoker index add --shared --name {repository} {path}"
-            )
-            acknowledged.repositories.append(repository)
+            add_repository(emulator, f"r{number}-{at}", next(directories), acknowledged)
+
+
+def add_repository(emulator, name, path, acknowledged):
+    emulator.run(
+        f"mkdir -p {path} && STOKER_KEY={KEY} stoker index add --shared --name {name} {path}"
+    )
+    acknowledged.repositories.append(name)
 
 
 def build(emulator, number):
