@@ -1,5 +1,6 @@
-//! The root file system, grown at the first boot to what its disk has: an image is made for
-//! the smallest disk that it may be put on.
+//! The last file system of a disk, grown at the first boot to what the disk has: an image is
+//! made for the smallest one that it may be put on. That is the root's, or with two systems
+//! the one for what both use.
 //!
 //! [`plan`] decides from what the kernel says of the partitions, and nothing is moved: only
 //! a partition behind which nothing lies grows. The system's own tools do it, and both can
@@ -11,7 +12,7 @@ use std::time::Duration;
 use crate::Root;
 use crate::program::{Program, ProgramError};
 use crate::root::{list, read_number};
-use crate::storage::root_device;
+use crate::storage::device_on;
 
 /// What the kernel counts disks in.
 const SECTOR: u64 = 512;
@@ -19,6 +20,9 @@ const SECTOR: u64 = 512;
 const WORTH: u64 = (1 << 30) / SECTOR;
 /// A large file system on a slow card.
 const LIMIT: Duration = Duration::from_secs(600);
+
+/// What may be grown, by where it is mounted.
+pub const GROWING: [&str; 2] = ["/", "/data"];
 
 /// A partition, in sectors.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +33,7 @@ pub struct Partition {
     pub size: u64,
 }
 
-/// What is known of the disk on which the root file system lies.
+/// What is known of the disk on which a file system lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     /// Its name, such as `nvme0n1`.
@@ -37,7 +41,7 @@ pub struct Seen {
     pub size: u64,
     pub own: Partition,
     pub others: Vec<Partition>,
-    /// Of the root file system.
+    /// Of the file system.
     pub kind: String,
 }
 
@@ -54,13 +58,14 @@ pub enum Plan {
 }
 
 impl Seen {
-    /// `None` where the root file system is on no partition, or nothing is told of it.
+    /// `None` where nothing is mounted there, it is on no partition, or nothing is told of
+    /// it.
     #[must_use]
-    pub fn look(root: &Root) -> Option<Self> {
+    pub fn look(root: &Root, place: &str) -> Option<Self> {
         let mounts = root.read("proc/mounts").ok()?;
-        let device = root_device(&mounts)?;
+        let device = device_on(&mounts, place)?;
         let kind = mounts.lines().rev().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        let mut kind = kind.filter(|fields| fields.get(1) == Some(&"/"));
+        let mut kind = kind.filter(|fields| fields.get(1) == Some(&place));
         let kind = (*kind.next()?.get(2)?).to_owned();
         let block = root.path("sys/block");
         let has_it = |disk: &String| block.join(disk).join(&device).join("partition").exists();
@@ -151,7 +156,7 @@ mod tests {
     }
 
     fn planned(tree: &Tree) -> Option<Plan> {
-        Seen::look(&tree.root()).as_ref().map(plan)
+        Seen::look(&tree.root(), "/").as_ref().map(plan)
     }
 
     #[test]
@@ -161,8 +166,13 @@ mod tests {
         assert_eq!(planned(&disk("ext4", 200 * GIB, &behind)), Some(Plan::Grow));
         assert_eq!(planned(&disk("ext4", 15 * GIB + 34, &behind)), Some(Plan::Whole));
         assert_eq!(planned(&disk("btrfs", 200 * GIB, &behind)), Some(Plan::OtherKind));
-        let two_systems = [(1, 40, 12 * GIB), (2, 13 * GIB, 12 * GIB)];
-        assert_eq!(planned(&disk("ext4", 200 * GIB, &two_systems)), Some(Plan::NotLast));
+        let two_systems = disk("ext4", 200 * GIB, &[(1, 40, 12 * GIB), (2, 13 * GIB, 12 * GIB)]);
+        assert_eq!(planned(&two_systems), Some(Plan::NotLast));
+        let mounts = "/dev/nvme0n1p1 / ext4 rw 0 0\n/dev/nvme0n1p2 /data ext4 rw 0 0\n\
+            /dev/nvme0n1p2 /var/lib/stoker ext4 rw 0 0\n";
+        two_systems.write("proc/mounts", mounts);
+        let data = Seen::look(&two_systems.root(), GROWING[1]).unwrap();
+        assert_eq!((plan(&data), data.own.number), (Plan::Grow, 2));
         assert_eq!(planned(&disk("ext4", 200 * GIB, &[])), None, "a disk without partitions");
         assert_eq!(planned(&tree::of(&[])), None);
     }
@@ -177,7 +187,7 @@ mod tests {
             tree.write(name, format!("#!/bin/sh\necho ${{0##*/}} \"$@\" >>{}\n", log.display()));
             fs::set_permissions(root.path(name), fs::Permissions::from_mode(0o755)).unwrap();
         }
-        let seen = Seen::look(&root).unwrap();
+        let seen = Seen::look(&root, "/").unwrap();
         grow(&root, &seen).unwrap();
         let log = fs::read_to_string(root.path("log")).unwrap();
         assert_eq!(log, "growpart /dev/nvme0n1 1\nresize2fs /dev/nvme0n1p1\n");

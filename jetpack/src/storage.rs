@@ -60,14 +60,18 @@ impl Storage {
     }
 }
 
-/// Of all mounted on `/` the last one is seen.
 pub(crate) fn root_device(mounts: &str) -> Option<String> {
-    let mut on_root = mounts.lines().filter_map(|line| {
+    device_on(mounts, "/")
+}
+
+/// What is mounted there; of all that are the last one is seen.
+pub(crate) fn device_on(mounts: &str, place: &str) -> Option<String> {
+    let mut there = mounts.lines().filter_map(|line| {
         let mut fields = line.split_whitespace();
         let device = fields.next()?.strip_prefix("/dev/")?;
-        (fields.next() == Some("/")).then(|| device.to_owned())
+        (fields.next() == Some(place)).then(|| device.to_owned())
     });
-    on_root.next_back()
+    there.next_back()
 }
 
 fn kind(root: &Root, device: &str) -> DiskKind {

@@ -6,7 +6,7 @@
 # shellcheck disable=SC2034,SC2154
 
 # What a system in a slot needs beside a plain appliance.
-readonly slots_packages=(rauc rauc-service)
+readonly slots_packages=(rauc rauc-service cloud-guest-utils fdisk)
 # The partitions, as NVIDIA's flashing names the first two, behind their table and before
 # its copy.
 readonly slot_bytes=$((1536 * 1024 * 1024)) data_bytes=$((1024 * 1024 * 1024))

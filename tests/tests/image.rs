@@ -229,7 +229,10 @@ fn two_systems_share_a_partition_that_takes_the_rest_of_the_disk() {
     let fstab = bench.read(&format!("{TREE}/etc/fstab"));
     assert!(fstab.contains("\n/data/stoker /var/lib/stoker none bind,"), "{fstab}");
     let installed = bench.read(&format!("{TREE}/installed"));
-    assert!(installed.trim().ends_with("- rauc rauc-service"), "{installed}");
+    assert!(
+        installed.trim().ends_with("- rauc rauc-service cloud-guest-utils fdisk"),
+        "{installed}"
+    );
     let resolv = fs::read_link(bench.of_the_tree("etc/resolv.conf")).unwrap();
     assert_eq!(resolv, Path::new("/run/systemd/resolve/none"));
 

@@ -332,11 +332,14 @@ fn one_of_two_systems_that_was_given_up() {
         set(tree, "RootfsRedundancyLevel", 1);
         set(tree, "RootfsStatusSlotB", 0xff);
     };
-    check_tree(given_up, expect![[r#"
+    check_tree(
+        given_up,
+        expect![[r#"
         warning  the firmware has given up system B, and starts the other one [boot_slot_given_up]
                  why: if that one fails as well, there is nothing to go back to but recovery
                  do:  see how the last update ended (`stoker update status`), and install another one: it is written over this system
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

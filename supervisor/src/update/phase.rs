@@ -57,9 +57,9 @@ impl Phase {
     #[must_use]
     pub fn found(self) -> Self {
         match self {
-            Self::Installing => Self::GoingBack {
-                why: "it was cut short while it was installed".to_owned(),
-            },
+            Self::Installing => {
+                Self::GoingBack { why: "it was cut short while it was installed".to_owned() }
+            }
             Self::Trial { starts } if starts >= MOST_STARTS => Self::GoingBack {
                 why: format!("the machine started {starts} times before it was well"),
             },

@@ -70,7 +70,8 @@ pub(crate) enum Command {
     /// It is made once, with half of the memory's size but 4 to 8 GiB, and used from each
     /// boot on. Cards and soldered memory get none, nor a machine that has other swap.
     Swap(Machine),
-    /// Have the root file system take all of its disk, if its partition is the last one.
+    /// Have the root file system, or the one that two systems share, take all of its disk, if
+    /// its partition is the last one.
     Grow(Machine),
     /// What RAUC asks and tells the firmware through. For its own use.
     #[command(hide = true)]

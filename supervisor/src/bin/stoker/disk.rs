@@ -27,17 +27,24 @@ pub(crate) fn swap(Machine { root }: Machine) -> anyhow::Result<()> {
 
 pub(crate) fn grow(Machine { root }: Machine) -> anyhow::Result<()> {
     let root = Root::new(root);
-    let Some(seen) = grow::Seen::look(&root) else {
+    let seen: Vec<_> =
+        grow::GROWING.iter().filter_map(|place| grow::Seen::look(&root, place)).collect();
+    if seen.is_empty() {
         return say("the root file system is on no partition".to_owned());
-    };
+    }
+    seen.iter().try_for_each(|seen| grow_one(&root, seen))
+}
+
+fn grow_one(root: &Root, seen: &grow::Seen) -> anyhow::Result<()> {
     let (device, disk) = (&seen.own.device, &seen.disk);
-    let fill = || grow::fill(&root, &seen).context("grow the root file system");
-    say(match grow::plan(&seen) {
-        grow::Plan::Grow if !grow::has_tool(&root) => {
+    let fill =
+        || grow::fill(root, seen).with_context(|| format!("grow the file system on {device}"));
+    say(match grow::plan(seen) {
+        grow::Plan::Grow if !grow::has_tool(root) => {
             format!("{device} could be larger; growpart, of cloud-guest-utils, is not here")
         }
         grow::Plan::Grow => {
-            grow::grow(&root, &seen).context("grow the partition of the root file system")?;
+            grow::grow(root, seen).with_context(|| format!("grow the partition {device}"))?;
             format!("{device} has all of {disk} now")
         }
         grow::Plan::Whole => {
