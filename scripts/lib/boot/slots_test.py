@@ -43,6 +43,8 @@ SILENCE_S = 60
 GOOD = "9.9.1"
 # Of a trial. A model need not be loaded, and the emulator is slow.
 TRIAL = "--patience-s 240 --steady-s 10"
+# The disk has more than its image, and the partition that both systems use takes that.
+MORE_BYTES = 2 * 1024**3
 # What the machine is, whichever of its systems runs.
 IDENTITY = (
     "hostname",
@@ -51,6 +53,7 @@ IDENTITY = (
     "cat /root/.ssh/authorized_keys",
     "ls /var/lib/stoker/engines",
     "cat /etc/stoker/conf.d/*",
+    "stat --format='%n %U:%G' /var/lib/stoker /var/lib/stoker/*.db",
     # The journal goes on.
     "journalctl --list-boots --no-pager | awk 'NR == 1 { print $2 }'",
 )
@@ -73,6 +76,7 @@ class Test:
         self.acknowledged = deeds.Acknowledged()
         disk = f"{place}/disk.img"
         copy(f"{image}/disk.img", disk)
+        os.truncate(disk, os.path.getsize(disk) + MORE_BYTES)
         for name in ("login", "login.pub", "stick.img"):
             if os.path.exists(f"{place}/{name}"):
                 os.unlink(f"{place}/{name}")
@@ -127,6 +131,8 @@ class Test:
         self.report["first_answer_s"] = deeds.took(lambda: self.follow("an answer", deeds.answers))
         check(self.starts == ["A"], f"these were started: {self.starts}", self.emulator)
         self.follow("its mark", is_good)
+        data = int(self.emulator.run("df --output=size --block-size=1 /data | tail -1"))
+        check(data > MORE_BYTES, f"the shared file system has {data} bytes", self.emulator)
         for at in range(2):
             key = self.emulator.run(f"stoker key add mine-{at}")
             self.acknowledged.keys.append((f"mine-{at}", key))
