@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What scripts/build-image does, step by step, all below `$cache`. Needs terminal.sh,
 # machine.sh, steps.sh and files.sh, and `root`, `here`, `cache` and `architecture`:
-# shellcheck disable=SC2154
+# shellcheck disable=SC2034,SC2154
 
 # What a plain appliance needs of Debian 12, beside what is essential.
 readonly suite=bookworm
