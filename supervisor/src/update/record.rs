@@ -78,7 +78,7 @@ impl Record {
     #[must_use]
     pub fn is_left_to_a_restart(&self) -> bool {
         let is_system = matches!(self.what, What::System { .. });
-        is_system && matches!(self.progress.phase, Phase::Trial { .. } | Phase::GoingBack { .. })
+        is_system && matches!(self.progress.phase, Phase::Trial { .. })
     }
 
     /// Whole or not at all, and on the disk when it returns.

@@ -8,7 +8,7 @@ use std::process::Output;
 use tests::appliance::Appliance;
 use tests::engine::Engine;
 
-use crate::yard::{RECORD, STAND_IN, UNIT, Yard, cut_everywhere};
+use crate::yard::{NOBODY, RECORD, STAND_IN, UNIT, Yard, cut_everywhere};
 
 /// Whether the firmware starts system B.
 pub(crate) const STATUS_B: &str =
@@ -167,6 +167,22 @@ fn a_system_that_the_firmware_gave_up_is_over() {
     yard.link_keeper();
     boot_to_the_end(&yard);
     yard.assert_runs("B", "committed");
+}
+
+#[test]
+fn a_file_that_is_damaged_inside_ends_where_it_began() {
+    let yard = Yard::with_two_systems();
+    let file = yard.system("a-box", "0.2.0", "ours");
+    yard.stage(&file, NOBODY);
+    yard.link_keeper();
+    fs::remove_file(&file).unwrap();
+    let refuse = "#!/bin/sh\necho 'LastError: Invalid bundle' >&2\nexit 1\n";
+    yard.place.program("usr/bin/rauc", refuse);
+    // It goes back at once: nothing was started that would have to be left.
+    assert!(yard.keep(0).status.success());
+    yard.assert_runs("A", "went_back");
+    assert!(yard.read(RECORD).contains("LastError: Invalid bundle"));
+    assert!(!yard.read("fake/systemctl").contains("reboot"));
 }
 
 #[test]
