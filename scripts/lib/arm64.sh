@@ -65,6 +65,8 @@ build_arm64() {
         "--remap-path-prefix=$target_dir=/target"
     )
     local settings=(
+        # The same for all: whatever is compiled from C would be compiled anew otherwise.
+        SOURCE_DATE_EPOCH=0
         "CFLAGS_${arm64//-/_}=$map"
         "CXXFLAGS_${arm64//-/_}=$map"
         "CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && printf '%s' "${remap[*]}")"
