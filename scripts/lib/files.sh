@@ -18,6 +18,7 @@ readonly appliance_files=(
     usr/lib/stoker/stoker.toml
     usr/lib/sysctl.d/90-stoker.conf
     # Restarts the machine, and sets who may log in.
+    usr/lib/systemd/system/avahi-daemon.service.d/50-stoker.conf
     usr/lib/systemd/system/nv-l4t-bootloader-config.service.d/50-stoker.conf
     usr/lib/systemd/system/nvzramconfig.service.d/50-stoker.conf
     usr/lib/systemd/system/rauc.service.d/50-stoker.conf

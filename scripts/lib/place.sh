@@ -140,8 +140,8 @@ remove_all() {
     rm -f -- "$destination/etc/issue.d/50-stoker.issue"
     local directory
     for directory in /usr/lib/stoker /etc/stoker/conf.d /etc/stoker \
-        "$units_at/nv-l4t-bootloader-config.service.d" "$units_at/nvzramconfig.service.d" "$units_at/rauc.service.d" \
-        "$units_at/ssh.service.d"; do
+        "$units_at/avahi-daemon.service.d" "$units_at/nv-l4t-bootloader-config.service.d" \
+        "$units_at/nvzramconfig.service.d" "$units_at/rauc.service.d" "$units_at/ssh.service.d"; do
         rmdir --ignore-fail-on-non-empty -- "$destination$directory" 2>/dev/null || true
     done
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Boots an image, uses it from outside and cuts its power at drawn moments.
 
-    boot_test.py IMAGE PLACE --cuts N --seed SEED --report FILE
+    boot_test.py IMAGE PLACE --cuts N --seed SEED --report FILE [--slice]
 
 Where it is, stands in PLACE/progress.json after each cut: what was interrupted goes on
 there when it is started again with the same PLACE. PLACE has broken.update and
@@ -44,8 +44,8 @@ def say(text):
 
 
 class Test:
-    def __init__(self, image, place, seed):
-        self.image, self.place = image, place
+    def __init__(self, image, place, seed, slice_only):
+        self.image, self.place, self.slice_only = image, place, slice_only
         self.progress = f"{place}/progress.json"
         self.began = time.monotonic()
         if os.path.exists(self.progress):
@@ -124,8 +124,10 @@ class Test:
         first_look.look(emulator, self.neighbour, DISK_BYTES, self.report)
         for name in ("mdns", "watchdog", "exposure", "memory", "boot"):
             say(f"  {name}: {self.report[name]}")
-        self.use_the_stick(emulator)
-        self.go_back_from_an_update(emulator)
+        self.report["version"] = deeds.version(emulator)
+        if not self.slice_only:
+            self.use_the_stick(emulator)
+            self.go_back_from_an_update(emulator)
         self.has_looked = True
 
     def use_the_stick(self, emulator):
@@ -140,7 +142,6 @@ class Test:
 
     def go_back_from_an_update(self, emulator):
         deeds.bring_update(emulator, self.place)
-        self.report["version"] = deeds.version(emulator)
         self.report["update_s"] = deeds.took(lambda: deeds.update(emulator))
         deeds.no_update_is_left(emulator, self.report["version"])
         check(deeds.answers(emulator), "it answers after a broken update", emulator)
@@ -180,6 +181,8 @@ class Test:
 
     def moment(self, number):
         """The same for each cut, however often the test was interrupted before."""
+        if self.slice_only:
+            return "serving"
         # A first boot takes a minute and more; a cut in it is as good as any.
         if number == 0:
             return "boot"
@@ -214,7 +217,10 @@ class Test:
             moment = "serving" if moment == "boot" else moment
             time.sleep(draw.uniform(0, self.work(emulator, moment)))
             self.cut(emulator, moment, draw)
-        self.let_the_watchdog_fire(emulator)
+        if not self.slice_only:
+            self.let_the_watchdog_fire(emulator)
+        else:
+            emulator.kill()
         self.look_at_the_disks()
 
     def say_how_far(self, done, cuts):
@@ -258,10 +264,11 @@ def main():
     parser.add_argument("--cuts", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--report", required=True)
+    parser.add_argument("--slice", action="store_true")
     arguments = parser.parse_args()
     # As an exit, so that no emulator is left behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    test = Test(arguments.image, arguments.place, arguments.seed)
+    test = Test(arguments.image, arguments.place, arguments.seed, arguments.slice)
     try:
         test.run(arguments.cuts)
         test.report["outcome"] = "ok"
