@@ -36,6 +36,8 @@ const OWN: [&str; 14] = [
     "var/lib/stoker-firstboot",
 ];
 const OURS: &str = "etc/stoker";
+/// Whose systems are believed. One that came with the other system stays.
+const KEY: &str = "etc/stoker/update-keys.d/system.pem";
 
 /// NVIDIA's names of the partitions with the systems A and B.
 const PARTITIONS: [(char, &str); 2] =
@@ -82,7 +84,11 @@ pub fn carry(
     let _ = unmount();
     program("bin/mount").run_well(&[&device, &place])?;
     let carried = own(root, &Packages::of(root))
-        .and_then(|paths| copy_all(root, &paths, &place))
+        .and_then(|mut paths| {
+            // Who signs may come to sign with another key.
+            paths.retain(|path| path != Path::new(KEY) || !place.join(KEY).exists());
+            copy_all(root, &paths, &place)
+        })
         .and_then(|()| {
             let other = Root::new(&place);
             start_from(&other, partition_id(root, &device))
@@ -276,6 +282,9 @@ mod tests {
             ("dev/disk/by-partlabel/APP_b/etc/hostname", "image"),
             ("dev/disk/by-partlabel/APP_b/etc/stoker/same.toml", "newer"),
             ("dev/disk/by-partlabel/APP_b/etc/ssh/sshd_config.d", "a file"),
+            ("dev/disk/by-partlabel/APP_b/etc/stoker/update-keys.d/system.pem", "new key"),
+            ("etc/stoker/update-keys.d/system.pem", "old key"),
+            ("etc/stoker/update-keys.d/own.pub", "own key"),
             ("etc/hostname", "box"),
             ("etc/passwd", "root"),
             ("etc/ssh/ssh_host_rsa_key", "secret"),
@@ -315,6 +324,8 @@ mod tests {
             ("etc/ssh/ssh_host_rsa_key", "secret"),
             ("etc/ssh/sshd_config.d/own.conf", "x"),
             ("etc/stoker/same.toml", "newer"),
+            ("etc/stoker/update-keys.d/system.pem", "new key"),
+            ("etc/stoker/update-keys.d/own.pub", "own key"),
             ("etc/stoker/conf.d/own.toml", "own"),
             ("etc/other/changed", "by somebody"),
             ("etc/passwd", ""),

@@ -59,6 +59,8 @@ pub struct Offer {
     /// Which key has signed it.
     pub signer: String,
     pub bytes: u64,
+    /// It was read to its end. Of a whole system RAUC does that while it writes it.
+    pub is_whole: bool,
 }
 
 /// Checks the file, and unless it is only looked at, hands it to the keeper.
@@ -93,6 +95,7 @@ fn begin_packages(
         to: manifest.version,
         signer: signer.clone(),
         bytes: manifest.bytes(),
+        is_whole: true,
     };
     if options.dry_run {
         return Ok(offer(&bundle::read(file, &keys, fits, None)?));
@@ -131,7 +134,7 @@ fn begin_system(
         .into());
     }
     let bytes = file.metadata().map_err(opened)?.len();
-    let offer = Offer { from, to, signer: SYSTEM_KEY.to_owned(), bytes };
+    let offer = Offer { from, to, signer: SYSTEM_KEY.to_owned(), bytes, is_whole: false };
     if options.dry_run {
         return Ok(offer);
     }

@@ -54,8 +54,9 @@ pub fn status(root: &Path, format: Format, out: &mut impl Write) -> Result<(), U
 /// See [`UpdateError`].
 pub fn update(options: &Options, format: Format, out: &mut impl Write) -> Result<u8, UpdateError> {
     let mut steps = Steps { out: (format == Format::Text).then_some(&mut *out) };
-    let Offer { from, to, signer, bytes } = begin(options, &mut steps)?;
+    let Offer { from, to, signer, bytes, is_whole } = begin(options, &mut steps)?;
     if options.dry_run {
+        let whole = if is_whole { ", whole" } else { "" };
         let looked = serde_json::json!({
             "from": from, "to": to, "signer": signer, "bytes": bytes, "dry_run": true
         });
@@ -63,7 +64,7 @@ pub fn update(options: &Options, format: Format, out: &mut impl Write) -> Result
             Format::Json => writeln!(out, "{looked}"),
             Format::Text => writeln!(
                 out,
-                "signed by {signer}, whole and for this machine: version {to}; {from} is \
+                "signed by {signer}{whole} and for this machine: version {to}; {from} is \
                  installed and nothing was changed"
             ),
         }
