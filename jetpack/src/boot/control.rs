@@ -86,6 +86,17 @@ impl Control {
         parse(&said).ok_or_else(|| ControlError::Unclear(in_one_line(&said)))
     }
 
+    /// The same, where only two systems are of use; `None` if there is one.
+    ///
+    /// # Errors
+    /// As [`Self::systems`].
+    pub fn pair(&self) -> Result<Option<Pair>, ControlError> {
+        Ok(match self.systems()? {
+            Systems::Two(pair) => Some(pair),
+            Systems::One => None,
+        })
+    }
+
     /// Has the next boots start the system of that name, one of [`NAMES`]. Loader and
     /// system change together.
     ///
@@ -95,9 +106,9 @@ impl Control {
         let number = NAMES.iter().position(|one| *one == name);
         let number = number.map_or_else(String::new, |number| number.to_string());
         let (_, said) = self.program.run(&["set-active-boot-slot", &number])?;
-        match self.systems()? {
-            Systems::Two(pair) if pair.next == name => Ok(()),
-            Systems::One | Systems::Two(_) => Err(ControlError::Unclear(in_one_line(&said))),
+        match self.pair()? {
+            Some(pair) if pair.next == name => Ok(()),
+            _ => Err(ControlError::Unclear(in_one_line(&said))),
         }
     }
 

@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 
 use jetpack::Root;
-use jetpack::boot::control::{Control, ControlError, Pair, Systems};
+use jetpack::boot::control::{Control, ControlError, Pair};
 use jetpack::{boot, rauc};
 
 /// What can be asked and told.
@@ -47,20 +47,11 @@ pub enum SlotError {
 /// # Errors
 /// See [`SlotError`].
 pub fn answer(root: &Root, request: Request, out: &mut impl Write) -> Result<(), SlotError> {
-    let control = Control::find(root);
-    let pair = || match &control {
-        Some(control) => match control.systems()? {
-            Systems::Two(pair) => Ok(pair),
-            Systems::One => Err(SlotError::OneSystem),
-        },
-        None => Err(SlotError::OneSystem),
-    };
+    let control = || Control::find(root).ok_or(SlotError::OneSystem);
+    let pair = || control()?.pair()?.ok_or(SlotError::OneSystem);
     match request {
         Request::GetPrimary => print(out, &pair()?.next.to_string()),
-        Request::SetPrimary(slot) => match &control {
-            Some(control) => Ok(control.start_next(slot)?),
-            None => Err(SlotError::OneSystem),
-        },
+        Request::SetPrimary(slot) => Ok(control()?.start_next(slot)?),
         Request::GetState(slot) => {
             let pair = pair()?;
             let system = pair.system(slot).ok_or(SlotError::NoSlot(slot))?;

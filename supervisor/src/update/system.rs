@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use jetpack::Root;
-use jetpack::boot::control::{self, Control, Pair, Systems};
+use jetpack::boot::control::{self, Control, Pair};
 use jetpack::boot::{forget_last_change, set_bootable};
 use jetpack::carry::carry;
 use jetpack::rauc::{Offered, Rauc};
@@ -48,10 +48,7 @@ impl Two {
     }
 
     pub(super) fn pair(&self) -> Result<Pair, UpdateError> {
-        match self.control.systems()? {
-            Systems::Two(pair) => Ok(pair),
-            Systems::One => Err(UpdateError::OneSystem),
-        }
+        self.control.pair()?.ok_or(UpdateError::OneSystem)
     }
 
     /// What the file holds, if somebody who is trusted has signed it for this machine.
